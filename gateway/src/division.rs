@@ -209,8 +209,7 @@ impl Division {
     }
 
     /// This division and every one around it, from the inside out. Missing tiers are skipped,
-    /// pseudo-prefectures are not: which of them exist is the table's knowledge, and stored sums must not
-    /// depend on it.
+    /// pseudo-prefectures are not: by their digits they are divisions like any other.
     pub fn enclosing(self) -> impl Iterator<Item = Division> + Clone {
         std::iter::successors(Some(self), |division| division.above())
     }
@@ -263,5 +262,4 @@ impl TryFrom<u64> for Division {
 }
 
 #[cfg(test)]
-#[path = "division/tests.rs"]
 mod tests;

@@ -1,3 +1,4 @@
+//! Tests of the codes and of the table. The table is read again here from its source file, never from itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
