@@ -1,2 +1,13 @@
-//! The engine.
+//! The exchange engine of Guantong.
+//!
+//! The pure core decides everything and does nothing: no clock, no randomness, no input or output; `store` keeps what
+//! it decides, `engine` runs the two together, and `service` offers them over gRPC. Imports point one way: see
+//! ARCHITECTURE.md.
+
+pub mod access;
 pub mod division;
+pub mod merge;
+pub mod record;
+pub mod release;
+pub mod schema;
+pub mod stamp;

@@ -1,0 +1,132 @@
+//! Who may write what over a link. It depends on writer, record name, audience and field alone, so what was
+//! acceptable once stays so. Rules that depend on state (case moves, holders) are rules of local writes, never of links.
+
+use guantong_proto::rules::{Field, LinkWriters, Writers};
+
+use crate::division::Division;
+use crate::record::audience::Audience;
+use crate::record::{FieldNumber, Record, Register};
+use crate::schema::{Kind, effective_tier};
+use crate::stamp::{Stamp, Writer};
+
+/// Whether a child of `scope` may send a record. `before` is its audience as this node held it before the batch.
+pub fn may_send(scope: Division, before: &Audience) -> bool {
+    before.divisions().iter().any(|d| d.meets(scope)) || before.concerns(scope)
+}
+
+/// Whether `writer`'s division may write the field. `None` for the field: one that this node does not know.
+pub fn may_write(
+    kind: &Kind,
+    field: Option<&Field>,
+    home: Division,
+    audience: &Audience,
+    writer: Division,
+) -> bool {
+    let Some(field) = field else { return audience.has_at_or_below(writer) };
+    if kind.rule.link_writers == LinkWriters::Audience {
+        return audience.has_at_or_below(writer);
+    }
+    let source = field.derived_from.and_then(|n| kind.field(n)).unwrap_or(field);
+    match source.writers {
+        Writers::HomeOwnerAbove => {
+            let high_enough = |tier| writer.tier() >= effective_tier(tier, home);
+            writer == home || writer.contains(home) && source.owner.is_none_or(high_enough)
+        }
+        Writers::Home | Writers::Node => writer == home,
+        Writers::HomeAndCounty => writer == home || writer == home.county(),
+        Writers::HomeCounty => writer == home.county(),
+        Writers::Holder | Writers::AboveHolder | Writers::Audience | Writers::Moves => {
+            audience.has_at_or_below(writer)
+        }
+    }
+}
+
+/// A child's right to pass on stamps: those of writers in its scope, others only as far as this node has them.
+#[derive(Clone, Copy, Debug)]
+pub struct ChildRight {
+    /// The child's division.
+    pub scope: Division,
+    /// While this node recovers: foreign stamps up to here are taken for records in the child's scope.
+    pub recovering_to: Option<Stamp>,
+}
+
+impl ChildRight {
+    /// The first entry of `register` that the child may not send, if any.
+    pub fn foreign_entry(
+        self,
+        home: Division,
+        field: FieldNumber,
+        register: &Register,
+        held: &Record,
+    ) -> Option<Writer> {
+        let recovering = self.recovering_to.filter(|_| self.scope.contains(home));
+        let refused = register.entries().iter().find(|entry| {
+            if self.scope.contains(entry.writer.division) {
+                return false;
+            }
+            let had = held.had(field, entry.writer);
+            let altered = had == Some(entry.stamp)
+                && entry.value.is_some()
+                && held.get(field).is_some_and(|ours| {
+                    let same = ours.live().find(|(e, _)| (e.writer, e.stamp) == (entry.writer, entry.stamp));
+                    same.is_some_and(|(_, value)| Some(value) != entry.value.as_ref())
+                });
+            altered || had < Some(entry.stamp) && recovering < Some(entry.stamp)
+        });
+        refused.map(|entry| entry.writer)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::schema::Schema;
+    use bytes::Bytes;
+
+    fn division(code: &str) -> Division {
+        Division::parse(code).unwrap()
+    }
+
+    fn writer(code: &str) -> Writer {
+        Writer { division: division(code), id: 1 }
+    }
+
+    #[test]
+    fn writers_follow_the_contract() {
+        let schema = Schema::current();
+        let grid = schema.kind_named("grid").unwrap();
+        let home = division("220822101");
+        let audience = Audience::of_home(grid, home);
+        let may = |field, who: &str| may_write(grid, grid.field_named(field), home, &audience, division(who));
+        assert!(may("display_name", "220822101"));
+        assert!(may("display_name", "220822"));
+        assert!(may("grid_type", "220000"));
+        assert!(!may("grid_type", "220822102"), "a neighbour");
+        assert!(!may("grid_type", "2209"), "another prefecture");
+        assert!(!may("record_complete", "220822"));
+        let camera = schema.kind_named("camera").unwrap();
+        let status = camera.field_named("status");
+        assert!(may_write(camera, status, home, &audience, division("220822")));
+        assert!(!may_write(camera, status, home, &audience, division("2208")));
+    }
+
+    #[test]
+    fn a_child_passes_foreign_stamps_only_as_far_as_we_have_them() {
+        let home = division("220822101");
+        let right = ChildRight { scope: home, recovering_to: None };
+        let value = |n: u8| Bytes::from(vec![0x30, n]);
+        let ours = Register::single(writer("220822"), Stamp::from_ms(5), value(1));
+        let mut held = Record::default();
+        held.set(6, ours.clone());
+        assert_eq!(right.foreign_entry(home, 6, &ours, &held), None, "the same");
+        let altered = Register::single(writer("220822"), Stamp::from_ms(5), value(9));
+        assert!(right.foreign_entry(home, 6, &altered, &held).is_some());
+        let newer = Register::single(writer("220822"), Stamp::from_ms(6), value(9));
+        assert!(right.foreign_entry(home, 6, &newer, &held).is_some());
+        let recovering = ChildRight { recovering_to: Some(Stamp::from_ms(6)), ..right };
+        assert_eq!(recovering.foreign_entry(home, 6, &newer, &held), None);
+        held.purge(6);
+        assert_eq!(right.foreign_entry(home, 6, &ours, &held), None, "what was purged counts as had");
+    }
+}
