@@ -170,3 +170,188 @@ mod generated {
 }
 
 pub use generated::{KINDS, fields};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// What was agreed on, field by field: policy, owner, release, then what is out of the ordinary.
+    /// A field that is added need not be listed; one that is listed changes only on purpose, since nodes
+    /// of different versions must agree on it.
+    const AGREED: &[(&str, &[&str])] = &[
+        (
+            "grid",
+            &[
+                "grid_code Owner T V Bulk required",
+                "division Owner C V Bulk required",
+                "display_name Owner T P Bulk required",
+                "grid_type Owner C V Bulk required",
+                "state Owner C V Bulk required",
+                "valid_from Owner C V Bulk",
+                "valid_to Owner C V Bulk",
+                "boundary Owner C C Bulk",
+                "centroid Owner C P Bulk",
+                "households Owner T P Bulk",
+                "residents Owner T P Bulk",
+                "staffing Owner T V Bulk",
+                "contact Owner T C Bulk personal",
+                "deleted Senior - V Bulk",
+            ],
+        ),
+        (
+            "case",
+            &[
+                "case_kind Owner T V Normal required",
+                "category Owner T V Normal required",
+                "scale Owner T V Normal",
+                "channel Owner T V Normal required",
+                "risk Senior - V Urgent",
+                "division Owner T V Normal required",
+                "grid_code Owner T C Normal",
+                "occurred_on Owner T V Normal",
+                "received_on Owner T V Normal required",
+                "due_on Owner T V Normal",
+                "title Owner T C Normal file required",
+                "narrative Owner T C Normal file",
+                "address Owner T C Normal file",
+                "parties Owner T T Normal file personal",
+                "involved_count Owner T P Normal",
+                "amount_yuan Owner T P Normal",
+                "lifecycle Senior - V Urgent Holder required",
+                "supervision Senior - V Urgent AboveHolder",
+                "outcome Latest - V Normal Holder",
+                "mediator Latest - C Normal Holder personal",
+                "reply Latest - C Normal Holder file",
+                "steps Union - V Urgent Moves",
+                "notes Union - C Normal Audience file personal",
+                "sealed Latest - V Normal HomeCounty",
+                "duplicate_of Latest - V Normal",
+                "reopened_from Latest - V Normal",
+                "deleted Senior - V Normal",
+            ],
+        ),
+        (
+            "camera",
+            &[
+                "device_id Owner C V Bulk required",
+                "division Owner C V Bulk required",
+                "ownership Owner C V Bulk required",
+                "point_class Owner C V Bulk required",
+                "functions Owner C V Bulk",
+                "source_network Owner C V Bulk required",
+                "ptz_type Owner C P Bulk",
+                "imaging Owner C P Bulk",
+                "placement Owner C P Bulk",
+                "supplementary_light Owner C P Bulk",
+                "direction Owner C P Bulk",
+                "display_name Owner C C Bulk required",
+                "address Owner C C Bulk required",
+                "pole_code Owner C C Bulk",
+                "location Owner C C Bulk required",
+                "coarse_location Owner C P Bulk Node",
+                "management_unit Owner C P Bulk required",
+                "maintenance_unit Owner C P Bulk",
+                "contact Owner C C Bulk personal",
+                "installed_on Owner C P Bulk",
+                "retention_days Owner C P Bulk",
+                "filing Owner C V Bulk",
+                "connected Owner C V Bulk required",
+                "status Observed - V Bulk HomeAndCounty",
+            ],
+        ),
+        ("division", &["code Latest - V Normal required", "display_name Latest - V Normal required"]),
+        ("node", &["software_version Latest - V Normal Home required", "backlog Latest - V Normal Home"]),
+    ];
+
+    fn tier(tier: Tier) -> &'static str {
+        match tier {
+            Tier::Township => "T",
+            Tier::County => "C",
+            Tier::Prefecture => "P",
+            Tier::Province => "V",
+        }
+    }
+
+    fn describe(field: &Field) -> String {
+        let owner = field.owner.map_or("-", tier);
+        let lane = field.lane;
+        let mut text = format!("{} {:?} {owner} {} {lane:?}", field.name, field.policy, tier(field.release));
+        if field.writers != Writers::HomeOwnerAbove {
+            text += &format!(" {:?}", field.writers);
+        }
+        for (set, word) in [(field.file, "file"), (field.personal, "personal"), (field.required, "required")]
+        {
+            if set {
+                text = format!("{text} {word}");
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_rules_are_those_agreed_on() {
+        for (name, agreed) in AGREED {
+            let kind = Kind::by_name(name).expect("the kind exists");
+            for line in *agreed {
+                let field = line.split(' ').next().and_then(|name| kind.field_by_name(name));
+                assert_eq!(field.map(describe).as_deref(), Some(*line), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_keep_their_numbers_and_audiences() {
+        let numbers: Vec<_> = KINDS.iter().map(|kind| (kind.number, kind.name, kind.collection)).collect();
+        let fixed = [
+            (1, "grid", "grids"),
+            (2, "case", "cases"),
+            (3, "camera", "cameras"),
+            (4, "division", "divisions"),
+            (5, "node", "nodes"),
+        ];
+        assert!(numbers.starts_with(&fixed), "{numbers:?}");
+        for kind in KINDS {
+            let links = if kind.name == "case" { LinkWriters::Audience } else { LinkWriters::ByField };
+            let audience = if kind.name == "division" { Audience::Subtree } else { Audience::Steps };
+            assert_eq!((kind.link_writers, kind.audience), (links, audience), "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn every_kind_has_the_common_fields() {
+        for kind in KINDS {
+            let common = [
+                (fields::EXTERNAL_REFS, "external_refs", Policy::Union, Writers::HomeOwnerAbove),
+                (fields::DELETED, "deleted", Policy::Senior, Writers::HomeOwnerAbove),
+                (fields::ERASED, "erased", Policy::Union, Writers::HomeOwnerAbove),
+                (fields::RECORD_COMPLETE, "record_complete", Policy::Latest, Writers::Node),
+            ];
+            for (number, name, policy, writers) in common {
+                let field = kind.field(number).expect("a common field");
+                assert_eq!((field.name, field.policy, field.writers), (name, policy, writers));
+                assert_eq!(field.release, Tier::Province);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_can_be_searched() {
+        for kind in KINDS {
+            assert!(kind.fields.is_sorted_by(|a, b| a.number < b.number), "{}", kind.name);
+            assert!(kind.field(1).is_none(), "the resource name is no field");
+            for field in kind.fields {
+                assert_eq!(kind.field(field.number), Some(field));
+                assert!(!field.label.is_empty(), "{}.{}", kind.name, field.name);
+                let source = field.derived_from.map(|number| kind.field(number));
+                assert_ne!(source, Some(None), "{}.{} is derived from nothing", kind.name, field.name);
+                assert_ne!(field.derived_from, Some(field.number));
+            }
+        }
+        let camera = Kind::by_name("camera").expect("the kind exists");
+        let coarse = camera.field(fields::camera::COARSE_LOCATION).expect("the field exists");
+        assert_eq!(coarse.derived_from, Some(fields::camera::LOCATION));
+        assert_eq!(Kind::by_name("cameras"), None);
+        assert_eq!(camera.field(89), None);
+    }
+}
