@@ -1,1 +1,4 @@
 //! The node.
+
+pub mod cli;
+pub mod identity;

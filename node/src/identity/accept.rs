@@ -1,0 +1,306 @@
+//! Accepting connections: from a TCP listener to a stream of peers with known identities.
+//!
+//! Each handshake is a task of its own with a limit on its time, and their number is bounded, so that strangers on the
+//! port disturb nobody. Refusals are told to the operator in words, and to the peer by nothing but the TLS alert. A
+//! failure of one connection must never end the stream.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_stream::Stream;
+
+use super::now_ms;
+use super::peer::{Peer, TlsIo, tune};
+use super::store::IdentityStore;
+use super::tls::Identity;
+use super::words::{Fault, Trouble};
+
+/// Refusals that are remembered for `status`.
+const REFUSALS_KEPT: usize = 64;
+/// A refusal that repeats is logged again after this long.
+const REFUSAL_LOG_INTERVAL_MS: u64 = 60_000;
+/// How often open connections are checked against the clock and the revocation lists.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Wait after the system could not give a connection, such as when it is out of file descriptors.
+const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// How long, and for how many bytes, a refused peer is listened to, so that the alert reaches it before a reset does.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
+/// Finished handshakes that wait for the server to take them.
+const READY_CONNECTIONS: usize = 16;
+
+/// Bounds on strangers.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptLimits {
+    /// Handshakes under way at once; further connections wait in the listener's queue.
+    pub handshakes: usize,
+    /// How long one handshake may take.
+    pub handshake_time: Duration,
+}
+
+impl Default for AcceptLimits {
+    fn default() -> AcceptLimits {
+        AcceptLimits { handshakes: 256, handshake_time: Duration::from_secs(10) }
+    }
+}
+
+/// Connections from one address that failed for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Where they came from.
+    pub address: IpAddr,
+    /// Why they failed.
+    pub trouble: Trouble,
+    /// How many there were.
+    pub count: u64,
+    /// When the first came, Unix time in milliseconds.
+    pub first_ms: u64,
+    /// When the last came, Unix time in milliseconds.
+    pub last_ms: u64,
+    logged_ms: u64,
+}
+
+/// Accepts connections with the identity that is current at each. Cheap to clone; clones share their state.
+#[derive(Clone)]
+pub struct Acceptor {
+    identity: Arc<IdentityStore>,
+    limits: AcceptLimits,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    refusals: Mutex<VecDeque<Refusal>>,
+    refused: AtomicU64,
+    open: Mutex<HashMap<u64, Peer>>,
+    next: AtomicU64,
+}
+
+impl Acceptor {
+    /// An acceptor with the usual limits: 256 handshakes at once, 10 seconds each.
+    pub fn new(identity: Arc<IdentityStore>) -> Acceptor {
+        Acceptor::with_limits(identity, AcceptLimits::default())
+    }
+
+    /// An acceptor with limits of one's own.
+    pub fn with_limits(identity: Arc<IdentityStore>, limits: AcceptLimits) -> Acceptor {
+        Acceptor { identity, limits, shared: Arc::default() }
+    }
+
+    /// Starts accepting from the listener. What comes out is for tonic's `serve_with_incoming_shutdown`; it never
+    /// yields an error and does not end by itself. Dropping it closes the listener; connections stay.
+    pub fn incoming(&self, listener: TcpListener) -> Incoming {
+        let (ready, connections) = mpsc::channel(READY_CONNECTIONS);
+        tokio::spawn(self.clone().accept_all(listener, ready.clone()));
+        tokio::spawn(self.clone().recheck_always(ready));
+        Incoming { connections }
+    }
+
+    /// The latest refusals, the newest first.
+    pub fn recent_refusals(&self) -> Vec<Refusal> {
+        let mut refusals: Vec<_> = lock(&self.shared.refusals).iter().cloned().collect();
+        refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.last_ms));
+        refusals
+    }
+
+    /// How many connections were refused since the start.
+    pub fn refused_count(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// The peers whose connections are open now; one with several connections is there several times.
+    pub fn peers(&self) -> Vec<Peer> {
+        lock(&self.shared.open).values().cloned().collect()
+    }
+
+    /// Cuts every open connection that would not be let in now: its certificate ran out, was revoked, or its
+    /// authority is no longer trusted. Returns how many. Runs by itself after each reload and every minute.
+    pub fn recheck(&self) -> usize {
+        let identity = self.identity.current();
+        let peers = self.peers();
+        peers.iter().filter(|peer| cut_if_wrong(peer, &identity)).count()
+    }
+
+    async fn recheck_always(self, ready: mpsc::Sender<TlsIo>) {
+        let mut replaced = self.identity.subscribe();
+        loop {
+            tokio::select! {
+                () = ready.closed() => return,
+                changed = replaced.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RECHECK_INTERVAL) => {}
+            }
+            self.recheck();
+        }
+    }
+
+    async fn accept_all(self, listener: TcpListener, ready: mpsc::Sender<TlsIo>) {
+        let slots = Arc::new(Semaphore::new(self.limits.handshakes.max(1)));
+        loop {
+            let slot = tokio::select! {
+                () = ready.closed() => return,
+                slot = slots.clone().acquire_owned() => slot,
+            };
+            let accepted = tokio::select! {
+                () = ready.closed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, address)) => {
+                    let (acceptor, ready) = (self.clone(), ready.clone());
+                    tokio::spawn(async move {
+                        if let Some(connection) = acceptor.handshake(tcp, address).await {
+                            // The server is gone if this fails, and with it the need for the connection.
+                            let _ = ready.send(connection).await;
+                        }
+                        // Held to here, so that a server that is slow to take connections slows down strangers too.
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error} (无法接受连接)");
+                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn handshake(&self, tcp: TcpStream, address: SocketAddr) -> Option<TlsIo> {
+        if let Err(error) = tune(&tcp) {
+            tracing::debug!(%address, "connection lost before the handshake: {error}");
+            return None;
+        }
+        let identity = self.identity.current();
+        let accepting = TlsAcceptor::from(identity.server_config()).accept(tcp).into_fallible();
+        match tokio::time::timeout(self.limits.handshake_time, accepting).await {
+            Err(_) => self.refuse(address, Trouble::Silent),
+            Ok(Err((error, tcp))) => {
+                self.refuse(address, Trouble::of_io(&error));
+                linger(tcp).await;
+            }
+            Ok(Ok(stream)) => {
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                match Peer::of_chain(chain, address) {
+                    Ok(peer) => return Some(self.register(stream.into(), peer, &identity)),
+                    Err(problem) => {
+                        self.refuse(address, Trouble::Theirs(Fault::Identity(problem.to_string())))
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn register(&self, stream: TlsStream<TcpStream>, peer: Peer, judged_by: &Arc<Identity>) -> TlsIo {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.shared.open).insert(number, peer.clone());
+        let registration = Registration { shared: self.shared.clone(), number };
+        // A reload during the handshake has looked through the list before this peer was on it.
+        let current = self.identity.current();
+        if !Arc::ptr_eq(judged_by, &current) {
+            cut_if_wrong(&peer, &current);
+        }
+        TlsIo::new(stream, peer, Some(Box::new(registration)))
+    }
+
+    /// Remembers and reports a refusal. One that repeats is counted, not logged each time: a child that dials every
+    /// few seconds must not fill the disk.
+    fn refuse(&self, address: SocketAddr, trouble: Trouble) {
+        if trouble == Trouble::Closed {
+            // Port probes of load balancers and monitors.
+            tracing::debug!(%address, "connection closed before the handshake ended");
+            return;
+        }
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        let now = now_ms();
+        let address = address.ip();
+        let mut refusals = lock(&self.shared.refusals);
+        let known = refusals.iter_mut().find(|known| known.address == address && known.trouble == trouble);
+        let refusal = match known {
+            Some(known) => known,
+            None => {
+                if refusals.len() == REFUSALS_KEPT {
+                    let oldest = (0..refusals.len()).min_by_key(|index| refusals[*index].last_ms);
+                    oldest.map(|index| refusals.remove(index));
+                }
+                refusals.push_back(Refusal {
+                    address,
+                    trouble,
+                    count: 0,
+                    first_ms: now,
+                    last_ms: now,
+                    logged_ms: 0,
+                });
+                let Some(new) = refusals.back_mut() else { return };
+                new
+            }
+        };
+        refusal.count += 1;
+        refusal.last_ms = now;
+        if now.saturating_sub(refusal.logged_ms) >= REFUSAL_LOG_INTERVAL_MS {
+            refusal.logged_ms = now;
+            tracing::warn!(%address, count = refusal.count, "connection refused: {}", refusal.trouble);
+        }
+    }
+}
+
+fn cut_if_wrong(peer: &Peer, identity: &Identity) -> bool {
+    let Err(why) = identity.check_peer(peer) else { return false };
+    // An operator's name stays out of the log; the serial number finds it for those who may know.
+    let division = peer.id.subject.division();
+    tracing::warn!(?division, serial = %peer.serial, address = %peer.address, "connection ended: {why}");
+    peer.cut(match why {
+        Trouble::Theirs(Fault::Revoked) => "the peer's certificate was revoked",
+        Trouble::Theirs(Fault::Expired(_)) => "the peer's certificate ran out",
+        _ => "the peer's certificate is no longer accepted",
+    });
+    true
+}
+
+/// Connections with known peers, as they come.
+pub struct Incoming {
+    connections: mpsc::Receiver<TlsIo>,
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<TlsIo>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<TlsIo>>> {
+        self.get_mut().connections.poll_recv(cx).map(|connection| connection.map(Ok))
+    }
+}
+
+/// Takes a connection off the list when it is dropped.
+struct Registration {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.shared.open).remove(&self.number);
+    }
+}
+
+/// Closes a refused connection without losing the alert: closing with unread bytes would send a reset after it.
+async fn linger(mut tcp: TcpStream) {
+    let drained = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(&mut (&mut tcp).take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+/// The data behind these locks is sound after any panic: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
