@@ -36,7 +36,7 @@ async fn a_server_of_a_foreign_authority_is_refused() {
     assert_eq!(server.acceptor.recent_refusals()[0].trouble, Trouble::Ours(Fault::UnknownAuthority));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn being_refused_is_known_before_the_first_call() {
     let (ours, theirs) = (World::new(), World::new());
     let server = Server::start(theirs.node(COUNTY)).await;
