@@ -10,4 +10,5 @@ pub mod merge;
 pub mod record;
 pub mod release;
 pub mod schema;
+pub mod session;
 pub mod stamp;
