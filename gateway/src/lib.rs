@@ -5,8 +5,14 @@
 //! ARCHITECTURE.md.
 
 pub mod access;
+pub mod aggregate;
+pub mod calendar;
+pub mod casework;
 pub mod division;
+pub mod ingest;
 pub mod merge;
+pub mod outgoing;
+pub mod peering;
 pub mod record;
 pub mod release;
 pub mod schema;

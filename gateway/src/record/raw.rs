@@ -144,6 +144,14 @@ impl<'a> Payload<'a> {
         }
     }
 
+    /// The numbers of a repeated field: one, or a packed run of varints.
+    pub fn numbers(self) -> Vec<u64> {
+        match self {
+            Payload::Bytes(mut packed) => std::iter::from_fn(|| varint(&mut packed).ok()).collect(),
+            other => other.number().into_iter().collect(),
+        }
+    }
+
     /// The bytes, where they are.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {

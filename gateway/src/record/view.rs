@@ -65,6 +65,16 @@ pub fn observed_ms(value: &[u8]) -> i64 {
     raw::find(message, OBSERVE_TIME).and_then(raw::Payload::bytes).map_or(i64::MIN, raw::timestamp_ms)
 }
 
+/// The text in a value.
+pub fn text(value: &[u8]) -> Option<String> {
+    raw::payloads(value).last().and_then(raw::Payload::text).map(str::to_owned)
+}
+
+/// The number in a value.
+pub fn number(value: &[u8]) -> Option<u64> {
+    raw::payloads(value).last().and_then(raw::Payload::number)
+}
+
 /// An entry of a `UNION` field, still encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnionEntry<'a> {

@@ -1,0 +1,241 @@
+//! What one transaction writes: plain data, made by `Work`, applied by a store, whole or not at all.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use guantong_proto::rules::Lane;
+use guantong_proto::v1::RefusalReason;
+
+use crate::aggregate::TallyKey;
+use crate::division::{Division, DivisionEntry};
+use crate::record::{FieldNumber, RecordName};
+use crate::stamp::{Stamp, Writer};
+
+use super::topology::{PeerId, Role};
+use super::writers::NewWriter;
+use crate::session::greeting::{IssuedTokens, Token};
+
+/// A record's number in one store. Given out by the store ahead of use, never reused.
+pub type RecordKey = i64;
+
+/// Everything that one transaction writes.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Records that are new or changed.
+    pub records: Vec<RecordChange>,
+    /// What peers are owed from now on.
+    pub outbox: Vec<OutboxGroup>,
+    /// Sums, by how much they change.
+    pub tallies: Vec<(TallyKey, i64)>,
+    /// The last stamp of each writer that wrote.
+    pub clocks: Vec<(Writer, Stamp)>,
+    /// Conflicts that were settled, for the history.
+    pub resolutions: Vec<Resolution>,
+    /// What a ledger's rows brought, for the next import.
+    pub import_rows: Vec<ImportRowMemory>,
+    /// Rows kept aside until their division is known, and those that no longer are (by id).
+    pub held: Vec<HeldRow>,
+    /// Held rows that have gone in.
+    pub released_rows: Vec<i64>,
+    /// Answers to requests that may be repeated.
+    pub requests: Vec<RequestMemory>,
+    /// Records whose fields must be purged here once what is owed below has its receipts.
+    pub purges: Vec<RecordKey>,
+    /// Purges that are done.
+    pub purged: Vec<RecordKey>,
+    /// What the table of divisions learns.
+    pub divisions: Vec<DivisionEntry>,
+}
+
+/// One record as it is now.
+#[derive(Clone, Debug)]
+pub struct RecordChange {
+    /// Its number.
+    pub key: RecordKey,
+    /// Its name.
+    pub name: RecordName,
+    /// The revision that was read; 0: the record is new. The store writes `revision + 1`.
+    pub revision: i64,
+    /// `record::codec`.
+    pub state: Bytes,
+    /// Fields in conflict from now on, ascending, if that changed.
+    pub conflicts: Option<Vec<FieldNumber>>,
+    /// Divisions beside the home that joined the audience.
+    pub audience_added: Vec<Division>,
+}
+
+/// Records owed to one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxGroup {
+    /// To whom.
+    pub peer: PeerId,
+    /// How urgently.
+    pub lane: Lane,
+    /// W3C trace context of the write.
+    pub traceparent: Option<String>,
+    /// The peer cannot have these records yet.
+    pub fresh: bool,
+    /// Which, ascending, each once.
+    pub keys: Vec<RecordKey>,
+}
+
+/// A conflict that a write settled.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// The record's number.
+    pub key: RecordKey,
+    /// The field.
+    pub field: FieldNumber,
+    /// The register as it stood before, encoded as a record with this field alone.
+    pub before: Bytes,
+    /// The register after the write, encoded the same way.
+    pub after: Bytes,
+    /// Unix milliseconds.
+    pub resolved_ms: u64,
+}
+
+/// What a row of a ledger brought last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportRowMemory {
+    /// Which ledger.
+    pub source: SourceId,
+    /// The row's key in it.
+    pub row: String,
+    /// The record that it stands for.
+    pub key: RecordKey,
+    /// The import that brought it last.
+    pub generation: i64,
+    /// Hash of each field's value as the ledger brought it, by field.
+    pub values: BTreeMap<FieldNumber, u64>,
+}
+
+/// A ledger, numbered by the store: one for each source name and kind.
+pub type SourceId = i64;
+
+/// A row that waits until its division is known.
+#[derive(Clone, Debug)]
+pub struct HeldRow {
+    /// Which ledger.
+    pub source: SourceId,
+    /// The row, an encoded `guantong.v1.ImportRow`.
+    pub row: Bytes,
+    /// The row's key in the ledger: a later row of the same key takes its place.
+    pub row_key: String,
+    /// The division that is not known.
+    pub division: Division,
+    /// In plain words.
+    pub reason: String,
+    /// Unix milliseconds.
+    pub held_ms: u64,
+}
+
+/// The answer to a request id.
+#[derive(Clone, Debug)]
+pub struct RequestMemory {
+    /// As the caller gave it.
+    pub request_id: String,
+    /// Hash over the request's content.
+    pub content: u64,
+    /// The record that it wrote.
+    pub key: RecordKey,
+    /// Unix milliseconds.
+    pub done_ms: u64,
+}
+
+/// A field, or a whole record, that was not taken from a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The field; 0: the whole record.
+    pub field: FieldNumber,
+    /// Why.
+    pub reason: RefusalReason,
+    /// In plain words, without personal data.
+    pub detail: String,
+    /// When it may be taken, Unix milliseconds.
+    pub retry_at_ms: Option<u64>,
+}
+
+/// What a transaction writes about peers, beside records. (Written by the lead; the store applies it in the same
+/// transaction as `Changes`, in order, before the outbox groups of `Changes`.)
+#[derive(Clone, Debug)]
+pub enum LinkChange {
+    /// A writer that was made; stored before anything that it wrote.
+    NewWriter(NewWriter),
+    /// A writer that was given up: kept, no longer current.
+    GiveUp(Writer),
+    /// The store's new random number.
+    NewEpoch(u64),
+    /// Everything the store knows of a peer (insert or replace, by id; ids are given out by the store's caller: highest + 1).
+    Peer(PeerState),
+    /// The peer's store was seen at this revision (keeps the highest).
+    Seen {
+        /// The peer.
+        peer: PeerId,
+        /// Number of its transaction.
+        revision: u64,
+    },
+    /// A child has sent something: it has stored its newest token.
+    TokenConfirmed(PeerId),
+    /// Receipts for outbox rows: they go, and so do quarantined fields of these records that were not refused again.
+    Delivered {
+        /// The peer.
+        peer: PeerId,
+        /// The rows that were delivered.
+        seqs: Vec<i64>,
+        /// The records that they held.
+        keys: Vec<RecordKey>,
+        /// What was refused of them.
+        refused: Vec<Quarantine>,
+    },
+    /// Owes the peer every record that concerns it, in the bulk lane: those with a home in its scope, those handed to a
+    /// division in it, and those of subtree kinds above it; for the parent, everything.
+    Backfill {
+        /// The peer.
+        peer: PeerId,
+        /// A child's scope; `None`: the parent, which gets all.
+        scope: Option<Division>,
+        /// Numbers of the kinds whose audience is a subtree.
+        subtree_kinds: Vec<u32>,
+    },
+    /// Owes the peer again what it refused.
+    RetryQuarantine {
+        /// The peer.
+        peer: PeerId,
+        /// Only what is due by then, Unix milliseconds; `None`: all.
+        due_ms: Option<u64>,
+    },
+    /// Joins the outbox groups of a peer so that each record stands once in each lane.
+    CompactOutbox(PeerId),
+}
+
+/// A field, or a whole record (field 0), that a peer refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// The record.
+    pub key: RecordKey,
+    /// What, why, and when it may be tried again.
+    pub refused: Refused,
+}
+
+/// What a store knows of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerState {
+    /// Its number here.
+    pub id: PeerId,
+    /// What it is to this node.
+    pub role: Role,
+    /// Its division.
+    pub division: Division,
+    /// As its parent: the tokens given to it.
+    pub issued: IssuedTokens,
+    /// As its child: the token that it gave.
+    pub token: Option<Token>,
+    /// The latest stamp of this store's writers when that token was given or stored.
+    pub clock_at_token: Stamp,
+    /// Its store's random number at the last greeting; 0: never greeted.
+    pub epoch: u64,
+    /// The highest transaction of its store that was seen.
+    pub revision: u64,
+    /// While this node recovers: foreign stamps up to here are taken from the child.
+    pub recovering_to: Option<Stamp>,
+}

@@ -1,0 +1,253 @@
+//! What comes in over a link. A refused field never blocks the others: it is named with its reason, and the rest goes
+//! in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use guantong_proto::rules::{Lane, Policy};
+use guantong_proto::v1::RefusalReason;
+
+use super::changes::Refused;
+use super::topology::{PeerId, Role};
+use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive};
+use crate::access::{self, ChildRight};
+use crate::division::Division;
+use crate::merge;
+use crate::record::audience::Audience;
+use crate::record::{FieldNumber, Record, Register, view};
+use crate::release::{self, Concern, Direction};
+use crate::stamp::Stamp;
+
+/// Where a record comes from.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The peer.
+    pub peer: PeerId,
+    /// What it is to this node.
+    pub role: Role,
+    /// Its division.
+    pub division: Division,
+    /// While this node recovers: foreign stamps up to here are taken from the child.
+    pub recovering_to: Option<Stamp>,
+    /// The batch was made by and for the stores that greeted each other; otherwise the sender is owed the record.
+    pub same_epoch: bool,
+    /// The batch came in the bulk lane: what it changes goes on in bulk.
+    pub bulk: bool,
+}
+
+/// What became of one record.
+#[derive(Clone, Debug, Default)]
+pub struct Accepted {
+    /// Fields that were not taken; 0 stands for the whole record.
+    pub refused: Vec<Refused>,
+    /// One stamp stood for two contents: the writer was cloned.
+    pub forked: bool,
+    /// Something is new here.
+    pub changed: bool,
+}
+
+fn refused(field: FieldNumber, reason: RefusalReason, detail: impl Into<String>) -> Refused {
+    Refused { field, reason, detail: detail.into(), retry_at_ms: None }
+}
+
+impl Work<'_> {
+    /// Takes in a record that a peer sent; `state` is its encoding.
+    pub fn accept(
+        &mut self,
+        sender: &Sender,
+        slot: Slot,
+        incoming: Record,
+        state: &Bytes,
+        traceparent: Option<&Arc<str>>,
+    ) -> Accepted {
+        let kind = self.kind(slot);
+        let home = self.name(slot).home;
+        let before = Audience::of(kind, home, self.record(slot));
+        if sender.role == Role::Child && !access::may_send(sender.division, &before) {
+            let detail = format!("the record does not concern {}; it is not that node's to send", sender.division);
+            let refused = vec![refused(0, RefusalReason::OutOfScope, detail)];
+            return Accepted { refused, ..Accepted::default() };
+        }
+        let mut accepted = Accepted::default();
+        let mut after = self.record(slot).clone();
+        let mut changed: Vec<FieldNumber> = Vec::new();
+        // The steps first: they say whom the record concerns, and the other fields are judged by that.
+        let steps = kind.roles.steps.and_then(|n| incoming.get(n).map(|r| (n, r)));
+        let others = incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
+        // An entry of the steps may need another one of the same batch, so they are judged as if they were in.
+        let mut audience = match steps {
+            Some((field, register)) => {
+                let mut with_steps = after.clone();
+                merge::merge_field(&mut with_steps, field, register);
+                Audience::of(kind, home, &with_steps)
+            }
+            None => before,
+        };
+        for (field, register) in steps.into_iter().chain(others) {
+            match self.judge(sender, slot, field, register, &audience, &after) {
+                Ok(()) => {
+                    let merged = merge::merge_field(&mut after, field, register);
+                    accepted.forked |= merged.forked;
+                    changed.extend(merged.changed.then_some(field));
+                }
+                Err(refused) => {
+                    accepted.refused.push(refused);
+                    if Some(field) == kind.roles.steps {
+                        audience = Audience::of(kind, home, &after);
+                    }
+                }
+            }
+        }
+        accepted.changed = !changed.is_empty();
+        if accepted.changed {
+            let lane = self.lane_of(slot, &changed, sender.bulk);
+            let derived = derive::derive(kind, &mut after);
+            let whole = after == incoming && accepted.refused.is_empty();
+            self.put(slot, after);
+            let completed = self.complete(slot, None);
+            if whole && !completed && derived.is_empty() {
+                self.touched[slot.0].encoded = Some(state.clone());
+            }
+            self.owe_all(slot, Some(sender.peer), lane, traceparent);
+        }
+        self.owe_back(sender, slot, &incoming, traceparent);
+        accepted
+    }
+
+    /// Whether a field may go in. The audience is the one with this batch's steps taken in.
+    fn judge(
+        &self,
+        sender: &Sender,
+        slot: Slot,
+        field: FieldNumber,
+        register: &Register,
+        audience: &Audience,
+        after: &Record,
+    ) -> Result<(), Refused> {
+        let (kind, home) = (self.kind(slot), self.name(slot).home);
+        let rule = kind.field(field);
+        let union = rule.is_some_and(|r| r.policy == Policy::Union);
+        let live = register.live().count();
+        if register.live().any(|(_, v)| v.len() > VALUE_MAX_BYTES)
+            || register.entries().len() > 2 * WRITERS_MAX
+            || live > 2 * SIBLINGS_MAX && !union
+        {
+            let detail = "a value over 64 KiB, or too many values or writers; settle the field's conflicts first";
+            return Err(refused(field, RefusalReason::TooLarge, detail));
+        }
+        self.judge_time(field, register, rule.is_some_and(|r| r.policy == Policy::Observed))?;
+        if sender.role == Role::Parent {
+            return Ok(());
+        }
+        let right = ChildRight { scope: sender.division, recovering_to: sender.recovering_to };
+        if let Some(writer) = right.foreign_entry(home, field, register, self.record(slot)) {
+            let detail = format!("a write of {} that did not come from there", writer.division);
+            return Err(refused(field, RefusalReason::ForeignWriter, detail));
+        }
+        let stranger = register.live().map(|(e, _)| e.writer).find(|w| {
+            let had = self.record(slot).had(field, *w).is_some();
+            !had && !access::may_write(kind, rule, home, audience, w.division)
+        });
+        if let Some(writer) = stranger {
+            let name = rule.map_or_else(|| field.to_string(), |r| format!("{} ({})", r.label, r.name));
+            let detail = format!("{} may not write the field {name}", writer.division);
+            return Err(refused(field, RefusalReason::WriterNotAllowed, detail));
+        }
+        self.judge_release(sender, slot, field, audience, after)
+    }
+
+    /// Stamps and observations from the future.
+    fn judge_time(&self, field: FieldNumber, register: &Register, observed: bool) -> Result<(), Refused> {
+        let (now_ms, drift_ms) = (self.ctx.now_ms, self.ctx.drift_ms);
+        if let Some((entry, _)) = register.live().find(|(e, _)| e.stamp.beyond(now_ms, drift_ms)) {
+            let ahead_s = entry.stamp.ms().saturating_sub(now_ms) / 1_000;
+            return Err(Refused {
+                retry_at_ms: Some(entry.stamp.ms().saturating_sub(drift_ms)),
+                ..refused(
+                    field,
+                    RefusalReason::FutureStamp,
+                    format!("written {ahead_s} s in the future by the clock here; set the clock of {}", entry.writer.division),
+                )
+            });
+        }
+        let early = |entry: Stamp, value: &[u8]| view::observed_ms(value) > (entry.ms() + drift_ms) as i64;
+        if observed && register.live().any(|(e, v)| early(e.stamp, v)) {
+            let detail = "observed later than it was written; set the clock of the device or platform";
+            return Err(refused(field, RefusalReason::FutureObservation, detail));
+        }
+        Ok(())
+    }
+
+    /// Fields that this tier may not hold.
+    fn judge_release(
+        &self,
+        sender: &Sender,
+        slot: Slot,
+        field: FieldNumber,
+        audience: &Audience,
+        after: &Record,
+    ) -> Result<(), Refused> {
+        let (kind, home) = (self.kind(slot), self.name(slot).home);
+        let Some(rule) = kind.field(field) else { return Ok(()) };
+        if release::within_limit(rule, home, self.ctx.topology.own().tier()) {
+            return Ok(());
+        }
+        let sealed = release::is_sealed(kind, home, after);
+        let concern = Concern { home, audience, sealed };
+        if release::may_hold(rule, concern, self.ctx.topology.own(), Some(sender.division)) {
+            return Ok(());
+        }
+        let (reason, why) = if rule.file && sealed {
+            (RefusalReason::Sealed, "the case is sealed")
+        } else {
+            (RefusalReason::NotReleased, "this tier may not hold it")
+        };
+        Err(refused(field, reason, format!("{} ({}): {why}", rule.label, rule.name)))
+    }
+
+    /// Owes the record to its sender if what this node has would tell it something.
+    fn owe_back(
+        &mut self,
+        sender: &Sender,
+        slot: Slot,
+        incoming: &Record,
+        traceparent: Option<&Arc<str>>,
+    ) {
+        let (kind, home) = (self.kind(slot), self.name(slot).home);
+        if sender.same_epoch && self.record(slot) == incoming {
+            return;
+        }
+        let projection = self.projection(slot, sender.role, sender.division);
+        if !sender.same_epoch || merge::would_change(incoming, &projection) {
+            let audience = Audience::of(kind, home, self.record(slot));
+            if sender.role == Role::Parent || audience.concerns(sender.division) {
+                let key = self.key(slot);
+                self.owe(sender.peer, Lane::Bulk, false, traceparent, key);
+            }
+        }
+    }
+
+    /// What a peer is sent of a record.
+    fn projection(&self, slot: Slot, role: Role, division: Division) -> Record {
+        let (kind, home) = (self.kind(slot), self.name(slot).home);
+        let record = self.record(slot);
+        let audience = Audience::of(kind, home, record);
+        let sealed = release::is_sealed(kind, home, record);
+        let to = match role {
+            Role::Parent => Direction::Up(division),
+            Role::Child => Direction::Down,
+        };
+        let concern = Concern { home, audience: &audience, sealed };
+        release::project(kind, concern, self.ctx.topology.own(), to, record)
+    }
+
+    /// The lane of the most urgent of some changed fields.
+    pub(super) fn lane_of(&self, slot: Slot, changed: &[FieldNumber], bulk: bool) -> Lane {
+        if bulk {
+            return Lane::Bulk;
+        }
+        let kind = self.kind(slot);
+        let lanes = changed.iter().filter_map(|n| kind.field(*n)).map(|f| f.lane);
+        lanes.min().unwrap_or(Lane::Bulk)
+    }
+}

@@ -1,0 +1,121 @@
+//! In whose name a store writes, and what each writer wrote last. One writer never writes the same register twice at
+//! once: each import source and each division acted for is a writer of its own.
+
+use crate::division::Division;
+use crate::stamp::{Clock, Stamp, Writer};
+
+/// The purpose of the writer of local writes; import sources use their names.
+pub const LOCAL: &str = "";
+
+/// A writer of this store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterState {
+    /// Who.
+    pub writer: Writer,
+    /// `LOCAL`, or the name of an import source.
+    pub purpose: String,
+    /// What it wrote last.
+    pub clock: Clock,
+    /// Given up for a new one after a restore or a wrong clock, and kept so that its values are known as our own.
+    pub current: bool,
+}
+
+/// A writer that must be stored with the transaction that uses it first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewWriter {
+    /// Who.
+    pub writer: Writer,
+    /// `LOCAL`, or the name of an import source.
+    pub purpose: String,
+}
+
+/// All writers of a store.
+#[derive(Clone, Debug, Default)]
+pub struct Writers {
+    states: Vec<WriterState>,
+    ticked: Vec<usize>,
+    created: Vec<NewWriter>,
+    /// 64 random bits for each writer that may be made before the next group.
+    spare_ids: Vec<u64>,
+}
+
+impl Writers {
+    /// As stored.
+    pub fn new(states: Vec<WriterState>) -> Writers {
+        Writers { states, ..Writers::default() }
+    }
+
+    /// All writers, given up ones included.
+    pub fn states(&self) -> &[WriterState] {
+        &self.states
+    }
+
+    /// Gives random bits for writers that the next group may need; at least one for each of its writes is enough.
+    pub fn provide_ids(&mut self, count: usize, mut random: impl FnMut() -> u64) {
+        while self.spare_ids.len() < count {
+            self.spare_ids.push(random());
+        }
+    }
+
+    /// Whether `writer` is or was one of this store.
+    pub fn is_ours(&self, writer: Writer) -> bool {
+        self.states.iter().any(|s| s.writer == writer)
+    }
+
+    /// All writers of one division and purpose, given up ones included.
+    pub fn of(&self, division: Division, purpose: &str) -> impl Iterator<Item = Writer> + '_ {
+        let purpose = purpose.to_owned();
+        let same = move |s: &&WriterState| s.writer.division == division && s.purpose == purpose;
+        self.states.iter().filter(same).map(|s| s.writer)
+    }
+
+    /// The current writer of a division and purpose, and its next stamp. Makes the writer where there is none yet;
+    /// `None` if no random bits are left for it.
+    pub fn stamp(&mut self, division: Division, purpose: &str, now_ms: u64) -> Option<(Writer, Stamp)> {
+        let current =
+            |s: &WriterState| s.current && s.writer.division == division && s.purpose == purpose;
+        let i = match self.states.iter().position(current) {
+            Some(i) => i,
+            None => {
+                let writer = Writer { division, id: self.spare_ids.pop()? };
+                self.created.push(NewWriter { writer, purpose: purpose.into() });
+                let clock = Clock::default();
+                self.states.push(WriterState { writer, purpose: purpose.into(), clock, current: true });
+                self.states.len() - 1
+            }
+        };
+        let stamp = self.states[i].clock.tick(now_ms);
+        if !self.ticked.contains(&i) {
+            self.ticked.push(i);
+        }
+        Some((self.states[i].writer, stamp))
+    }
+
+    /// Gives up every current writer for which `give_up` says so; the next write makes a new one. Returns those given up.
+    pub fn renew(&mut self, mut give_up: impl FnMut(&WriterState) -> bool) -> Vec<Writer> {
+        let mut given_up = Vec::new();
+        for state in &mut self.states {
+            if state.current && give_up(state) {
+                state.current = false;
+                given_up.push(state.writer);
+            }
+        }
+        given_up
+    }
+
+    /// The latest stamp of all current writers, to be stored with a token.
+    pub fn latest(&self) -> Stamp {
+        self.states.iter().filter(|s| s.current).map(|s| s.clock.last()).max().unwrap_or_default()
+    }
+
+    /// The writers that wrote since the last call, with their last stamps.
+    pub fn take_ticked(&mut self) -> Vec<(Writer, Stamp)> {
+        let ticked = std::mem::take(&mut self.ticked);
+        ticked.into_iter().map(|i| (self.states[i].writer, self.states[i].clock.last())).collect()
+    }
+
+    /// The writers made since the last call.
+    pub fn take_created(&mut self) -> Vec<NewWriter> {
+        std::mem::take(&mut self.created)
+    }
+}

@@ -1,0 +1,106 @@
+//! What a greeting means for the store: whether one of the two stores was restored, who becomes a new writer, and who
+//! owes whom everything again. Decisions over values; the engine carries them out in one transaction, before the
+//! session goes on.
+//!
+//! Two things betray a restored or copied store. Tokens: each Welcome carries a fresh one, so a copy that greets
+//! returns one that was given to the other. Revisions: both ends remember the highest transaction that they have seen
+//! of each other, so a store that fell behind it was restored, even if no Welcome came in between.
+
+use guantong_proto::v1::{self, Recognition};
+
+use crate::division::Division;
+use crate::ingest::changes::PeerState;
+use crate::ingest::topology::{PeerId, Role};
+use crate::session::greeting::{Token, recognise};
+use crate::stamp::Stamp;
+
+/// This node's own store at the moment of a greeting.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnStore {
+    /// Number of its last transaction.
+    pub revision: u64,
+    /// The latest stamp of its writers.
+    pub latest: Stamp,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// What must be done, and stored, before the session goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What the parent makes of the child's token.
+    pub recognition: Recognition,
+    /// The peer as it must be stored. `clock_at_token` is filled in after any renewal.
+    pub peer: PeerState,
+    /// This store was restored: it takes a new random number, becomes a new writer, and writes again what it wrote
+    /// after this stamp.
+    pub renew_after: Option<Stamp>,
+    /// Until they have sent everything again, children may send stamps that this store has forgotten.
+    pub recover: bool,
+    /// The peer is owed everything that concerns it.
+    pub backfill: bool,
+    /// The peer's scope was this node's to act for until now.
+    pub first_welcome: bool,
+}
+
+/// The parent's side: what a Hello means, and the token to answer it with.
+pub fn welcome(known: Option<PeerState>, id: PeerId, child: Division, hello: &v1::Hello, own: OwnStore, random: u64) -> (Plan, Token) {
+    let first_welcome = known.is_none();
+    let mut peer = known.unwrap_or_else(|| PeerState::new(id, Role::Child, child));
+    let returned = hello.token.map(Token::from);
+    let mut recognition = recognise(&peer.issued, returned);
+    if recognition == Recognition::Known && hello.peer_revision > own.revision {
+        recognition = Recognition::ParentRestored;
+    } else if recognition == Recognition::Known && hello.revision < peer.revision {
+        recognition = Recognition::ChildRestored;
+    }
+    let restored = recognition == Recognition::ParentRestored;
+    let (token, issued) = peer.issued.issue(returned, recognition, random);
+    let renew_after = restored.then_some(peer.clock_at_token);
+    peer.issued = issued;
+    peer.clock_at_token = own.latest;
+    peer.epoch = hello.epoch;
+    peer.revision = hello.revision;
+    if restored {
+        peer.recovering_to = Some(Stamp::from_ms(own.now_ms));
+    }
+    let backfill = recognition != Recognition::Known;
+    (Plan { recognition, peer, renew_after, recover: restored, backfill, first_welcome }, token)
+}
+
+/// The child's side: what a Welcome means.
+pub fn welcomed(known: &PeerState, welcome: &v1::Welcome, own: OwnStore) -> Plan {
+    let recognition = welcome.recognition();
+    let restored = recognition == Recognition::ChildRestored;
+    let mut peer = known.clone();
+    let renew_after = restored.then_some(peer.clock_at_token);
+    peer.token = welcome.token.map(Token::from);
+    peer.clock_at_token = own.latest;
+    peer.epoch = welcome.epoch;
+    peer.revision = welcome.revision;
+    Plan {
+        recognition,
+        peer,
+        renew_after,
+        recover: restored,
+        backfill: recognition != Recognition::Known,
+        first_welcome: false,
+    }
+}
+
+impl PeerState {
+    /// A peer that was never greeted.
+    pub fn new(id: PeerId, role: Role, division: Division) -> PeerState {
+        PeerState {
+            id,
+            role,
+            division,
+            issued: Default::default(),
+            token: None,
+            clock_at_token: Stamp::default(),
+            epoch: 0,
+            revision: 0,
+            recovering_to: None,
+        }
+    }
+}
