@@ -73,6 +73,11 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Whether the row can go in once a division is known.
+    pub fn is_unknown_division(&self) -> bool {
+        matches!(self, Violation::UnknownDivision { .. })
+    }
+
     /// The field to blame.
     pub fn field(&self) -> FieldNumber {
         match self {
@@ -181,7 +186,10 @@ impl Checker<'_> {
         if code == self.s.id {
             return Some(code);
         }
-        let english = format!("the record's id must be this code; write to the record named by it, not to {}", self.s.id);
+        let english = format!(
+            "the record's id must be this code; write to the record named by it, not to {}",
+            self.s.id
+        );
         self.refuse(field, (&english, "记录标识必须与该编码相同"));
         None
     }
@@ -193,7 +201,8 @@ impl Checker<'_> {
         match division_of(code) {
             None => self.refuse(field, ("it is not a 12-digit division code", "不是12位区划代码")),
             Some(found) if !home.contains(found) => {
-                let english = format!("{found} does not lie inside the record's home {home}; correct the code");
+                let english =
+                    format!("{found} does not lie inside the record's home {home}; correct the code");
                 self.refuse(field, (&english, "区划不在本记录所属区划内"));
             }
             Some(_) => {}
@@ -222,7 +231,12 @@ impl Checker<'_> {
     }
 
     /// Two days in order; whoever writes the later field is told, else whoever writes the earlier one.
-    fn in_order(&mut self, first: (FieldNumber, Option<i64>), then: (FieldNumber, Option<i64>), words: Words<'_>) {
+    fn in_order(
+        &mut self,
+        first: (FieldNumber, Option<i64>),
+        then: (FieldNumber, Option<i64>),
+        words: Words<'_>,
+    ) {
         let (Some(a), Some(b)) = (first.1, then.1) else { return };
         let blamed = [then.0, first.0].into_iter().find(|field| self.wrote(*field));
         if let Some(field) = blamed.filter(|_| b < a) {
@@ -262,5 +276,5 @@ fn is_digits(code: &str, count: usize) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;

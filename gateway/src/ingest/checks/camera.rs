@@ -32,7 +32,10 @@ fn device_id(c: &mut Checker<'_>, camera: &v1::Camera) {
     let code = if c.wrote(f::DEVICE_ID) { camera.device_id.as_deref() } else { Some(id) };
     let Some(code) = c.named_by_code(f::DEVICE_ID, code) else { return };
     let fine = is_digits(code, 20) && DEVICE_TYPES.contains(&&code[10..13]);
-    let words = ("it must be 20 digits of GB/T 28181, with type 131 or 132 at 11 to 13", "应为20位国标编码，第11-13位为131或132");
+    let words = (
+        "it must be 20 digits of GB/T 28181, with type 131 or 132 at 11 to 13",
+        "应为20位国标编码，第11-13位为131或132",
+    );
     c.refuse_unless(fine, f::DEVICE_ID, words);
 }
 
@@ -46,7 +49,10 @@ fn ownership(c: &mut Checker<'_>, camera: &v1::Camera) {
     let is_public = camera.ownership == Some(public) || was == Some(public as u64);
     let of_county = |field: &FieldNumber| *field != f::STATUS;
     if is_public && let Some(field) = c.s.written.iter().copied().find(of_county) {
-        let words = ("a public camera is the county's to write; a township writes social ones", "公共视频由县级维护，乡级只能维护社会视频");
+        let words = (
+            "a public camera is the county's to write; a township writes social ones",
+            "公共视频由县级维护，乡级只能维护社会视频",
+        );
         c.refuse(field, words);
     }
 }
@@ -60,7 +66,10 @@ fn status(c: &mut Checker<'_>, camera: &v1::Camera) {
     let observed_ms = time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000);
     let latest_ms = c.s.now_ms.saturating_add(c.s.drift_ms);
     if i64::try_from(latest_ms).is_ok_and(|latest_ms| observed_ms > latest_ms) {
-        let words = ("it was observed in the future; set the clock of the device or platform", "观测时间晚于当前时间，请校准时钟");
+        let words = (
+            "it was observed in the future; set the clock of the device or platform",
+            "观测时间晚于当前时间，请校准时钟",
+        );
         return c.refuse(f::STATUS, words);
     }
     let shown = c.shown(c.s.before, f::STATUS).filter(|value| raw::payload_tag(value).is_some());

@@ -24,7 +24,11 @@ pub(super) fn check(c: &mut Checker<'_>) {
     other_case(c, f::REOPENED_FROM, case.reopened_from.as_deref());
     if let Some(supervision) = case.supervision.as_ref().filter(|_| c.wrote(f::SUPERVISION)) {
         let fine = supervision.by.is_empty() || division_of(&supervision.by).is_some();
-        c.refuse_unless(fine, f::SUPERVISION, ("`by` is not a 12-digit division code", "督办区划不是12位区划代码"));
+        c.refuse_unless(
+            fine,
+            f::SUPERVISION,
+            ("`by` is not a 12-digit division code", "督办区划不是12位区划代码"),
+        );
     }
     let before = lifecycle(c, c.s.before);
     lifecycle_write(c, before.as_ref(), case.lifecycle.as_ref());
@@ -42,7 +46,10 @@ fn grid_code(c: &mut Checker<'_>, code: Option<&str>) {
     let Some(code) = code.filter(|_| c.wrote(f::GRID_CODE)) else { return };
     let place = code.get(..12).and_then(division_of).filter(|_| is_digits(code, 15));
     let fine = place.is_some_and(|place| c.s.home.contains(place));
-    let words = ("it must be 15 digits that begin with a division inside the record's home", "网格编码应为15位且在本区划内");
+    let words = (
+        "it must be 15 digits that begin with a division inside the record's home",
+        "网格编码应为15位且在本区划内",
+    );
     c.refuse_unless(fine, f::GRID_CODE, words);
 }
 
@@ -69,7 +76,10 @@ fn other_case(c: &mut Checker<'_>, field: FieldNumber, name: Option<&str>) {
         RecordName::new(division_of(home)?, kind.id, id).ok()
     });
     match parsed {
-        None => c.refuse(field, ("it is no name of a case: divisions/{12 digits}/cases/{id}", "不是事件的记录名称")),
+        None => c.refuse(
+            field,
+            ("it is no name of a case: divisions/{12 digits}/cases/{id}", "不是事件的记录名称"),
+        ),
         Some(other) if other.home == c.s.home && *other.id == *c.s.id => {
             c.refuse(field, ("a case cannot refer to itself", "事件不能引用自身"));
         }
@@ -84,7 +94,9 @@ fn lifecycle_write(c: &mut Checker<'_>, before: Option<&v1::Lifecycle>, after: O
     }
     let verdict = match after {
         Some(after) => casework::judge_write(c.s.home, before, after, c.s.writer).map_err(|e| e.to_string()),
-        None if before.is_some() => Err("it cannot be cleared; make a move instead (不能清空，请办理)".into()),
+        None if before.is_some() => {
+            Err("it cannot be cleared; make a move instead (不能清空，请办理)".into())
+        }
         None => Ok(()),
     };
     if let Err(why) = verdict {
@@ -117,14 +129,24 @@ fn writers(c: &mut Checker<'_>, before: Option<&v1::Lifecycle>, after: Option<&v
                 refuse_writer(c, rule, "only the division that holds the case", "只有承办区划可以填写");
             }
             Writers::AboveHolder if !holders[0].is_none_or(above) => {
-                refuse_writer(c, rule, "only a division above the holder of the case", "只有承办区划的上级可以填写");
+                refuse_writer(
+                    c,
+                    rule,
+                    "only a division above the holder of the case",
+                    "只有承办区划的上级可以填写",
+                );
             }
             Writers::HomeCounty if s.writer != s.home.county() => {
                 refuse_writer(c, rule, "only the county of the case's home", "只有出生地所在县级可以填写");
             }
             // A node above the home may speak for the holder there as well: it is in its own scope.
             Writers::HomeOwnerAbove if !s.writer.contains(s.home) && !s.own.contains(s.home) => {
-                refuse_writer(c, rule, "only the case's home or a division above it", "只有出生地或其上级可以填写");
+                refuse_writer(
+                    c,
+                    rule,
+                    "only the case's home or a division above it",
+                    "只有出生地或其上级可以填写",
+                );
             }
             _ => {}
         }

@@ -36,7 +36,9 @@ fn code(c: &mut Checker<'_>, division: &v1::Division) {
     let homes = homes(c, division);
     if !homes.contains(&Some(c.s.home)) {
         let english = match homes[0] {
-            Some(home) => format!("its record belongs to {home}, the division directly above, not to {}", c.s.home),
+            Some(home) => {
+                format!("its record belongs to {home}, the division directly above, not to {}", c.s.home)
+            }
             None => "a province has no division above that its record could belong to".into(),
         };
         c.refuse(f::CODE, (&english, "应归属其上一级区划"));

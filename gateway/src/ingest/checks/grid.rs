@@ -45,7 +45,10 @@ fn code(c: &mut Checker<'_>, grid: &v1::Grid) {
     let lies_in = |code: &str| division_of(code.get(..12)?);
     let place = lies_in(code).filter(|place| is_digits(code, 15) && place.tier() <= Tier::Township);
     let Some(place) = place else {
-        let words = ("it must be 15 digits: a village's or township's 12 and a serial of 3", "网格编码应为15位：12位村级或乡级代码加3位序号");
+        let words = (
+            "it must be 15 digits: a village's or township's 12 and a serial of 3",
+            "网格编码应为15位：12位村级或乡级代码加3位序号",
+        );
         return c.refuse(f::GRID_CODE, words);
     };
     scope(c, place);
@@ -55,11 +58,15 @@ fn code(c: &mut Checker<'_>, grid: &v1::Grid) {
 fn scope(c: &mut Checker<'_>, place: Division) {
     let (home, writer) = (c.s.home, c.s.writer);
     if !home.contains(place) || !writer.contains(place) {
-        let english = format!("its first 12 digits, {place}, do not lie inside {home}, or not in the scope of {writer}");
+        let english = format!(
+            "its first 12 digits, {place}, do not lie inside {home}, or not in the scope of {writer}"
+        );
         return c.refuse(f::GRID_CODE, (&english, "编码前12位不在本区划内"));
     }
     if !c.s.divisions.known(place) {
-        let english = format!("this node does not know the division {place}; correct the code, or import that division (`guantong divisions import`)");
+        let english = format!(
+            "this node does not know the division {place}; correct the code, or import that division (`guantong divisions import`)"
+        );
         let detail = c.say(f::GRID_CODE, (&english, "未知区划，请更正编码或先导入该区划"));
         c.found.push(Violation::UnknownDivision { field: f::GRID_CODE, division: place, detail });
     }
@@ -86,7 +93,10 @@ fn polygon(text: &str) -> Result<(), (&'static str, &'static str)> {
         ));
     }
     if rings.iter().any(|ring| ring.len() < RING_MIN || ring.first() != ring.last()) {
-        return Err(("a ring is not closed: repeat its first corner at its end", "边界未闭合，首尾坐标应相同"));
+        return Err((
+            "a ring is not closed: repeat its first corner at its end",
+            "边界未闭合，首尾坐标应相同",
+        ));
     }
     Ok(())
 }
