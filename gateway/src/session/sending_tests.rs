@@ -74,7 +74,7 @@ fn a_batch_with_parts_to_go_has_no_receipt() {
 fn rows_of_nothing_are_delivered_at_once_and_rows_under_way_are_not_sent_twice() {
     let mut sending = sending(1024 * KIB);
     assert_eq!(sending.offer(Normal, vec![row(1, 0, 0), row(2, 1, 10)]).seqs, vec![1]);
-    assert_eq!(sending.offer(Normal, vec![row(2, 1, 10)]).seqs, vec![]);
+    assert!(sending.offer(Normal, vec![row(2, 1, 10)]).seqs.is_empty());
     assert_eq!(send(&mut sending).len(), 1);
     sending.offer(Normal, vec![row(2, 1, 10)]);
     assert_eq!(send(&mut sending).len(), 0);
