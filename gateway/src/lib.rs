@@ -18,3 +18,11 @@ pub mod release;
 pub mod schema;
 pub mod session;
 pub mod stamp;
+
+#[cfg(feature = "store")]
+pub mod engine;
+#[cfg(feature = "store")]
+pub mod store;
+
+#[cfg(feature = "service")]
+pub mod service;

@@ -49,12 +49,14 @@ pub fn welcome(known: Option<PeerState>, id: PeerId, child: Division, hello: &v1
     let mut peer = known.unwrap_or_else(|| PeerState::new(id, Role::Child, child));
     let returned = hello.token.map(Token::from);
     let mut recognition = recognise(&peer.issued, returned);
-    if recognition == Recognition::Known && hello.peer_revision > own.revision {
-        recognition = Recognition::ParentRestored;
-    } else if recognition == Recognition::Known && hello.revision < peer.revision {
+    // Both may have fallen behind. The child is told of itself first; the parent knows of itself anyway.
+    let restored = recognition == Recognition::ParentRestored
+        || recognition != Recognition::New && hello.peer_revision > own.revision;
+    if matches!(recognition, Recognition::Known | Recognition::ParentRestored) && hello.revision < peer.revision {
         recognition = Recognition::ChildRestored;
+    } else if restored {
+        recognition = Recognition::ParentRestored;
     }
-    let restored = recognition == Recognition::ParentRestored;
     let (token, issued) = peer.issued.issue(returned, recognition, random);
     let renew_after = restored.then_some(peer.clock_at_token);
     peer.issued = issued;

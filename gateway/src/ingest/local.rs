@@ -48,8 +48,20 @@ pub struct LocalWrite {
     pub lane: Option<Lane>,
     /// Refuse the write if the record exists.
     pub must_create: bool,
-    /// The fields are a case's move, already judged.
-    pub moves: bool,
+    /// What was judged already.
+    pub authority: Authority,
+}
+
+/// Why a write may go past the rules that depend on state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authority {
+    /// It may not.
+    #[default]
+    Plain,
+    /// It is a case's move, judged by `casework`: it may write `steps`, and its lifecycle is not judged again.
+    Move,
+    /// It chooses between values that were each judged when they were written.
+    Resolution,
 }
 
 impl LocalWrite {
@@ -62,7 +74,7 @@ impl LocalWrite {
             purpose: writers::LOCAL.into(),
             lane: None,
             must_create: false,
-            moves: false,
+            authority: Authority::Plain,
         }
     }
 }
@@ -192,7 +204,9 @@ impl Work<'_> {
             return Err(WriteError::Stale);
         }
         let division = self.writing_division(slot, write.acting)?;
-        let wanted = self.wanted(slot, write, division, &audience)?;
+        let implied = self.implied_step(slot, write, division);
+        let mut wanted = self.wanted(slot, write, division, &audience)?;
+        wanted.extend(implied.as_ref().map(|(field, value)| (*field, value)));
         if wanted.is_empty() {
             return Ok(Written { created: false, changed: false, conflicts: false });
         }
@@ -207,13 +221,29 @@ impl Work<'_> {
             after.set(*field, register);
         }
         let written: Vec<FieldNumber> = wanted.iter().map(|w| w.0).collect();
-        self.check(slot, &after, &written, division, write.moves)?;
+        self.check(slot, &after, &written, division, write.authority)?;
         derive::derive(kind, &mut after);
         self.put(slot, after);
         self.complete(slot, Some((writer, stamp)));
         let lane = write.lane.unwrap_or_else(|| self.lane_of(slot, &written, false));
         self.owe_all(slot, None, lane, traceparent);
         Ok(Written { created, changed: true, conflicts })
+    }
+
+    /// The step that a lifecycle written by itself implies, so that a new holder joins the audience and gets the case.
+    fn implied_step(&self, slot: Slot, write: &LocalWrite, actor: Division) -> Option<(FieldNumber, Bytes)> {
+        let (lifecycle, steps) = (self.kind(slot).roles.lifecycle?, self.kind(slot).roles.steps?);
+        if write.authority == Authority::Move {
+            return None;
+        }
+        let (_, value) = write.fields.iter().find(|(field, _)| *field == lifecycle)?;
+        let after = v1::Case::decode(value.clone()).ok()?.lifecycle?;
+        let (home, now_ms) = (self.name(slot).home, self.ctx.now_ms);
+        let before = self.lifecycle(slot);
+        let step = casework::implied_step(home, before.as_ref(), &after, actor, now_ms)?;
+        let id = format!("{now_ms}-{:08x}", super::import::value_hash(value) as u32);
+        let case = v1::Case { steps: vec![v1::CaseStep { id, ..step }], ..v1::Case::default() };
+        Some((steps, case.encode_to_vec().into()))
     }
 
     /// The fields of a write that may be written and say something new.
@@ -242,7 +272,7 @@ impl Work<'_> {
                     return Err(refuse("it is derived from another field; write that one"));
                 }
                 WriterRule::Node if kind.rule.name != "node" => return Err(refuse("the node writes it itself")),
-                WriterRule::Moves if !write.moves => return Err(refuse("only the moves of a case write it")),
+                WriterRule::Moves if write.authority != Authority::Move => return Err(refuse("only the moves of a case write it")),
                 _ => {}
             }
             if field.name == "erased" {
@@ -310,8 +340,12 @@ impl Work<'_> {
         after: &Record,
         written: &[FieldNumber],
         writer: Division,
-        judged: bool,
+        authority: Authority,
     ) -> Result<(), WriteError> {
+        if authority == Authority::Resolution {
+            return Ok(());
+        }
+        let judged = authority == Authority::Move;
         let name = self.name(slot);
         let lifecycle = self.kind(slot).roles.lifecycle;
         let unjudged: Vec<FieldNumber> = written.iter().copied().filter(|f| !judged || Some(*f) != lifecycle).collect();
@@ -396,7 +430,7 @@ impl Work<'_> {
             fields.push((fields::case::OUTCOME, value(case)));
         }
         let write =
-            LocalWrite { basis, acting: Some(request.actor), moves: true, ..LocalWrite::of(fields) };
+            LocalWrite { basis, acting: Some(request.actor), authority: Authority::Move, ..LocalWrite::of(fields) };
         self.write(slot, &write, traceparent)
     }
 }

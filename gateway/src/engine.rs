@@ -1,0 +1,309 @@
+//! The engine: one task that writes. Everything that changes the store goes through it, grouped into transactions;
+//! readers do not wait for it. It decides nothing itself: decisions are `ingest`'s and `peering`'s.
+//!
+//! An answer is given only after the transaction that holds the write is on disk. The queue is bounded; a caller waits
+//! for a place in it, never without a limit.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use guantong_proto::rules::Lane;
+use guantong_proto::v1;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::division::{Division, Divisions};
+use crate::ingest::changes::{Changes, PeerState, RecordKey};
+use crate::ingest::local::{WriteError, Written};
+use crate::ingest::topology::{PeerId, Role, Topology};
+use crate::outgoing::Route;
+use crate::record::RecordName;
+use crate::schema::Schema;
+use crate::session::greeting::Token;
+use crate::store::{Store, StoreError, Writer as StoreWriter};
+
+mod command;
+mod greet;
+mod group;
+mod import;
+mod jobs;
+mod task;
+
+pub use command::{Begun, Import, ImportProgress, LinkBatch, Request, Write, WriteAction};
+use command::Command;
+
+/// Commands that may wait. Each holds at most a batch, so this bounds memory too.
+const QUEUE_MAX: usize = 64;
+/// How long a caller waits for its answer before it is told that the node is overloaded.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// What the engine takes from outside, so that it can be run with other clocks and dice.
+#[derive(Clone, Copy, Debug)]
+pub struct Environment {
+    /// Unix milliseconds.
+    pub now_ms: fn() -> u64,
+    /// 64 random bits, good enough for identities.
+    pub random: fn() -> u64,
+    /// How far in the future a stamp may lie.
+    pub drift_ms: u64,
+}
+
+/// Why the engine did not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// The store could not take it; nothing changed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// A rule refused it; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] WriteError),
+    /// The same request id came before with another content.
+    #[error("the request id was used before for another request; draw a new one")]
+    RequestReused,
+    /// The node is stopping.
+    #[error("the node is stopping; try again when it is back")]
+    Stopped,
+    /// No answer in time. Whether the write went in is not known: repeat it with its request id.
+    #[error("the node is overloaded and did not answer in time; repeat the request with the same request id")]
+    Overloaded,
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> EngineError {
+        EngineError::Store(Arc::new(error))
+    }
+}
+
+/// What a write answers.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The record's number.
+    pub key: RecordKey,
+    /// What the write did.
+    pub written: Written,
+}
+
+/// What the store's side of a greeting answers.
+#[derive(Clone, Debug)]
+pub struct Greeted {
+    /// The peer as it is stored now.
+    pub peer: PeerState,
+    /// What the parent makes of the child's token.
+    pub recognition: v1::Recognition,
+    /// Parent: the token for the Welcome.
+    pub token: Option<Token>,
+    /// This store's random number, which may be new.
+    pub epoch: u64,
+    /// Number of the last transaction.
+    pub revision: u64,
+}
+
+/// Rises with each group of outbox rows for a peer, by lane.
+pub type Wake = [u64; 3];
+
+/// What readers and links share with the writing task.
+pub struct Shared {
+    /// Reads go straight to it.
+    pub store: Store,
+    /// The rules of all fields.
+    pub schema: Schema,
+    /// Clock and dice.
+    pub environment: Environment,
+    own: Division,
+    divisions: RwLock<Arc<Divisions>>,
+    topology: RwLock<Arc<Topology>>,
+    epoch: AtomicU64,
+    revision: AtomicU64,
+    wakes: Mutex<HashMap<PeerId, watch::Sender<Wake>>>,
+    alarms: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    /// The node's own division.
+    pub fn own(&self) -> Division {
+        self.own
+    }
+
+    /// The divisions known now.
+    pub fn divisions(&self) -> Arc<Divisions> {
+        self.divisions.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The peers known now.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This store's random number.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Number of the last transaction on disk.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Things that an operator must look at, newest last, at most 20.
+    pub fn alarms(&self) -> Vec<String> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn alarm(&self, text: String) {
+        tracing::error!(alarm = %text);
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.retain(|known| *known != text);
+        alarms.push(text);
+        if alarms.len() > 20 {
+            alarms.remove(0);
+        }
+    }
+
+    /// Wakes whoever sends to a peer. Register before reading its outbox, so that nothing is missed.
+    pub fn wake(&self, peer: PeerId) -> watch::Receiver<Wake> {
+        let mut wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+        wakes.entry(peer).or_insert_with(|| watch::Sender::new([0; 3])).subscribe()
+    }
+
+    fn notify(&self, changes: &Changes) {
+        let wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in &changes.outbox {
+            if let Some(wake) = wakes.get(&group.peer) {
+                wake.send_modify(|lanes| lanes[group.lane as usize] += 1);
+            }
+        }
+    }
+
+    fn notify_all(&self) {
+        for wake in self.wakes.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            wake.send_modify(|lanes| lanes[Lane::Bulk as usize] += 1);
+        }
+    }
+
+    /// The way to a peer; `None`: it is not known.
+    pub fn route(&self, peer: PeerId) -> Option<Route<'_>> {
+        let (role, division) = self.topology().peer(peer)?;
+        Some(Route { schema: &self.schema, own: self.own, role, peer: division })
+    }
+}
+
+/// The way to the writing task. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// Starts the writing task on a store. `parent` is the division of the configured parent. The task ends when all
+    /// `Engine`s are gone, or at `stop`, after what it was given.
+    pub async fn start(
+        store: Store,
+        writer: StoreWriter,
+        own: Division,
+        parent: Option<Division>,
+        environment: Environment,
+    ) -> Result<(Engine, tokio::task::JoinHandle<()>), EngineError> {
+        let schema = Schema::current();
+        let meta = store.meta().await?;
+        let shared = Arc::new(Shared {
+            divisions: RwLock::new(Arc::new(Divisions::embedded())),
+            topology: RwLock::new(Arc::new(Topology::new(own))),
+            epoch: AtomicU64::new(meta.epoch),
+            revision: AtomicU64::new(meta.revision),
+            wakes: Mutex::default(),
+            alarms: Mutex::default(),
+            own,
+            store,
+            schema,
+            environment,
+        });
+        let task = task::Task::load(shared.clone(), writer, parent).await?;
+        let (commands, receiver) = mpsc::channel(QUEUE_MAX);
+        let handle = tokio::spawn(task.run(receiver));
+        Ok((Engine { commands, shared }, handle))
+    }
+
+    /// What readers and links share with the writing task.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Takes in a batch from a peer. Answers with what was refused, after the rest is on disk.
+    pub async fn ingest(&self, batch: LinkBatch) -> Result<Vec<v1::Refusal>, EngineError> {
+        self.ask(|reply| Command::Link(batch, reply)).await
+    }
+
+    /// Writes one record.
+    pub async fn write(&self, write: Write) -> Result<Answer, EngineError> {
+        self.ask(|reply| Command::Write(Box::new(write), reply)).await
+    }
+
+    /// Takes in rows of a ledger.
+    pub async fn import(&self, import: Import) -> Result<ImportProgress, EngineError> {
+        self.ask(|reply| Command::Import(import, reply)).await
+    }
+
+    /// Deletes outbox rows for which all receipts came, and quarantines what was refused.
+    pub async fn delivered(
+        &self,
+        peer: PeerId,
+        seqs: Vec<i64>,
+        keys: Vec<RecordKey>,
+        refusals: Vec<v1::Refusal>,
+        peer_revision: u64,
+    ) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Delivered { peer, seqs, keys, refusals, peer_revision, reply }).await
+    }
+
+    /// As a parent: decides what a Hello means, and stores it.
+    pub async fn welcome(&self, child: Division, hello: v1::Hello) -> Result<Greeted, EngineError> {
+        self.ask(|reply| Command::Welcome(child, Box::new(hello), reply)).await
+    }
+
+    /// As a child: acts on a Welcome, and stores its token.
+    pub async fn welcomed(&self, welcome: v1::Welcome) -> Result<Greeted, EngineError> {
+        self.ask(|reply| Command::Welcomed(Box::new(welcome), reply)).await
+    }
+
+    /// As a parent: the child has stored its token.
+    pub async fn token_confirmed(&self, peer: PeerId) -> Result<(), EngineError> {
+        self.ask(|reply| Command::TokenConfirmed(peer, reply)).await
+    }
+
+    /// A child has sent all that it owed at the greeting: it may no longer send foreign stamps.
+    pub async fn recovered(&self, peer: PeerId) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Recovered(peer, reply)).await
+    }
+
+    /// The state of a configured or welcomed peer, as the writing task has it.
+    pub async fn peer(&self, role: Role, division: Division) -> Result<Option<PeerState>, EngineError> {
+        self.ask(|reply| Command::Peer(role, division, reply)).await
+    }
+
+    /// Ends the task after what it was given before.
+    pub async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Stop(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// The name of a record, parsed.
+    pub fn name(&self, name: &str) -> Result<RecordName, crate::record::NameError> {
+        RecordName::parse(&self.shared.schema, name)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Command,
+    ) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.commands.send(command(reply)).await.map_err(|_| EngineError::Stopped)?;
+            answer.await.map_err(|_| EngineError::Stopped)?
+        };
+        tokio::time::timeout(ANSWER_MAX, asked).await.unwrap_or(Err(EngineError::Overloaded))
+    }
+}

@@ -1,0 +1,158 @@
+//! What the writing task is asked to do.
+
+use std::sync::Arc;
+
+use guantong_proto::v1;
+use tokio::sync::oneshot;
+
+use super::{Answer, EngineError, Greeted};
+use crate::division::Division;
+use crate::ingest::changes::{PeerState, RecordKey};
+use crate::ingest::local::{Basis, LocalWrite};
+use crate::ingest::topology::{PeerId, Role};
+use crate::record::RecordName;
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// A batch from a peer.
+#[derive(Debug)]
+pub struct LinkBatch {
+    /// The peer.
+    pub peer: PeerId,
+    /// Both stores are the ones that greeted each other.
+    pub same_epoch: bool,
+    /// It came in the bulk lane.
+    pub bulk: bool,
+    /// The highest transaction of the peer's store that was seen.
+    pub peer_revision: u64,
+    /// The records.
+    pub records: Vec<v1::BatchRecord>,
+}
+
+/// A request that may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// As the caller gave it, 1 to 64 characters.
+    pub id: String,
+    /// Hash over the content.
+    pub content: u64,
+}
+
+/// What a write does to its record.
+#[derive(Debug)]
+pub enum WriteAction {
+    /// Writes fields.
+    Fields(LocalWrite),
+    /// Moves a case.
+    Move {
+        /// Which move.
+        action: v1::Move,
+        /// In whose name; `None`: the holder where the node acts for it, else the node's own division.
+        acting: Option<Division>,
+        /// The division addressed.
+        to_division: Option<Division>,
+        /// The unit addressed.
+        to_unit: String,
+        /// Code or words.
+        reason: String,
+        /// For a conclusion.
+        outcome: Option<v1::Outcome>,
+        /// What the caller saw.
+        basis: Basis,
+    },
+}
+
+/// A write of one record.
+#[derive(Debug)]
+pub struct Write {
+    /// Which.
+    pub name: RecordName,
+    /// What.
+    pub action: WriteAction,
+    /// Makes a retry safe.
+    pub request: Option<Request>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// Rows of a ledger.
+#[derive(Debug)]
+pub struct Import {
+    /// The kind of all rows.
+    pub kind: crate::schema::KindId,
+    /// The ledger's name.
+    pub source: String,
+    /// The first rows of an import begin it; the following ones say which it is.
+    pub begun: Option<Begun>,
+    /// The rows.
+    pub rows: Vec<v1::ImportRow>,
+}
+
+/// An import that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Number of the ledger.
+    pub source: i64,
+    /// Number of the import of this ledger.
+    pub generation: i64,
+}
+
+/// What became of some rows.
+#[derive(Clone, Debug, Default)]
+pub struct ImportProgress {
+    /// The import that these rows belong to.
+    pub begun: Begun,
+    /// New records.
+    pub created_count: u64,
+    /// Records that changed.
+    pub changed_count: u64,
+    /// Rows that said nothing new.
+    pub unchanged_count: u64,
+    /// Rows that now stand beside another value.
+    pub conflict_count: u64,
+    /// Rows kept aside until their division is known.
+    pub held_count: u64,
+    /// Rows that were not taken.
+    pub problems: Vec<v1::RowProblem>,
+}
+
+/// One thing to do.
+pub(super) enum Command {
+    Link(LinkBatch, Reply<Vec<v1::Refusal>>),
+    Write(Box<Write>, Reply<Answer>),
+    Import(Import, Reply<ImportProgress>),
+    Delivered {
+        peer: PeerId,
+        seqs: Vec<i64>,
+        keys: Vec<RecordKey>,
+        refusals: Vec<v1::Refusal>,
+        peer_revision: u64,
+        reply: Reply<()>,
+    },
+    Welcome(Division, Box<v1::Hello>, Reply<Greeted>),
+    Welcomed(Box<v1::Welcome>, Reply<Greeted>),
+    TokenConfirmed(PeerId, Reply<()>),
+    Recovered(PeerId, Reply<()>),
+    Peer(Role, Division, Reply<Option<PeerState>>),
+    Stop(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// How many records it touches, about: for the size of a group.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Command::Link(batch, _) => batch.records.len(),
+            Command::Import(import, _) => import.rows.len(),
+            _ => 1,
+        }
+    }
+
+    /// Whether it can share a transaction with others.
+    pub(super) fn groups(&self) -> bool {
+        matches!(
+            self,
+            Command::Link(..) | Command::Write(..) | Command::Delivered { .. } | Command::TokenConfirmed(..)
+        )
+    }
+}

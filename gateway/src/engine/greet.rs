@@ -1,0 +1,230 @@
+//! Greetings: what `peering` decides, carried out in one transaction before the session goes on.
+
+use guantong_proto::v1;
+
+use super::command::LinkBatch;
+use super::group::bring_all;
+use super::task::{SCAN_RECORDS, Task};
+use super::{EngineError, Greeted};
+use crate::division::Division;
+use crate::ingest::Work;
+use crate::ingest::changes::{Changes, LinkChange, RecordKey};
+use crate::ingest::link::Sender;
+use crate::ingest::renewal;
+use crate::ingest::topology::{PeerId, Role};
+use crate::peering::{self, OwnStore, Plan};
+use crate::record::{Record, RecordName, codec};
+use crate::session::greeting::Token;
+use crate::stamp::Stamp;
+use crate::store::{Loaded, StoredRecord};
+
+impl Task {
+    fn own_store(&self) -> OwnStore {
+        OwnStore {
+            revision: self.shared.revision(),
+            latest: self.writers.latest(),
+            now_ms: (self.shared.environment.now_ms)(),
+        }
+    }
+
+    /// As a parent: what a Hello means.
+    pub(super) async fn welcome(&mut self, child: Division, hello: &v1::Hello) -> Result<Greeted, EngineError> {
+        let known = self.peers.values().find(|p| p.role == Role::Child && p.division == child).cloned();
+        let id = known.as_ref().map_or_else(|| self.next_peer(), |p| p.id);
+        let random = (self.shared.environment.random)();
+        let (plan, token) = peering::welcome(known, id, child, hello, self.own_store(), random);
+        self.carry_out(plan, Some(child), Some(token)).await
+    }
+
+    /// As a child: what a Welcome means.
+    pub(super) async fn welcomed(&mut self, welcome: &v1::Welcome) -> Result<Greeted, EngineError> {
+        let parent = self.shared.topology().parent().and_then(|(id, _)| self.peers.get(&id).cloned());
+        let parent = parent.ok_or(EngineError::Stopped)?;
+        let plan = peering::welcomed(&parent, welcome, self.own_store());
+        self.carry_out(plan, None, None).await
+    }
+
+    async fn carry_out(
+        &mut self,
+        plan: Plan,
+        scope: Option<Division>,
+        token: Option<Token>,
+    ) -> Result<Greeted, EngineError> {
+        let Plan { recognition, mut peer, renew_after, recover, backfill, first_welcome } = plan;
+        let mut links: Vec<LinkChange> = Vec::new();
+        let mut changes = Changes::default();
+        let mut epoch = None;
+        if let Some(after) = renew_after {
+            let why = "this store was restored or copied: it becomes a new writer (本节点数据曾被恢复或复制，已更换写入身份)";
+            self.shared.alarm(why.into());
+            let (renewed, renewal) = self.renew(after, |_| true).await?;
+            changes = renewed;
+            links = renewal;
+            let fresh = (self.shared.environment.random)();
+            links.push(LinkChange::NewEpoch(fresh));
+            epoch = Some(fresh);
+        }
+        peer.clock_at_token = self.writers.latest();
+        if first_welcome {
+            changes.purges.extend(self.to_purge(peer.id, peer.division).await?);
+        }
+        let mut recovering: Vec<_> = Vec::new();
+        if recover {
+            let to = Some(Stamp::from_ms((self.shared.environment.now_ms)()));
+            recovering.extend(self.peers.values().filter(|p| p.role == Role::Child && p.id != peer.id).cloned());
+            recovering.iter_mut().for_each(|child| child.recovering_to = to);
+            links.extend(recovering.iter().cloned().map(LinkChange::Peer));
+        }
+        links.push(LinkChange::Peer(peer.clone()));
+        links.push(if backfill {
+            LinkChange::Backfill { peer: peer.id, scope, subtree_kinds: self.subtree_kinds() }
+        } else {
+            LinkChange::RetryQuarantine { peer: peer.id, due_ms: None }
+        });
+        self.commit(&changes, &links).await?;
+        for peer in recovering.into_iter().chain([peer.clone()]) {
+            self.peers.insert(peer.id, peer);
+        }
+        if let Some(epoch) = epoch {
+            self.shared.epoch.store(epoch, std::sync::atomic::Ordering::Release);
+        }
+        if first_welcome {
+            self.refresh_topology(None);
+        }
+        let (epoch, revision) = (self.shared.epoch(), self.shared.revision());
+        Ok(Greeted { peer, recognition, token, epoch, revision })
+    }
+
+    /// Gives up writers and writes again, as new ones, what they wrote after `after`. Nothing is committed yet.
+    pub(super) async fn renew(
+        &mut self,
+        after: Stamp,
+        give_up: impl FnMut(&crate::ingest::writers::WriterState) -> bool,
+    ) -> Result<(Changes, Vec<LinkChange>), EngineError> {
+        let given_up = self.writers.renew(give_up);
+        let writers = self.writers.clone();
+        let suspect = |_: &RecordName, record: &Record| {
+            record.fields().iter().flat_map(|(_, register)| register.live()).any(|(entry, _)| {
+                let state = writers.states().iter().find(|s| s.writer == entry.writer);
+                entry.stamp > after && state.is_some_and(|s| !s.current)
+            })
+        };
+        let found = self.scan(None, suspect).await?;
+        let count = found.len();
+        let (_, changes, created) = self.decide(count, |work| {
+            let names: Vec<RecordName> = found.iter().map(|(name, _)| name.clone()).collect();
+            bring_all(work, found);
+            for name in names {
+                if let Some(slot) = work.slot(&name) {
+                    work.restamp(slot, after);
+                }
+            }
+        });
+        let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
+        links.extend(created);
+        Ok((changes, links))
+    }
+
+    /// The records in a new child's scope of which this node held more than its tier may hold, because it acted for
+    /// them.
+    async fn to_purge(&mut self, child: PeerId, scope: Division) -> Result<Vec<RecordKey>, EngineError> {
+        let mut topology = crate::ingest::topology::Topology::clone(&self.shared.topology());
+        topology.add_child(child, scope);
+        let schema = &self.shared.clone().schema;
+        let excess = |name: &RecordName, record: &Record| {
+            !renewal::excess(&topology, schema.kind(name.kind), name.home, record).is_empty()
+        };
+        let found = self.scan(Some(scope), excess).await?;
+        Ok(found.into_iter().map(|(_, loaded)| loaded.key).collect())
+    }
+
+    /// Reads the store through and keeps the records for which `keep` says so.
+    async fn scan(
+        &mut self,
+        scope: Option<Division>,
+        keep: impl Fn(&RecordName, &Record) -> bool,
+    ) -> Result<Vec<(RecordName, Loaded)>, EngineError> {
+        let mut kept = Vec::new();
+        let mut after: RecordKey = 0;
+        loop {
+            let page = self.shared.store.scan(after, SCAN_RECORDS).await?;
+            let Some(last) = page.last() else { return Ok(kept) };
+            after = last.key;
+            for stored in page.into_iter().filter(|s| scope.is_none_or(|scope| scope.contains(s.name.home))) {
+                if codec::decode(stored.state.clone()).is_ok_and(|record| keep(&stored.name, &record)) {
+                    kept.push((stored.name.clone(), loaded(stored)));
+                }
+            }
+        }
+    }
+
+    /// A child has sent all that it owed: from now on it speaks for its own scope only.
+    pub(super) async fn recovered(&mut self, id: PeerId) -> Result<(), EngineError> {
+        let Some(peer) = self.peers.get(&id).filter(|p| p.recovering_to.is_some()) else { return Ok(()) };
+        let mut peer = peer.clone();
+        peer.recovering_to = None;
+        self.commit(&Changes::default(), &[LinkChange::Peer(peer.clone())]).await?;
+        self.peers.insert(id, peer);
+        Ok(())
+    }
+
+    /// Whose batch this is.
+    pub(super) fn sender(&self, batch: &LinkBatch) -> Option<Sender> {
+        let peer = self.peers.get(&batch.peer)?;
+        Some(Sender {
+            peer: peer.id,
+            role: peer.role,
+            division: peer.division,
+            recovering_to: peer.recovering_to,
+            same_epoch: batch.same_epoch,
+            bulk: batch.bulk,
+        })
+    }
+
+    /// Keeps what a transaction stored of peers in memory too.
+    pub(super) fn note(&mut self, links: &[LinkChange], done: bool) {
+        for link in links.iter().filter(|_| done) {
+            match link {
+                LinkChange::Seen { peer, revision } => {
+                    if let Some(peer) = self.peers.get_mut(peer) {
+                        peer.revision = peer.revision.max(*revision);
+                    }
+                }
+                LinkChange::TokenConfirmed(peer) => {
+                    if let Some(peer) = self.peers.get_mut(peer) {
+                        peer.issued = peer.issued.confirmed();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Loads records by name, each once; those that are new get a key.
+    pub(super) async fn load_records(
+        &mut self,
+        mut names: Vec<RecordName>,
+    ) -> Result<Vec<(RecordName, Loaded)>, EngineError> {
+        names.sort_unstable();
+        names.dedup();
+        let loaded = self.store.load(&names).await?;
+        let missing = loaded.iter().filter(|l| l.is_none()).count();
+        let mut keys = self.store.allocate(missing);
+        let mut records = Vec::with_capacity(names.len());
+        for (name, found) in names.into_iter().zip(loaded) {
+            let new = || Loaded { key: keys.next().unwrap_or_default(), revision: 0, state: bytes::Bytes::new() };
+            records.push((name, found.unwrap_or_else(new)));
+        }
+        Ok(records)
+    }
+}
+
+/// A record that was read by key, as one that was read by name.
+fn loaded(stored: StoredRecord) -> Loaded {
+    Loaded { key: stored.key, revision: stored.revision, state: stored.state }
+}
+
+/// Lets a work of one record be decided: for single records read by key.
+pub(super) fn bring_one(work: &mut Work<'_>, stored: StoredRecord) -> Option<crate::ingest::Slot> {
+    work.bring(stored.name, stored.key, Some((stored.revision, stored.state))).ok()
+}

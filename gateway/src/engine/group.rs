@@ -1,0 +1,345 @@
+//! Commands that share a transaction: batches from links, local writes, receipts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use guantong_proto::v1::{self, RefusalReason};
+use prost::Message;
+
+use super::command::{Command, LinkBatch, Reply, Write, WriteAction};
+use super::task::Task;
+use super::{Answer, EngineError};
+use crate::casework::MoveRequest;
+use crate::division::Division;
+use crate::ingest::changes::{LinkChange, Quarantine, RecordKey, Refused, RequestMemory};
+use crate::ingest::link::Sender;
+use crate::ingest::local::{WriteError, Written};
+use crate::ingest::{Slot, Work};
+use crate::record::{NameError, Record, RecordName, codec};
+use crate::store::Loaded;
+
+/// Commands that wait for one transaction.
+pub(super) struct Group {
+    commands: Vec<Command>,
+    weight: usize,
+}
+
+/// Answers, given after the commit.
+type Answers = Vec<Box<dyn FnOnce(Result<(), EngineError>) + Send>>;
+
+/// A record of a batch, read.
+struct Incoming {
+    name: RecordName,
+    record: Record,
+    state: bytes::Bytes,
+    traceparent: Option<Arc<str>>,
+}
+
+/// A batch, read: what can be taken in, and what cannot even be read.
+struct Batch {
+    records: Vec<Incoming>,
+    refusals: Vec<v1::Refusal>,
+}
+
+impl Group {
+    pub(super) fn of(command: Command) -> Group {
+        Group { weight: command.weight(), commands: vec![command] }
+    }
+
+    pub(super) fn push(&mut self, command: Command) {
+        self.weight += command.weight();
+        self.commands.push(command);
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Decides and commits the whole group, and answers everyone in it.
+    pub(super) async fn run(self, task: &mut Task) {
+        let mut batches = HashMap::new();
+        for (i, command) in self.commands.iter().enumerate() {
+            if let Command::Link(batch, _) = command {
+                batches.insert(i, read_batch(task, batch));
+            }
+        }
+        match self.prepare(task, &batches).await {
+            Ok(prepared) => self.decide(task, batches, prepared).await,
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn fail(self, error: &EngineError) {
+        for command in self.commands {
+            match command {
+                Command::Link(_, reply) => drop(reply.send(Err(error.clone()))),
+                Command::Write(_, reply) => drop(reply.send(Err(error.clone()))),
+                Command::Delivered { reply, .. } => drop(reply.send(Err(error.clone()))),
+                Command::TokenConfirmed(_, reply) => drop(reply.send(Err(error.clone()))),
+                _ => {}
+            }
+        }
+    }
+
+    /// Loads the records that the group touches.
+    async fn prepare(&self, task: &mut Task, batches: &HashMap<usize, Batch>) -> Result<Prepared, EngineError> {
+        let mut names: Vec<RecordName> = Vec::with_capacity(self.weight);
+        let mut requests = HashMap::new();
+        for (i, command) in self.commands.iter().enumerate() {
+            match command {
+                Command::Link(..) => names.extend(batches[&i].records.iter().map(|r| r.name.clone())),
+                Command::Write(write, _) => {
+                    names.push(write.name.clone());
+                    if let Some(request) = &write.request
+                        && let Some(done) = task.shared.store.request(&request.id).await?
+                    {
+                        requests.insert(request.id.clone(), (done.content, done.key));
+                    }
+                }
+                Command::Delivered { refusals, .. } => {
+                    let parsed = |r: &v1::Refusal| RecordName::parse(&task.shared.schema, &r.record).ok();
+                    names.extend(refusals.iter().filter_map(parsed));
+                }
+                _ => {}
+            }
+        }
+        let records = task.load_records(names).await?;
+        Ok(Prepared { records, requests })
+    }
+
+    async fn decide(self, task: &mut Task, batches: HashMap<usize, Batch>, prepared: Prepared) {
+        let writes = self.commands.iter().filter(|c| matches!(c, Command::Write(..))).count();
+        let senders: HashMap<usize, Sender> = self
+            .commands
+            .iter()
+            .enumerate()
+            .filter_map(|(i, command)| match command {
+                Command::Link(batch, _) => Some((i, task.sender(batch)?)),
+                _ => None,
+            })
+            .collect();
+        let mut links: Vec<LinkChange> = Vec::new();
+        let mut forks = false;
+        let mut batches = batches;
+        let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
+        let schema = task.shared.clone();
+        let (answers, changes, created) = task.decide(writes + self.weight, |work| {
+            let unreadable = bring_all(work, prepared.records);
+            let mut answers: Answers = Vec::new();
+            for (i, command) in self.commands.into_iter().enumerate() {
+                match command {
+                    Command::Link(batch, reply) => {
+                        let read = batches.remove(&i).unwrap_or(Batch { records: vec![], refusals: vec![] });
+                        let Some(sender) = senders.get(&i) else {
+                            drop(reply.send(Err(EngineError::Stopped)));
+                            continue;
+                        };
+                        let refusals = take_batch(work, sender, read, &mut forks);
+                        links.push(LinkChange::Seen { peer: batch.peer, revision: batch.peer_revision });
+                        answers.push(Box::new(move |done| drop(reply.send(done.map(|()| refusals)))));
+                    }
+                    Command::Write(write, reply) => {
+                        let outcome = take_write(work, &write, &prepared.requests, &unreadable);
+                        answers.push(answer(outcome, reply));
+                    }
+                    Command::Delivered { peer, seqs, keys, refusals, peer_revision, reply } => {
+                        let refused = quarantine(&schema.schema, &known, refusals);
+                        links.push(LinkChange::Delivered { peer, seqs, keys, refused });
+                        links.push(LinkChange::Seen { peer, revision: peer_revision });
+                        answers.push(Box::new(move |done| drop(reply.send(done))));
+                    }
+                    Command::TokenConfirmed(peer, reply) => {
+                        links.push(LinkChange::TokenConfirmed(peer));
+                        answers.push(Box::new(move |done| drop(reply.send(done))));
+                    }
+                    _ => {}
+                }
+            }
+            answers
+        });
+        let mut all = created;
+        all.append(&mut links);
+        let done = task.commit(&changes, &all).await;
+        task.note(&all, done.is_ok());
+        if forks {
+            task.shared.alarm(
+                "one stamp came with two contents: a node was copied while it ran; find the copy and stop it \
+                 (一个节点被复制运行，请找出并停用副本)"
+                    .into(),
+            );
+        }
+        for answer in answers {
+            answer(done.clone());
+        }
+    }
+}
+
+/// What a group needs from the store.
+struct Prepared {
+    records: Vec<(RecordName, Loaded)>,
+    requests: HashMap<String, (u64, RecordKey)>,
+}
+
+/// Brings records into a work. Those that cannot be read are told apart: they must not be written over.
+pub(super) fn bring_all(work: &mut Work<'_>, records: Vec<(RecordName, Loaded)>) -> Vec<RecordName> {
+    let mut unreadable = Vec::new();
+    for (name, loaded) in records {
+        let stored = (loaded.revision > 0).then_some((loaded.revision, loaded.state));
+        if work.bring(name.clone(), loaded.key, stored).is_err() {
+            unreadable.push(name);
+        }
+    }
+    unreadable
+}
+
+fn read_batch(task: &Task, batch: &LinkBatch) -> Batch {
+    let mut read = Batch { records: Vec::with_capacity(batch.records.len()), refusals: Vec::new() };
+    for record in &batch.records {
+        let refuse = |reason: RefusalReason, detail: String| v1::Refusal {
+            record: record.name.clone(),
+            field: 0,
+            reason: reason.into(),
+            detail,
+            retry_at_ms: 0,
+        };
+        let name = match RecordName::parse(&task.shared.schema, &record.name) {
+            Ok(name) => name,
+            Err(error) => {
+                let unknown = matches!(error, NameError::Kind(_));
+                let reason = if unknown { RefusalReason::UnknownKind } else { RefusalReason::Malformed };
+                read.refusals.push(refuse(reason, error.to_string()));
+                continue;
+            }
+        };
+        match codec::decode(record.state.clone()) {
+            Ok(decoded) => read.records.push(Incoming {
+                name,
+                record: decoded,
+                state: record.state.clone(),
+                traceparent: record.traceparent.as_deref().map(Arc::from),
+            }),
+            Err(error) => read.refusals.push(refuse(RefusalReason::Malformed, error.to_string())),
+        }
+    }
+    read
+}
+
+fn take_batch(work: &mut Work<'_>, sender: &Sender, batch: Batch, forks: &mut bool) -> Vec<v1::Refusal> {
+    let mut refusals = batch.refusals;
+    let schema = work.context().schema;
+    for mut incoming in batch.records {
+        let name = incoming.name.display(schema).to_string();
+        let Some(slot) = work.slot(&incoming.name) else {
+            let detail = "the record stored here cannot be read; it must be repaired first".into();
+            let refused = Refused { field: 0, reason: RefusalReason::Malformed, detail, retry_at_ms: None };
+            refusals.push(refusal(&name, refused));
+            continue;
+        };
+        if !incoming.record.purged().is_empty() {
+            // What a peer purged is its own memory and never crosses.
+            incoming.record.forget_purged();
+            incoming.state = codec::encode(&incoming.record);
+        }
+        let accepted =
+            work.accept(sender, slot, incoming.record, &incoming.state, incoming.traceparent.as_ref());
+        *forks |= accepted.forked;
+        refusals.extend(accepted.refused.into_iter().map(|refused| refusal(&name, refused)));
+    }
+    refusals
+}
+
+fn refusal(name: &str, refused: Refused) -> v1::Refusal {
+    v1::Refusal {
+        record: name.into(),
+        field: refused.field,
+        reason: refused.reason.into(),
+        detail: refused.detail,
+        retry_at_ms: refused.retry_at_ms.unwrap_or(0) as i64,
+    }
+}
+
+fn quarantine(
+    schema: &crate::schema::Schema,
+    known: &HashMap<RecordName, RecordKey>,
+    refusals: Vec<v1::Refusal>,
+) -> Vec<Quarantine> {
+    let row = |refusal: v1::Refusal| {
+        let key = known.get(&RecordName::parse(schema, &refusal.record).ok()?)?;
+        let refused = Refused {
+            field: refusal.field,
+            reason: refusal.reason(),
+            detail: refusal.detail.chars().take(500).collect(),
+            retry_at_ms: u64::try_from(refusal.retry_at_ms).ok().filter(|ms| *ms > 0),
+        };
+        Some(Quarantine { key: *key, refused })
+    };
+    refusals.into_iter().filter_map(row).collect()
+}
+
+fn answer(
+    outcome: Result<Answer, EngineError>,
+    reply: Reply<Answer>,
+) -> Box<dyn FnOnce(Result<(), EngineError>) + Send> {
+    // A refusal is an answer whether or not the rest of the group gets to disk.
+    Box::new(move |done| drop(reply.send(outcome.and_then(|answer| done.map(|()| answer)))))
+}
+
+fn take_write(
+    work: &mut Work<'_>,
+    write: &Write,
+    requests: &HashMap<String, (u64, RecordKey)>,
+    unreadable: &[RecordName],
+) -> Result<Answer, EngineError> {
+    if unreadable.contains(&write.name) {
+        return Err(WriteError::NotFound.into());
+    }
+    let slot = work.slot(&write.name).ok_or(WriteError::NotFound)?;
+    if let Some(request) = &write.request
+        && let Some((content, key)) = requests.get(&request.id).copied().or_else(|| work.repeated(&request.id))
+    {
+        let written = Written { created: false, changed: false, conflicts: false };
+        return if content == request.content { Ok(Answer { key, written }) } else { Err(EngineError::RequestReused) };
+    }
+    let written = match &write.action {
+        WriteAction::Fields(fields) => work.write(slot, fields, write.traceparent.as_ref())?,
+        WriteAction::Move { .. } => move_case(work, slot, write)?,
+    };
+    let key = work.key(slot);
+    if let Some(request) = &write.request {
+        let (request_id, content) = (request.id.clone(), request.content);
+        work.remember(RequestMemory { request_id, content, key, done_ms: work.context().now_ms });
+    }
+    Ok(Answer { key, written })
+}
+
+fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, WriteError> {
+    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis } = &write.action else {
+        return Err(WriteError::NotFound);
+    };
+    let lifecycle = work.lifecycle(slot);
+    // Whoever must answer a hand-over speaks for itself, where this node acts for it.
+    let addressed = lifecycle.as_ref().and_then(|l| Division::parse(&l.pending_to).ok()).filter(|d| work.context().topology.acts_for(*d));
+    let actor = match (*acting, addressed) {
+        (Some(division), _) => work.writing_division(slot, Some(division))?,
+        (None, Some(addressed)) => addressed,
+        (None, None) => work.writing_division(slot, None)?,
+    };
+    let request = MoveRequest {
+        action: *action,
+        actor,
+        to_division: *to_division,
+        to_unit,
+        reason,
+        outcome: outcome.clone(),
+        now_ms: work.context().now_ms,
+    };
+    // Unique in the case: two moves of one case never have the same stamp and actor.
+    let seed = (actor.code(), request.now_ms, lifecycle.map(|l| l.encode_to_vec()));
+    let step_id = format!("{}-{:08x}", request.now_ms, blake3_32(format!("{seed:?}").as_bytes()));
+    work.move_case(slot, &request, &step_id, basis.clone(), write.traceparent.as_ref())
+}
+
+fn blake3_32(bytes: &[u8]) -> u32 {
+    let hash = blake3::hash(bytes);
+    hash.as_bytes().iter().take(4).fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}

@@ -1,0 +1,89 @@
+//! What the writing task looks after by itself: purges that have become due, refused fields to try again, rows held
+//! for an unknown division, a clock that was wrong, outboxes to compact. Each does a bounded piece of work at a time.
+
+use super::EngineError;
+use super::greet::bring_one;
+use super::task::Task;
+use crate::ingest::changes::{Changes, LinkChange};
+use crate::ingest::topology::PeerId;
+use crate::stamp::Stamp;
+
+/// Records purged at a time.
+const PURGES_AT_ONCE: usize = 500;
+/// Seconds between looks at refused fields that fall due.
+const RETRY_EVERY: u64 = 10;
+/// Seconds between retries of everything that was refused.
+const RETRY_ALL_EVERY: u64 = 3_600;
+
+impl Task {
+    /// Once a second, when nothing else is waiting.
+    pub(super) async fn tick(&mut self) {
+        self.ticks += 1;
+        if let Err(error) = self.look_after().await {
+            self.shared.alarm(format!("the store could not be looked after: {error}"));
+        }
+    }
+
+    async fn look_after(&mut self) -> Result<(), EngineError> {
+        self.mend_clock().await?;
+        self.purge_due().await?;
+        if self.ticks % RETRY_EVERY == 0 {
+            self.retry_refused().await?;
+            self.release_held().await?;
+            self.compact_outboxes().await?;
+        }
+        Ok(())
+    }
+
+    /// A writer whose clock ran ahead is given up, or every peer would refuse what it writes until the time has come.
+    async fn mend_clock(&mut self) -> Result<(), EngineError> {
+        let environment = self.shared.environment;
+        let now_ms = (environment.now_ms)();
+        let ahead = |s: &crate::ingest::writers::WriterState| s.clock.ran_ahead(now_ms, environment.drift_ms);
+        if !self.writers.states().iter().any(|s| s.current && ahead(s)) {
+            return Ok(());
+        }
+        self.shared.alarm(
+            "the clock of this machine was ahead; what was written meanwhile is written again with the right time \
+             (本机时钟曾经超前，期间写入的数据已按正确时间重新登记)"
+                .into(),
+        );
+        let (changes, links) = self.renew(Stamp::from_ms(now_ms), ahead).await?;
+        self.commit(&changes, &links).await
+    }
+
+    async fn purge_due(&mut self) -> Result<(), EngineError> {
+        let due = self.shared.store.purges_ready(PURGES_AT_ONCE).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let loaded = self.store.load_keys(&due).await?;
+        let (_, changes, links) = self.decide(loaded.len(), |work| {
+            for stored in loaded {
+                if let Some(slot) = bring_one(work, stored) {
+                    work.purge(slot);
+                }
+            }
+        });
+        self.commit(&changes, &links).await
+    }
+
+    /// What peers refused is owed again when its time has come, and all of it once an hour.
+    async fn retry_refused(&mut self) -> Result<(), EngineError> {
+        let now_ms = (self.shared.environment.now_ms)();
+        let all = self.ticks % RETRY_ALL_EVERY == 0;
+        let mut retries = Vec::new();
+        for peer in self.peers.keys() {
+            if all || self.shared.store.next_retry_ms(*peer).await?.is_some_and(|due_ms| due_ms <= now_ms) {
+                retries.push(LinkChange::RetryQuarantine { peer: *peer, due_ms: (!all).then_some(now_ms) });
+            }
+        }
+        if retries.is_empty() { Ok(()) } else { self.commit(&Changes::default(), &retries).await }
+    }
+
+    async fn compact_outboxes(&mut self) -> Result<(), EngineError> {
+        let crowded: Vec<PeerId> = self.shared.store.outboxes_to_compact().await?;
+        let compact: Vec<LinkChange> = crowded.into_iter().map(LinkChange::CompactOutbox).collect();
+        if compact.is_empty() { Ok(()) } else { self.commit(&Changes::default(), &compact).await }
+    }
+}

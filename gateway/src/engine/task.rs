@@ -1,0 +1,252 @@
+//! The one task that writes: it takes what is waiting, groups it, decides, applies, and answers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::command::Command;
+use super::group::Group;
+use super::{EngineError, Shared};
+use crate::division::{Division, Divisions};
+use crate::ingest::changes::{Changes, LinkChange, PeerState};
+use crate::ingest::topology::{PeerId, Role, Topology};
+use crate::ingest::writers::Writers;
+use crate::ingest::{Context, Work, division_entry};
+use crate::record::{RecordName, codec};
+use crate::store::Writer as StoreWriter;
+
+/// About how many records share a transaction.
+const GROUP_RECORDS_MAX: usize = 4_000;
+/// How often the task looks after what nobody asked for.
+const TICK: Duration = Duration::from_secs(1);
+/// Records read at a time by work over the whole store.
+pub(super) const SCAN_RECORDS: usize = 1_000;
+
+/// The state of the writing task.
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: StoreWriter,
+    pub(super) writers: Writers,
+    pub(super) peers: BTreeMap<PeerId, PeerState>,
+    pub(super) ticks: u64,
+}
+
+impl Task {
+    /// Reads what the task keeps in memory: writers, peers, imported divisions.
+    pub(super) async fn load(
+        shared: Arc<Shared>,
+        store: StoreWriter,
+        parent: Option<Division>,
+    ) -> Result<Task, EngineError> {
+        let writers = Writers::new(shared.store.writers().await?);
+        let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
+        let mut task = Task { shared, store, writers, peers, ticks: 0 };
+        task.adopt_parent(parent).await?;
+        task.refresh_topology(parent);
+        task.load_divisions().await?;
+        Ok(task)
+    }
+
+    /// A parent that is configured and was never greeted becomes a peer: from now on it is owed everything.
+    async fn adopt_parent(&mut self, parent: Option<Division>) -> Result<(), EngineError> {
+        let Some(division) = parent else { return Ok(()) };
+        if self.peers.values().any(|p| p.role == Role::Parent && p.division == division) {
+            return Ok(());
+        }
+        let state = PeerState::new(self.next_peer(), Role::Parent, division);
+        let backfill = LinkChange::Backfill { peer: state.id, scope: None, subtree_kinds: self.subtree_kinds() };
+        self.commit(&Changes::default(), &[LinkChange::Peer(state.clone()), backfill]).await?;
+        self.peers.insert(state.id, state);
+        Ok(())
+    }
+
+    pub(super) fn next_peer(&self) -> PeerId {
+        PeerId(self.peers.keys().last().map_or(1, |id| id.0 + 1))
+    }
+
+    /// Numbers of the kinds that everyone below gets.
+    pub(super) fn subtree_kinds(&self) -> Vec<u32> {
+        let subtree = |rule: &guantong_proto::rules::Kind| rule.audience == guantong_proto::rules::Audience::Subtree;
+        self.shared.schema.kinds().iter().filter(|k| subtree(k.rule)).map(|k| k.rule.number).collect()
+    }
+
+    /// Publishes the peers as everyone else sees them.
+    pub(super) fn refresh_topology(&self, parent: Option<Division>) {
+        let mut topology = Topology::new(self.shared.own());
+        let keep = parent.or(self.shared.topology().parent().map(|p| p.1));
+        for peer in self.peers.values() {
+            match peer.role {
+                Role::Parent if Some(peer.division) == keep => topology.set_parent(peer.id, peer.division),
+                Role::Parent => {}
+                Role::Child => topology.add_child(peer.id, peer.division),
+            }
+        }
+        *self.shared.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
+    }
+
+    /// Puts the imported divisions over the embedded ones.
+    async fn load_divisions(&mut self) -> Result<(), EngineError> {
+        let mut divisions = Divisions::embedded();
+        for kind in self.shared.schema.kinds().iter().filter(|k| k.rule.name == "division") {
+            let mut after: Option<RecordName> = None;
+            loop {
+                let last = after.as_ref().map(|name| (name.home, &*name.id));
+                let page = self.shared.store.list(kind.id, None, last, SCAN_RECORDS).await?;
+                let Some(end) = page.last() else { break };
+                after = Some(end.name.clone());
+                for stored in page {
+                    if let Ok(record) = codec::decode(stored.state)
+                        && let Some(entry) = division_entry(kind, stored.name.home, &record)
+                    {
+                        divisions.insert(entry);
+                    }
+                }
+            }
+        }
+        *self.shared.divisions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(divisions);
+        Ok(())
+    }
+
+    /// Runs until it is told to stop or nobody can ask any more.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut waiting: Option<Command> = None;
+        loop {
+            let command = match waiting.take() {
+                Some(command) => command,
+                None => tokio::select! {
+                    biased;
+                    command = commands.recv() => match command {
+                        Some(command) => command,
+                        None => break,
+                    },
+                    _ = tick.tick() => {
+                        self.tick().await;
+                        continue;
+                    }
+                },
+            };
+            if let Command::Stop(reply) = command {
+                let _ = reply.send(());
+                break;
+            }
+            if !command.groups() {
+                self.run_alone(command).await;
+                continue;
+            }
+            let mut group = Group::of(command);
+            while group.weight() < GROUP_RECORDS_MAX {
+                match commands.try_recv() {
+                    Ok(next) if next.groups() => group.push(next),
+                    Ok(next) => {
+                        waiting = Some(next);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            group.run(&mut self).await;
+        }
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(%error, "the store was not closed cleanly; nothing is lost");
+        }
+    }
+
+    async fn run_alone(&mut self, command: Command) {
+        match command {
+            Command::Import(import, reply) => {
+                let outcome = self.import(import).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Welcome(child, hello, reply) => {
+                let outcome = self.welcome(child, &hello).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Welcomed(welcome, reply) => {
+                let outcome = self.welcomed(&welcome).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Recovered(peer, reply) => {
+                let outcome = self.recovered(peer).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Peer(role, division, reply) => {
+                let found = self.peers.values().find(|p| p.role == role && p.division == division);
+                let _ = reply.send(Ok(found.cloned()));
+            }
+            // These go in groups.
+            Command::Link(..)
+            | Command::Write(..)
+            | Command::Delivered { .. }
+            | Command::TokenConfirmed(..)
+            | Command::Stop(_) => {}
+        }
+    }
+
+    /// Decides something as of now.
+    pub(super) fn decide<T>(
+        &mut self,
+        writes: usize,
+        decide: impl FnOnce(&mut Work<'_>) -> T,
+    ) -> (T, Changes, Vec<LinkChange>) {
+        let environment = self.shared.environment;
+        let (topology, divisions) = (self.shared.topology(), self.shared.divisions());
+        // A write makes at most two writers: its own and the one that says whether the record is complete.
+        self.writers.provide_ids(2 * writes.max(1), environment.random);
+        let ctx = Context {
+            schema: &self.shared.schema,
+            topology: &topology,
+            divisions: &divisions,
+            now_ms: (environment.now_ms)(),
+            drift_ms: environment.drift_ms,
+        };
+        let mut work = Work::new(ctx, &mut self.writers);
+        let decided = decide(&mut work);
+        let changes = work.finish();
+        let created = self.writers.take_created().into_iter().map(LinkChange::NewWriter).collect();
+        (decided, changes, created)
+    }
+
+    /// Puts everything on disk in one transaction, then tells whoever waits for it. After a failure nothing changed,
+    /// and what the task keeps in memory is read again.
+    pub(super) async fn commit(&mut self, changes: &Changes, links: &[LinkChange]) -> Result<(), EngineError> {
+        let now_ms = (self.shared.environment.now_ms)();
+        match self.store.apply(changes, links, now_ms).await {
+            Ok(revision) => {
+                self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
+                self.shared.learn(changes);
+                self.shared.notify(changes);
+                if links.iter().any(LinkChange::fills_outbox) {
+                    self.shared.notify_all();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store refused a transaction; nothing of it was kept");
+                self.writers = Writers::new(self.shared.store.writers().await?);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn learn(&self, changes: &Changes) {
+        if changes.divisions.is_empty() {
+            return;
+        }
+        let mut known = Divisions::clone(&self.divisions());
+        changes.divisions.iter().cloned().for_each(|entry| known.insert(entry));
+        *self.divisions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+    }
+}
+
+impl LinkChange {
+    /// Whether it puts rows into an outbox.
+    fn fills_outbox(&self) -> bool {
+        matches!(self, LinkChange::Backfill { .. } | LinkChange::RetryQuarantine { .. })
+    }
+}

@@ -1,0 +1,60 @@
+//! The engine over gRPC: records, conflicts and status for callers, links for nodes. It translates and checks who is
+//! calling; what a call does is decided by the engine.
+
+use std::sync::Arc;
+
+use guantong_proto::v1;
+use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
+use guantong_proto::v1::exchange_service_server::ExchangeServiceServer;
+use guantong_proto::v1::node_service_server::NodeServiceServer;
+use guantong_proto::v1::record_service_server::RecordServiceServer;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::engine::Engine;
+
+mod caller;
+mod conflicts;
+mod driver;
+mod exchange;
+mod links;
+mod node;
+mod page;
+mod records;
+pub mod status;
+mod trace;
+mod view;
+
+pub use caller::{Caller, Who};
+pub use driver::{LinkEnd, dial};
+pub use links::Links;
+
+/// The largest message that a caller may send, in bytes.
+pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the node's status says beside the engine's own part.
+#[derive(Clone)]
+pub struct NodeInfo {
+    /// The program's version.
+    pub software_version: String,
+    /// Unix milliseconds.
+    pub started_ms: u64,
+    /// When the node's certificate ends, Unix milliseconds.
+    pub certificate_expire_ms: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
+    /// Connections that were refused, newest first.
+    pub refused_connections: Arc<dyn Fn() -> Vec<v1::RefusedConnection> + Send + Sync>,
+    /// Things that an operator must look at.
+    pub warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+/// All services of a node. `stop` ends its links with a Goodbye.
+pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationToken) -> Routes {
+    let exchange = exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop);
+    let records = records::Records::new(engine.clone());
+    let conflicts = conflicts::Conflicts::new(engine.clone());
+    let node = node::Node::new(engine, links, info);
+    Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(ConflictServiceServer::new(conflicts).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
+}

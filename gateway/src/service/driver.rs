@@ -1,0 +1,480 @@
+//! One link, run: frames from the stream into the session, its requests to the engine and the store, its frames out.
+//! The same driver serves both ends. It waits for everything at once, for nothing without a limit, and ends with a
+//! Goodbye where it can.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::Stream;
+use guantong_proto::v1;
+use guantong_proto::v1::exchange_service_client::ExchangeServiceClient;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::Instrument;
+
+use super::links::{LinkKey, Links};
+use super::trace;
+use crate::division::Division;
+use crate::engine::{Engine, EngineError, Greeted, LinkBatch, Wake};
+use crate::ingest::changes::RecordKey;
+use crate::ingest::topology::{PeerId, Role};
+use crate::session::{End, Inbound, OutboxRow, Output, Session, Settings, Side, Want};
+
+/// Bytes of batches that a peer may have under way to this node.
+const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Frames that may wait for the stream.
+pub(super) const FRAMES_MAX: usize = 32;
+/// A guess at the size of a record, to read about as many as a batch takes.
+const RECORD_BYTES: usize = 256;
+/// Lanes, as `Wake` counts them.
+const LANES: [v1::Lane; 3] = [v1::Lane::Urgent, v1::Lane::Normal, v1::Lane::Bulk];
+
+/// How a link ended.
+#[derive(Clone, Debug)]
+pub struct LinkEnd {
+    /// In plain words.
+    pub reason: String,
+    /// The other side does not want to be dialled before so many milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// The greeting had succeeded.
+    pub was_up: bool,
+}
+
+/// Frames from the other side.
+pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<v1::Frame, Status>> + Send>>;
+
+/// What the engine has done meanwhile.
+enum Done {
+    Ingested(u64, Result<Vec<v1::Refusal>, EngineError>),
+    Stored(Result<(), EngineError>),
+}
+
+/// What a link waits for.
+enum Event {
+    Frame(Option<Result<v1::Frame, Status>>),
+    Woken(Wake),
+    Done(Result<Done, tokio::task::JoinError>),
+    Sent(bool),
+    Timeout,
+    Stop,
+}
+
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) links: Links,
+    pub(super) session: Session,
+    pub(super) role: Role,
+    pub(super) peer_division: Division,
+    pub(super) address: String,
+    pub(super) out: mpsc::Sender<v1::Frame>,
+    pub(super) stop: CancellationToken,
+    peer: Option<PeerId>,
+    link: Option<LinkKey>,
+    wake: Option<watch::Receiver<Wake>>,
+    woken: Wake,
+    /// Keys of the outbox rows under way.
+    rows: HashMap<i64, Vec<RecordKey>>,
+    jobs: JoinSet<Done>,
+    received_records: u64,
+    /// A frame that found the stream full.
+    waiting: Option<v1::Frame>,
+    /// Everything owed was delivered: the other side is to be told, once nothing is under way.
+    checksum_due: bool,
+    /// This store's random number at the greeting.
+    epoch: Option<u64>,
+}
+
+/// Runs a link to the parent until it ends.
+pub async fn dial(
+    engine: &Engine,
+    links: &Links,
+    channel: tonic::transport::Channel,
+    parent: Division,
+    address: &str,
+    stop: CancellationToken,
+) -> LinkEnd {
+    let failed = |reason: String| LinkEnd { reason, retry_after_ms: None, was_up: false };
+    let (out, frames) = mpsc::channel::<v1::Frame>(FRAMES_MAX);
+    let requests = ReceiverStream::new(frames).map(|frame| v1::LinkRequest { frame: Some(frame) });
+    let known = match engine.peer(Role::Parent, parent).await {
+        Ok(known) => known,
+        Err(error) => return failed(error.to_string()),
+    };
+    let shared = engine.shared();
+    let session = Session::new(
+        Settings {
+            side: Side::Child,
+            own: shared.own(),
+            peer: parent,
+            epoch: shared.epoch(),
+            revision: shared.revision(),
+            peer_revision: known.as_ref().map_or(0, |p| p.revision),
+            token: known.and_then(|p| p.token),
+            rules: shared.schema.rule_table(),
+            window_bytes: WINDOW_BYTES,
+            software_version: env!("CARGO_PKG_VERSION").into(),
+            limits: Default::default(),
+        },
+        (shared.environment.now_ms)(),
+    );
+    let mut driver = Driver::new(engine.clone(), links.clone(), session, Role::Parent, parent, address, out, stop);
+    // The Hello must be on its way before the server answers the call.
+    driver.pump().await;
+    let mut client = ExchangeServiceClient::new(channel).max_decoding_message_size(super::MESSAGE_MAX_BYTES);
+    let call = tokio::time::timeout(Duration::from_secs(15), client.link(requests));
+    let response = match call.await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return refused(&status),
+        Err(_) => return failed("the parent did not answer the call in 15 s".into()),
+    };
+    let inbound = response.map(|frame| frame.map(|f| f.frame.unwrap_or_default()));
+    driver.run(Box::pin(inbound)).await
+}
+
+/// What a refused call says.
+fn refused(status: &Status) -> LinkEnd {
+    use tonic_types::StatusExt;
+    let retry = status.get_error_details().retry_info().and_then(|r| r.retry_delay);
+    let retry_after_ms = retry.map(|d| d.as_millis() as u64);
+    LinkEnd { reason: status.message().to_owned(), retry_after_ms, was_up: false }
+}
+
+impl Driver {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        engine: Engine,
+        links: Links,
+        session: Session,
+        role: Role,
+        peer_division: Division,
+        address: &str,
+        out: mpsc::Sender<v1::Frame>,
+        stop: CancellationToken,
+    ) -> Driver {
+        Driver {
+            engine,
+            links,
+            session,
+            role,
+            peer_division,
+            address: address.into(),
+            out,
+            stop,
+            peer: None,
+            link: None,
+            wake: None,
+            woken: [0; 3],
+            rows: HashMap::new(),
+            jobs: JoinSet::new(),
+            received_records: 0,
+            waiting: None,
+            checksum_due: false,
+            epoch: None,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.engine.shared().environment.now_ms)()
+    }
+
+    /// Runs the link until it ends.
+    pub(super) async fn run(mut self, mut frames: Frames) -> LinkEnd {
+        let end = loop {
+            if let Some(end) = self.pump().await {
+                break end;
+            }
+            match self.next(&mut frames).await {
+                Event::Frame(Some(Ok(frame))) => {
+                    // A broken frame is the session's to answer: it says goodbye and ends.
+                    let now_ms = self.now_ms();
+                    let _ = self.session.handle_frame(now_ms, frame);
+                }
+                Event::Frame(Some(Err(status))) => break broken(&status),
+                Event::Frame(None) => break ended("the other side closed the line"),
+                Event::Woken(woken) => self.woken(woken),
+                Event::Done(done) => self.done(done),
+                Event::Sent(true) => {}
+                Event::Sent(false) => break ended("the line does not take frames any more"),
+                Event::Timeout => self.session.handle_timeout(self.now_ms()),
+                Event::Stop => self.shut_down(),
+            }
+        };
+        let was_up = self.link.is_some();
+        if let Some(link) = self.link {
+            self.links.down(link, &end.detail);
+        }
+        let retry_after_ms = (end.retry_after_ms > 0).then_some(u64::from(end.retry_after_ms));
+        tracing::info!(peer = %self.peer_division, reason = %end.detail, "link ended");
+        LinkEnd { reason: end.detail, retry_after_ms, was_up }
+    }
+
+    /// Waits for whatever comes first.
+    async fn next(&mut self, frames: &mut Frames) -> Event {
+        let now_ms = self.now_ms();
+        let timeout = self.session.next_timeout().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
+        let timer = tokio::time::sleep(timeout.unwrap_or(Duration::from_secs(3_600)));
+        let has_waiting = self.waiting.is_some();
+        let waiting = &mut self.waiting;
+        let out = &self.out;
+        let send = async {
+            let permit = out.reserve().await;
+            match (permit, waiting.take()) {
+                (Ok(permit), Some(frame)) => {
+                    permit.send(frame);
+                    true
+                }
+                _ => false,
+            }
+        };
+        tokio::select! {
+            frame = frames.next() => Event::Frame(frame),
+            woken = changed(&mut self.wake) => Event::Woken(woken),
+            Some(done) = self.jobs.join_next() => Event::Done(done),
+            sent = send, if has_waiting => Event::Sent(sent),
+            () = timer => Event::Timeout,
+            () = self.stop.cancelled() => Event::Stop,
+        }
+    }
+
+    fn shut_down(&mut self) {
+        let (reason, detail) = match self.link {
+            Some(_) if self.links.replaced(self.link) => {
+                (v1::GoodbyeReason::Replaced, "a newer link of the same node took over")
+            }
+            _ => (v1::GoodbyeReason::Shutdown, "the node stops"),
+        };
+        self.session.shutdown(self.now_ms(), reason, detail, 1_000);
+        // Cancelled for good: from now on only the session's own limits end the link.
+        self.stop = CancellationToken::new();
+    }
+
+    fn woken(&mut self, now: Wake) {
+        for (i, lane) in LANES.into_iter().enumerate() {
+            if now[i] != self.woken[i] {
+                self.session.notify(lane);
+            }
+        }
+        self.woken = now;
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let failed = match done {
+            Ok(Done::Ingested(batch_id, Ok(refusals))) => {
+                self.session.set_revision(self.engine.shared().revision());
+                self.session.ingested(batch_id, refusals);
+                None
+            }
+            Ok(Done::Stored(Ok(()))) => None,
+            Ok(Done::Ingested(_, Err(error)) | Done::Stored(Err(error))) => Some(error.to_string()),
+            Err(_) => Some("a task of the link failed".into()),
+        };
+        if let Some(detail) = failed {
+            // Nothing was lost: without a receipt the other side keeps what it sent.
+            self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, &detail, 5_000);
+        }
+    }
+
+    /// Does everything that can be done without waiting for the other side. `Some`: the link is over. While the stream
+    /// is full, frames wait and everything else goes on, so that two full streams never wait for each other.
+    pub(super) async fn pump(&mut self) -> Option<End> {
+        loop {
+            let shared = self.engine.shared();
+            self.session.set_revision(shared.revision());
+            if self.epoch.is_some_and(|epoch| epoch != shared.epoch()) {
+                let detail = "this store was found to be restored; greet again";
+                self.epoch = None;
+                self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, detail, 0);
+            }
+            if let Some(output) = self.session.poll_event() {
+                if let Some(end) = self.output(output).await {
+                    return Some(end);
+                }
+            } else if let Some(want) = self.session.wants() {
+                if let Err(error) = self.read_outbox(want).await {
+                    self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, &error.to_string(), 5_000);
+                }
+            } else if self.checksum_due && self.send_checksum() {
+                self.checksum_due = false;
+            } else if !self.send_frame() {
+                return None;
+            }
+        }
+    }
+
+    /// Gives the next frame to the stream. False: there is none, or the stream is full.
+    fn send_frame(&mut self) -> bool {
+        if self.waiting.is_none() {
+            self.waiting = self.session.poll_frame(self.now_ms());
+        }
+        let Some(frame) = self.waiting.take() else { return false };
+        match self.out.try_send(frame) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(frame)) => {
+                self.waiting = Some(frame);
+                false
+            }
+            // The reader's side ends the link.
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    fn send_checksum(&mut self) -> bool {
+        let position = self.session.position();
+        position.is_some_and(|position| self.session.queue_checksum(position, Vec::new(), 0))
+    }
+
+    async fn output(&mut self, output: Output) -> Option<End> {
+        match output {
+            Output::Send(frame) => self.waiting = Some(frame),
+            Output::Greeted(hello) => return self.greeted(hello).await,
+            Output::Welcomed(welcome) => return self.welcomed(welcome).await,
+            Output::TokenConfirmed => {
+                let (engine, peer) = (self.engine.clone(), self.peer?);
+                self.jobs.spawn(async move { Done::Stored(engine.token_confirmed(peer).await) });
+            }
+            Output::Ingest(inbound) => self.ingest(inbound),
+            Output::Delivered { seqs, refusals } => self.delivered(seqs, refusals),
+            Output::Drained => self.checksum_due = true,
+            Output::PeerChecksum(_) => {
+                let (engine, peer) = (self.engine.clone(), self.peer?);
+                if self.role == Role::Child {
+                    self.jobs.spawn(async move { Done::Stored(engine.recovered(peer).await) });
+                }
+            }
+            Output::PeerClaim(_) => {}
+            Output::End(end) => return Some(end),
+        }
+        None
+    }
+
+    async fn greeted(&mut self, hello: v1::Hello) -> Option<End> {
+        match self.engine.welcome(self.peer_division, hello.clone()).await {
+            Ok(greeted) => {
+                let Some(token) = greeted.token else { return Some(ended("the engine gave no token")) };
+                self.up(&greeted, &hello.software_version, hello.clock_ms);
+                self.session.welcome(self.now_ms(), greeted.epoch, greeted.recognition, token);
+                None
+            }
+            Err(error) => Some(ended(&error.to_string())),
+        }
+    }
+
+    async fn welcomed(&mut self, welcome: v1::Welcome) -> Option<End> {
+        match self.engine.welcomed(welcome.clone()).await {
+            Ok(greeted) => {
+                self.up(&greeted, &welcome.software_version, welcome.clock_ms);
+                self.session.token_stored(greeted.epoch);
+                None
+            }
+            Err(error) => Some(ended(&error.to_string())),
+        }
+    }
+
+    fn up(&mut self, greeted: &Greeted, version: &str, clock_ms: i64) {
+        let link = self.links.up(self.role, self.peer_division, &self.address, &self.stop);
+        self.links.greeted(link, version, clock_ms - self.now_ms() as i64);
+        self.link = Some(link);
+        self.peer = Some(greeted.peer.id);
+        self.epoch = Some(greeted.epoch);
+        // Registered before the outbox is read for the first time, so that nothing is missed.
+        let wake = self.engine.shared().wake(greeted.peer.id);
+        self.woken = *wake.borrow();
+        self.wake = Some(wake);
+        tracing::info!(peer = %self.peer_division, recognition = greeted.recognition.as_str_name(), "linked");
+    }
+
+    fn ingest(&mut self, inbound: Inbound) {
+        let Some(peer) = self.peer else { return };
+        self.received_records += inbound.records.len() as u64;
+        self.report();
+        let traceparents = inbound.records.iter().filter_map(|r| r.traceparent.as_deref());
+        let span = trace::batch_span("ingest", self.peer_division, inbound.records.len(), traceparents);
+        let batch = LinkBatch {
+            peer,
+            same_epoch: inbound.same_epoch,
+            bulk: inbound.lane == v1::Lane::Bulk,
+            peer_revision: self.session.peer_revision(),
+            records: inbound.records,
+        };
+        let engine = self.engine.clone();
+        let done = async move { Done::Ingested(inbound.batch_id, engine.ingest(batch).await) };
+        self.jobs.spawn(done.instrument(span));
+    }
+
+    fn delivered(&mut self, seqs: Vec<i64>, refusals: Vec<v1::Refusal>) {
+        let Some(peer) = self.peer else { return };
+        let keys = seqs.iter().filter_map(|seq| self.rows.remove(seq)).flatten().collect();
+        let (engine, revision) = (self.engine.clone(), self.session.peer_revision());
+        self.jobs.spawn(async move { Done::Stored(engine.delivered(peer, seqs, keys, refusals, revision).await) });
+        self.report();
+    }
+
+    fn report(&self) {
+        if let Some(link) = self.link {
+            self.links.carried(link, self.session.stats().sent_records, self.received_records);
+        }
+    }
+
+    /// Reads what the peer is owed next, as it may have it.
+    async fn read_outbox(&mut self, want: Want) -> Result<(), EngineError> {
+        let shared: Arc<_> = self.engine.shared().clone();
+        let Some((peer, route)) = self.peer.and_then(|peer| Some((peer, shared.route(peer)?))) else {
+            self.session.lane_empty(want.lane);
+            return Ok(());
+        };
+        let keys_max = (want.budget_bytes / RECORD_BYTES).clamp(1, 4_000);
+        let owed = shared.store.owed(peer, lane(want.lane), want.after_seq.unwrap_or(0), keys_max).await?;
+        if owed.rows.is_empty() {
+            self.session.lane_empty(want.lane);
+            return Ok(());
+        }
+        let mut rows = Vec::with_capacity(owed.rows.len());
+        for row in &owed.rows {
+            let mut records = Vec::with_capacity(row.keys.len());
+            for stored in row.keys.iter().filter_map(|key| owed.record(*key)) {
+                match route.batch_record(&stored.name, &stored.state, row.traceparent.as_deref(), row.fresh) {
+                    Ok(record) => records.extend(record),
+                    Err(error) => tracing::error!(%error, record = ?stored.name, "a stored record cannot be read"),
+                }
+            }
+            rows.push(OutboxRow { seq: row.seq, records });
+        }
+        self.rows.extend(owed.rows.into_iter().map(|row| (row.seq, row.keys)));
+        self.session.offer(want.lane, rows);
+        Ok(())
+    }
+}
+
+fn lane(lane: v1::Lane) -> guantong_proto::rules::Lane {
+    use guantong_proto::rules::Lane;
+    match lane {
+        v1::Lane::Urgent => Lane::Urgent,
+        v1::Lane::Normal => Lane::Normal,
+        v1::Lane::Bulk | v1::Lane::Unspecified => Lane::Bulk,
+    }
+}
+
+/// Waits until something new is owed; for ever, while the peer is not known.
+async fn changed(wake: &mut Option<watch::Receiver<Wake>>) -> Wake {
+    if let Some(wake) = wake
+        && wake.changed().await.is_ok()
+    {
+        return *wake.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+fn ended(detail: &str) -> End {
+    End { by_peer: false, reason: v1::GoodbyeReason::Unspecified, detail: detail.into(), retry_after_ms: 0 }
+}
+
+fn broken(status: &Status) -> End {
+    let end = refused(status);
+    End { retry_after_ms: end.retry_after_ms.unwrap_or(0) as u32, ..ended(&format!("the line broke: {}", end.reason)) }
+}

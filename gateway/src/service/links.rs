@@ -1,0 +1,169 @@
+//! The links of a node as operators see them: who is connected since when, what was tried, what went wrong, when it
+//! is tried again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use guantong_proto::v1;
+use tokio_util::sync::CancellationToken;
+
+use super::view::timestamp;
+use crate::division::Division;
+use crate::ingest::topology::Role;
+
+/// Links that a gateway serves at once.
+pub(super) const LINKS_MAX: usize = 4_096;
+
+#[derive(Clone, Debug, Default)]
+struct LinkState {
+    connected: bool,
+    /// A link in progress; its end does not disturb a newer one.
+    serial: u64,
+    stop: Option<CancellationToken>,
+    connect_ms: u64,
+    attempt_count: u64,
+    last_error: String,
+    last_error_ms: u64,
+    next_attempt_ms: u64,
+    sent_records: u64,
+    received_records: u64,
+    clock_offset_ms: i64,
+    peer_version: String,
+    address: String,
+}
+
+/// The registry of links.
+#[derive(Clone, Default)]
+pub struct Links {
+    states: Arc<Mutex<BTreeMap<(bool, Division), LinkState>>>,
+}
+
+/// One link in progress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinkKey {
+    key: (bool, Division),
+    serial: u64,
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Links {
+    /// Without links.
+    pub fn new() -> Links {
+        Links::default()
+    }
+
+    fn states(&self) -> MutexGuard<'_, BTreeMap<(bool, Division), LinkState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parent is being dialled.
+    pub fn attempt(&self, parent: Division, address: &str) {
+        let mut states = self.states();
+        let state = states.entry((true, parent)).or_default();
+        state.attempt_count += 1;
+        state.next_attempt_ms = 0;
+        state.address = address.into();
+    }
+
+    /// Dialling the parent, or the link to it, failed.
+    pub fn failed(&self, parent: Division, reason: &str, next_attempt_ms: u64) {
+        let mut states = self.states();
+        let state = states.entry((true, parent)).or_default();
+        state.last_error = reason.into();
+        state.last_error_ms = now_ms();
+        state.next_attempt_ms = next_attempt_ms;
+    }
+
+    /// Whether a child is linked now.
+    pub(super) fn child_is_linked(&self, child: Division) -> bool {
+        self.states().get(&(false, child)).is_some_and(|s| s.connected)
+    }
+
+    /// How many children are linked.
+    pub(super) fn child_count(&self) -> usize {
+        self.states().iter().filter(|((parent, _), s)| !parent && s.connected).count()
+    }
+
+    /// A link is up; an older one to the same peer is told to end.
+    pub(super) fn up(&self, role: Role, peer: Division, address: &str, stop: &CancellationToken) -> LinkKey {
+        let key = (role == Role::Parent, peer);
+        let mut states = self.states();
+        let state = states.entry(key).or_default();
+        if let Some(older) = state.stop.replace(stop.clone()) {
+            older.cancel();
+        }
+        state.serial += 1;
+        state.connected = true;
+        state.connect_ms = now_ms();
+        state.attempt_count = 0;
+        state.next_attempt_ms = 0;
+        state.address = address.into();
+        LinkKey { key, serial: state.serial }
+    }
+
+    /// Whether a newer link to the same peer has taken over.
+    pub(super) fn replaced(&self, link: Option<LinkKey>) -> bool {
+        let newer = |link: LinkKey| self.states().get(&link.key).is_some_and(|s| s.serial != link.serial);
+        link.is_some_and(newer)
+    }
+
+    /// What a greeting said.
+    pub(super) fn greeted(&self, link: LinkKey, version: &str, clock_offset_ms: i64) {
+        if let Some(state) = self.states().get_mut(&link.key) {
+            state.peer_version = version.into();
+            state.clock_offset_ms = clock_offset_ms;
+        }
+    }
+
+    /// How much a link has carried.
+    pub(super) fn carried(&self, link: LinkKey, sent_records: u64, received_records: u64) {
+        if let Some(state) = self.states().get_mut(&link.key) {
+            (state.sent_records, state.received_records) = (sent_records, received_records);
+        }
+    }
+
+    /// A link ended.
+    pub(super) fn down(&self, link: LinkKey, reason: &str) {
+        if let Some(state) = self.states().get_mut(&link.key).filter(|s| s.serial == link.serial) {
+            state.connected = false;
+            state.stop = None;
+            state.connect_ms = now_ms();
+            state.last_error = reason.into();
+            state.last_error_ms = now_ms();
+        }
+    }
+
+    /// A link was refused.
+    pub(super) fn refused(&self, child: Division, address: &str, reason: &str) {
+        let mut states = self.states();
+        let state = states.entry((false, child)).or_default();
+        state.last_error = format!("{reason} ({address})");
+        state.last_error_ms = now_ms();
+    }
+
+    /// What is known of a link, without its queues.
+    pub(super) fn status(&self, role: Role, peer: Division) -> v1::LinkStatus {
+        let time = |ms: u64| (ms > 0).then(|| timestamp(ms));
+        let state = self.states().get(&(role == Role::Parent, peer)).cloned().unwrap_or_default();
+        v1::LinkStatus {
+            peer_division: peer.to_string(),
+            peer_is_parent: role == Role::Parent,
+            connected: state.connected,
+            connect_time: time(state.connect_ms),
+            attempt_count: state.attempt_count,
+            last_error: state.last_error,
+            last_error_time: time(state.last_error_ms),
+            next_attempt_time: time(state.next_attempt_ms),
+            sent_records: state.sent_records,
+            received_records: state.received_records,
+            clock_offset_ms: state.clock_offset_ms,
+            peer_version: state.peer_version,
+            address: state.address,
+            ..v1::LinkStatus::default()
+        }
+    }
+}

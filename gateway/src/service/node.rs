@@ -1,0 +1,189 @@
+//! `NodeService`: what a node says about itself.
+
+use std::pin::Pin;
+
+use futures_core::Stream;
+use guantong_proto::v1;
+use guantong_proto::v1::node_service_server::NodeService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Links, NodeInfo, caller, page, status, view};
+use crate::engine::{Engine, Shared};
+use crate::ingest::topology::{PeerId, Role};
+use crate::outgoing::Route;
+use crate::record::codec;
+use crate::store::StoreError;
+
+/// Records compared at a time.
+const SHARED_AT_ONCE: usize = 1_000;
+
+pub(super) struct Node {
+    engine: Engine,
+    links: Links,
+    info: NodeInfo,
+}
+
+impl Node {
+    pub(super) fn new(engine: Engine, links: Links, info: NodeInfo) -> Node {
+        Node { engine, links, info }
+    }
+
+    async fn link_status(&self, role: Role, id: PeerId, peer: crate::division::Division) -> Result<v1::LinkStatus, StoreError> {
+        let shared = self.engine.shared();
+        let backlog = shared.store.backlog(id).await?;
+        let oldest = [backlog.urgent, backlog.normal, backlog.bulk].iter().filter_map(|l| l.oldest_ms).min();
+        Ok(v1::LinkStatus {
+            peer_name: shared.divisions().full_name(peer),
+            urgent_backlog: backlog.urgent.count,
+            normal_backlog: backlog.normal.count,
+            bulk_backlog: backlog.bulk.count,
+            oldest_owed_time: oldest.map(view::timestamp),
+            quarantined_count: backlog.quarantined,
+            ..self.links.status(role, peer)
+        })
+    }
+
+    async fn status(&self) -> Result<v1::Status, StoreError> {
+        let shared = self.engine.shared();
+        let own = shared.own();
+        let counts = shared.store.counts().await?;
+        let topology = shared.topology();
+        let mut links = Vec::new();
+        if let Some((id, parent)) = topology.parent() {
+            links.push(self.link_status(Role::Parent, id, parent).await?);
+        }
+        for (id, child) in topology.children() {
+            links.push(self.link_status(Role::Child, id, child).await?);
+        }
+        let mut warnings = shared.alarms();
+        warnings.extend((self.info.warnings)());
+        let fingerprint = shared.schema.fingerprint();
+        Ok(v1::Status {
+            division: own.to_string(),
+            display_name: shared.divisions().full_name(own),
+            tier: own.tier().name().into(),
+            software_version: self.info.software_version.clone(),
+            schema_fingerprint: fingerprint.iter().map(|b| format!("{b:02x}")).collect(),
+            start_time: Some(view::timestamp(self.info.started_ms)),
+            record_count: counts.records,
+            conflict_count: counts.conflicts,
+            quarantined_count: counts.quarantined,
+            held_count: counts.held,
+            store_bytes: counts.store_bytes,
+            certificate_expire_time: (self.info.certificate_expire_ms)().map(|ms| view::timestamp(ms.max(0) as u64)),
+            links,
+            refused_connections: (self.info.refused_connections)(),
+            warnings,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Node {
+    type ListSharedRecordsStream = Pin<Box<dyn Stream<Item = Result<v1::ListSharedRecordsResponse, Status>> + Send>>;
+
+    async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+        caller::operator(request.extensions())?;
+        Ok(Response::new(self.status().await.map_err(|e| status::of_store(&e))?))
+    }
+
+    async fn list_tallies(
+        &self,
+        request: Request<v1::ListTalliesRequest>,
+    ) -> Result<Response<v1::ListTalliesResponse>, Status> {
+        caller::operator(request.extensions())?;
+        let parent = page::parent("parent", &request.get_ref().parent)?;
+        let shared = self.engine.shared();
+        if !shared.own().contains(parent) {
+            let text = format!("parent: {parent} lies outside {}; ask a node above it", shared.own());
+            return Err(status::invalid("parent", text));
+        }
+        let tallies = shared.store.tallies(parent).await.map_err(|e| status::of_store(&e))?;
+        let tallies = tallies.into_iter().map(|t| v1::Tally { measure: t.measure, class: t.class, value: t.value });
+        Ok(Response::new(v1::ListTalliesResponse { tallies: tallies.collect() }))
+    }
+
+    async fn list_shared_records(
+        &self,
+        request: Request<v1::ListSharedRecordsRequest>,
+    ) -> Result<Response<Self::ListSharedRecordsStream>, Status> {
+        caller::operator(request.extensions())?;
+        let peer = page::parent("peer", &request.get_ref().peer)?;
+        let shared = self.engine.shared().clone();
+        let topology = shared.topology();
+        let parent = topology.parent().filter(|p| p.1 == peer).map(|_| Role::Parent);
+        let child = topology.children().find(|c| c.1 == peer).map(|_| Role::Child);
+        let role = parent.or(child).ok_or_else(|| status::not_found(&request.get_ref().peer))?;
+        let (out, responses) = mpsc::channel(4);
+        tokio::spawn(async move {
+            if let Err(error) = send_shared(&shared, role, peer, &out).await {
+                let _ = out.send(Err(error)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<v1::ListQuarantineRequest>,
+    ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
+        caller::operator(request.extensions())?;
+        let size = page::size(request.get_ref().page_size)?;
+        let after = page::after("quarantine", &request.get_ref().page_token)?;
+        let number = |text: &str| text.parse::<i64>().ok();
+        let after = after.and_then(|a| match a.split('-').map(number).collect::<Vec<_>>()[..] {
+            [Some(peer), Some(key), Some(field)] => Some((PeerId(peer), key, field as u32)),
+            _ => None,
+        });
+        let shared = self.engine.shared();
+        let rows = shared.store.quarantine(after, size).await.map_err(|e| status::of_store(&e))?;
+        let last = rows.last().filter(|_| rows.len() == size);
+        let last = last.map(|row| format!("{}-{}-{}", row.peer.0, row.key, row.refused.field));
+        let topology = shared.topology();
+        let quarantined = rows.into_iter().map(|row| {
+            let kind = shared.schema.kind(row.name.kind);
+            let field = kind.field(row.refused.field).map(|f| f.name.to_owned()).unwrap_or_default();
+            v1::Quarantined {
+                record: row.name.display(&shared.schema).to_string(),
+                field_name: field,
+                peer_division: topology.peer(row.peer).map(|p| p.1.to_string()).unwrap_or_default(),
+                reason: format!("{}: {}", row.refused.reason.as_str_name(), row.refused.detail),
+                create_time: Some(view::timestamp(row.refused_ms)),
+                retry_time: row.refused.retry_at_ms.map(view::timestamp),
+                lane: row.lane as i32 + 1,
+            }
+        });
+        let quarantined: Vec<_> = quarantined.collect();
+        let next_page_token = last.map(|last| page::token("quarantine", &last)).unwrap_or_default();
+        Ok(Response::new(v1::ListQuarantineResponse { quarantined, next_page_token }))
+    }
+}
+
+/// Streams the fingerprints of everything that is shared with a peer.
+async fn send_shared(
+    shared: &Shared,
+    role: Role,
+    peer: crate::division::Division,
+    out: &mpsc::Sender<Result<v1::ListSharedRecordsResponse, Status>>,
+) -> Result<(), Status> {
+    let route = Route { schema: &shared.schema, own: shared.own(), role, peer };
+    let mut after = 0;
+    loop {
+        let page = shared.store.scan(after, SHARED_AT_ONCE).await.map_err(|e| status::of_store(&e))?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.key;
+        let mut records = Vec::with_capacity(page.len());
+        for stored in page {
+            let record = codec::decode(stored.state).map_err(|e| status::broken(&e.to_string()))?;
+            if let Some(fingerprint) = route.fingerprint(&stored.name, &record) {
+                let name = stored.name.display(&shared.schema).to_string();
+                records.push(v1::SharedRecord { name, fingerprint });
+            }
+        }
+        if out.send(Ok(v1::ListSharedRecordsResponse { records })).await.is_err() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Pages: opaque tokens that continue a list at any depth at the same cost. A token of another query is refused.
+
+use tonic::Status;
+
+use super::status;
+use crate::division::Division;
+use crate::schema::Schema;
+
+/// The largest page.
+const PAGE_MAX: i32 = 1_000;
+/// The page where none is asked for.
+const PAGE_DEFAULT: usize = 100;
+
+/// How many to answer with.
+pub(super) fn size(page_size: i32) -> Result<usize, Status> {
+    match page_size {
+        0 => Ok(PAGE_DEFAULT),
+        n if n < 0 => Err(status::invalid("page_size", "page_size is negative; 0 asks for 100")),
+        n => Ok(n.min(PAGE_MAX) as usize),
+    }
+}
+
+/// The token that continues `query` after `last`.
+pub(super) fn token(query: &str, last: &str) -> String {
+    format!("{}.{last}", tag(query))
+}
+
+/// Where a token continues; `None`: from the start.
+pub(super) fn after(query: &str, token: &str) -> Result<Option<String>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    match token.split_once('.') {
+        Some((of, last)) if of == tag(query) => Ok(Some(last.to_owned())),
+        _ => Err(status::invalid("page_token", "the page token belongs to another query; start without one")),
+    }
+}
+
+fn tag(query: &str) -> String {
+    blake3::hash(query.as_bytes()).to_hex()[..12].to_owned()
+}
+
+/// The division of a `divisions/{division}` parent.
+pub(super) fn parent(field: &str, parent: &str) -> Result<Division, Status> {
+    let code = parent.strip_prefix("divisions/").unwrap_or(parent);
+    Division::parse(code).map_err(|e| status::invalid(field, format!("{field}: {e}")))
+}
+
+/// The kind of a request.
+pub(super) fn kind<'s>(schema: &'s Schema, kind: &str) -> Result<&'s crate::schema::Kind, Status> {
+    schema.kind_named(kind).ok_or_else(|| {
+        let known: Vec<&str> = schema.kinds().iter().map(|k| k.rule.name).collect();
+        status::invalid("kind", format!("there is no kind `{kind}`; known: {}", known.join(", ")))
+    })
+}

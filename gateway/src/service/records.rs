@@ -1,0 +1,278 @@
+//! `RecordService`: reading and writing records of any kind, moving cases, taking in ledgers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use guantong_proto::v1;
+use guantong_proto::v1::record_service_server::RecordService;
+use prost::Message;
+use tokio_stream::StreamExt;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{caller, page, status, trace, view};
+use crate::division::Division;
+use crate::engine::{Begun, Engine, Import, ImportProgress, Request as Repeatable, Write, WriteAction};
+use crate::ingest::local::{Basis, LocalWrite};
+use crate::record::{FieldNumber, RecordName, codec, raw};
+use crate::schema::Kind;
+
+/// Rows of a ledger that go in together.
+const ROWS_AT_ONCE: usize = 2_000;
+/// Rows of the previous ledger that are listed when they are missing from a full one.
+const VANISHED_MAX: usize = 10_000;
+/// Problems that are listed; more are counted by the caller from the rows it sent.
+const PROBLEMS_MAX: usize = 10_000;
+
+pub(super) struct Records {
+    engine: Engine,
+}
+
+impl Records {
+    pub(super) fn new(engine: Engine) -> Records {
+        Records { engine }
+    }
+
+    fn name(&self, field: &str, name: &str) -> Result<RecordName, Status> {
+        self.engine.name(name).map_err(|e| status::bad_name(field, &e))
+    }
+
+    async fn read(&self, name: &RecordName) -> Result<v1::Record, Status> {
+        let shared = self.engine.shared();
+        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
+        let Some(loaded) = found else {
+            return Err(status::not_found(&name.display(&shared.schema).to_string()));
+        };
+        let record = codec::decode(loaded.state).map_err(|e| status::broken(&e.to_string()))?;
+        Ok(view::record(&shared.schema, name, &record))
+    }
+
+    async fn write(&self, write: Write) -> Result<v1::Record, Status> {
+        let (name, kind) = (write.name.clone(), write.name.kind);
+        let schema = &self.engine.shared().schema;
+        self.engine.write(write).await.map_err(|e| status::of_engine(schema, kind, &e))?;
+        self.read(&name).await
+    }
+}
+
+/// The division that a request names, if it names one.
+fn acting(division: &str) -> Result<Option<Division>, Status> {
+    optional_division("acting_division", division)
+}
+
+fn optional_division(field: &str, division: &str) -> Result<Option<Division>, Status> {
+    if division.is_empty() {
+        return Ok(None);
+    }
+    Division::parse(division).map(Some).map_err(|e| status::invalid(field, format!("{field}: {e}")))
+}
+
+/// A request id with a hash over what the request says.
+fn repeatable(request_id: &str, content: &impl Message) -> Result<Option<Repeatable>, Status> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    if request_id.chars().count() > 64 {
+        return Err(status::invalid("request_id", "request_id: at most 64 characters"));
+    }
+    let content = crate::ingest::import::value_hash(&content.encode_to_vec());
+    Ok(Some(Repeatable { id: request_id.to_owned(), content }))
+}
+
+/// What the author of a write saw.
+fn basis(etag: &str, read_token: &Bytes) -> Result<Basis, Status> {
+    if !read_token.is_empty() {
+        let token = codec::decode(read_token.clone());
+        let token = token.map_err(|_| status::invalid("read_token", "read_token: take it from an answer, unchanged"))?;
+        return Ok(Basis::Token(token));
+    }
+    Ok(if etag.is_empty() { Basis::Shown } else { Basis::Etag(etag.to_owned()) })
+}
+
+/// The fields that a write names, with their encodings.
+fn fields_to_write(
+    kind: &Kind,
+    fields: &Bytes,
+    mask: Option<&prost_types::FieldMask>,
+) -> Result<Vec<(FieldNumber, Bytes)>, Status> {
+    let mut given = raw::split(fields).map_err(|e| status::invalid("record.fields", format!("record.fields: {e}")))?;
+    given.retain(|(field, _)| *field != 1);
+    let paths = mask.map(|m| m.paths.as_slice()).unwrap_or_default();
+    if paths.is_empty() || paths == ["*"] {
+        return Ok(given);
+    }
+    let mut wanted = Vec::with_capacity(paths.len());
+    for path in paths {
+        let field = kind.field_named(path).ok_or_else(|| {
+            let text = format!("update_mask: `{path}` is not a field of {}; a mask names whole fields", kind.rule.name);
+            status::invalid("update_mask", text)
+        })?;
+        let value = given.iter().find(|(number, _)| *number == field.number).map(|(_, v)| v.clone());
+        wanted.push((field.number, value.unwrap_or_default()));
+    }
+    Ok(wanted)
+}
+
+#[tonic::async_trait]
+impl RecordService for Records {
+    async fn get_record(&self, request: Request<v1::GetRecordRequest>) -> Result<Response<v1::Record>, Status> {
+        caller::operator(request.extensions())?;
+        let name = self.name("name", &request.get_ref().name)?;
+        Ok(Response::new(self.read(&name).await?))
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        caller::operator(request.extensions())?;
+        let request = request.into_inner();
+        let shared = self.engine.shared();
+        let parent = page::parent("parent", &request.parent)?;
+        let kind = page::kind(&shared.schema, &request.kind)?;
+        let size = page::size(request.page_size)?;
+        let query = format!("{parent} {} {}", kind.rule.name, request.show_deleted);
+        let after = match page::after(&query, &request.page_token)? {
+            Some(last) => Some(self.name("page_token", &last)?),
+            None => None,
+        };
+        let after = after.as_ref().map(|name| (name.home, &*name.id));
+        let listed = shared.store.list(kind.id, Some(parent), after, size).await;
+        let listed = listed.map_err(|e| status::of_store(&e))?;
+        let last = listed.last().filter(|_| listed.len() == size);
+        let last = last.map(|stored| stored.name.display(&shared.schema).to_string());
+        let mut records = Vec::with_capacity(listed.len());
+        for stored in listed {
+            let record = codec::decode(stored.state).map_err(|e| status::broken(&e.to_string()))?;
+            if request.show_deleted || !view::is_deleted(kind, &stored.name, &record) {
+                records.push(view::record(&shared.schema, &stored.name, &record));
+            }
+        }
+        let next_page_token = last.map(|last| page::token(&query, &last)).unwrap_or_default();
+        Ok(Response::new(v1::ListRecordsResponse { records, next_page_token }))
+    }
+
+    async fn write_record(
+        &self,
+        request: Request<v1::WriteRecordRequest>,
+    ) -> Result<Response<v1::Record>, Status> {
+        caller::operator(request.extensions())?;
+        let traceparent = trace::of_request(request.metadata());
+        let request = request.into_inner();
+        let repeat = repeatable(&request.request_id, &request)?;
+        let record = request.record.unwrap_or_default();
+        let name = self.name("record.name", &record.name)?;
+        let kind = self.engine.shared().schema.kind(name.kind);
+        let fields = fields_to_write(kind, &record.fields, request.update_mask.as_ref())?;
+        let write = LocalWrite {
+            basis: basis(&record.etag, &record.read_token)?,
+            acting: acting(&request.acting_division)?,
+            must_create: request.must_create,
+            ..LocalWrite::of(fields)
+        };
+        let write = Write { name, action: WriteAction::Fields(write), request: repeat, traceparent };
+        Ok(Response::new(self.write(write).await?))
+    }
+
+    async fn move_case(&self, request: Request<v1::MoveCaseRequest>) -> Result<Response<v1::Record>, Status> {
+        caller::operator(request.extensions())?;
+        let traceparent = trace::of_request(request.metadata());
+        let request = request.into_inner();
+        let repeat = repeatable(&request.request_id, &request)?;
+        let name = self.name("name", &request.name)?;
+        if self.engine.shared().schema.kind(name.kind).rule.name != "case" {
+            return Err(status::invalid("name", "name: only cases move"));
+        }
+        let action = WriteAction::Move {
+            action: request.r#move(),
+            acting: acting(&request.acting_division)?,
+            to_division: optional_division("to_division", &request.to_division)?,
+            to_unit: request.to_unit,
+            reason: request.reason,
+            outcome: request.outcome,
+            basis: basis(&request.etag, &Bytes::new())?,
+        };
+        Ok(Response::new(self.write(Write { name, action, request: repeat, traceparent }).await?))
+    }
+
+    async fn import_records(
+        &self,
+        request: Request<Streaming<v1::ImportRecordsRequest>>,
+    ) -> Result<Response<v1::ImportRecordsResponse>, Status> {
+        caller::operator(request.extensions())?;
+        let mut stream = request.into_inner();
+        let first = stream.next().await.transpose()?.and_then(|m| m.content);
+        let Some(v1::import_records_request::Content::Header(header)) = first else {
+            return Err(status::invalid("header", "the first message of an import is its header"));
+        };
+        let ledger = self.ledger(&header)?;
+        let mut taken = v1::ImportRecordsResponse::default();
+        let mut rows: Vec<v1::ImportRow> = Vec::new();
+        let mut begun = None;
+        while let Some(message) = stream.next().await.transpose()? {
+            if let Some(v1::import_records_request::Content::Rows(more)) = message.content {
+                rows.extend(more.rows);
+            }
+            while rows.len() >= ROWS_AT_ONCE {
+                let rest = rows.split_off(ROWS_AT_ONCE);
+                let piece = std::mem::replace(&mut rows, rest);
+                begun = Some(self.take(&ledger, begun, piece, &mut taken).await?);
+            }
+        }
+        let begun = self.take(&ledger, begun, rows, &mut taken).await?;
+        if header.full {
+            taken.vanished = self.vanished(begun).await?;
+        }
+        Ok(Response::new(taken))
+    }
+}
+
+/// The ledger that an import belongs to.
+struct Ledger {
+    kind: crate::schema::KindId,
+    source: Arc<str>,
+}
+
+impl Records {
+    fn ledger(&self, header: &v1::ImportHeader) -> Result<Ledger, Status> {
+        let kind = page::kind(&self.engine.shared().schema, &header.kind)?;
+        let source = header.source.trim();
+        let fits = (1..=64).contains(&source.chars().count()) && !source.chars().any(char::is_control);
+        if !fits {
+            return Err(status::invalid("source", "source: the ledger's name, 1 to 64 characters"));
+        }
+        Ok(Ledger { kind: kind.id, source: source.into() })
+    }
+
+    async fn take(
+        &self,
+        ledger: &Ledger,
+        begun: Option<Begun>,
+        rows: Vec<v1::ImportRow>,
+        taken: &mut v1::ImportRecordsResponse,
+    ) -> Result<Begun, Status> {
+        let import = Import {
+            kind: ledger.kind,
+            source: ledger.source.to_string(),
+            begun,
+            rows,
+        };
+        let schema = &self.engine.shared().schema;
+        let progress = self.engine.import(import).await.map_err(|e| status::of_engine(schema, ledger.kind, &e))?;
+        let ImportProgress { begun, problems, .. } = progress;
+        taken.created_count += progress.created_count;
+        taken.changed_count += progress.changed_count;
+        taken.unchanged_count += progress.unchanged_count;
+        taken.conflict_count += progress.conflict_count;
+        taken.held_count += progress.held_count;
+        let room = PROBLEMS_MAX.saturating_sub(taken.problems.len());
+        taken.problems.extend(problems.into_iter().take(room));
+        Ok(begun)
+    }
+
+    async fn vanished(&self, begun: Begun) -> Result<Vec<String>, Status> {
+        let shared = self.engine.shared();
+        let vanished = shared.store.vanished(begun.source, begun.generation, "", VANISHED_MAX).await;
+        let vanished = vanished.map_err(|e| status::of_store(&e))?;
+        Ok(vanished.iter().map(|row| row.name.display(&shared.schema).to_string()).collect())
+    }
+}

@@ -1,0 +1,105 @@
+//! Records and conflicts as callers see them.
+
+use bytes::Bytes;
+use guantong_proto::v1;
+use prost_types::Timestamp;
+
+use crate::ingest::conflicting_fields;
+use crate::ingest::local::etag;
+use crate::record::audience::Audience;
+use crate::record::{Entry, FieldNumber, Record, RecordName, Register, codec, view};
+use crate::schema::{Kind, Schema};
+use crate::stamp::Stamp;
+
+/// Unix milliseconds as a timestamp.
+pub(super) fn timestamp(ms: u64) -> Timestamp {
+    Timestamp { seconds: (ms / 1_000) as i64, nanos: (ms % 1_000) as i32 * 1_000_000 }
+}
+
+fn written(stamp: Stamp) -> Option<Timestamp> {
+    Some(timestamp(stamp.ms()))
+}
+
+/// A record as its policies show it.
+pub(super) fn record(schema: &Schema, name: &RecordName, record: &Record) -> v1::Record {
+    let kind = schema.kind(name.kind);
+    let mut fields = Vec::new();
+    let mut origins = Vec::with_capacity(record.fields().len());
+    for (number, register) in record.fields() {
+        let Some(shown) = kind.field(*number).and_then(|f| view::shown(f, register, name.home)) else { continue };
+        fields.extend_from_slice(&shown.value);
+        origins.push(v1::FieldOrigin {
+            field: *number,
+            writer_division: shown.writer.division.to_string(),
+            write_time: written(shown.stamp),
+        });
+    }
+    v1::Record {
+        name: name.display(schema).to_string(),
+        fields: fields.into(),
+        etag: etag(record),
+        read_token: read_token(record),
+        conflicting_fields: conflicting_fields(kind, record),
+        origins,
+        audience: Audience::of(kind, name.home, record).divisions().iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The live stamps of every field, as a record without values.
+fn read_token(record: &Record) -> Bytes {
+    let mut token = Record::default();
+    for (field, register) in record.fields() {
+        let live = register.live().map(|(e, _)| Entry { value: None, ..e.clone() });
+        let live: Vec<Entry> = live.collect();
+        if !live.is_empty() {
+            token.set(*field, Register::from_entries(live));
+        }
+    }
+    codec::encode(&token)
+}
+
+/// Whether a list leaves the record out.
+pub(super) fn is_deleted(kind: &Kind, name: &RecordName, record: &Record) -> bool {
+    let Some(field) = kind.roles.deleted.and_then(|n| kind.field(n)) else { return false };
+    let shown = record.get(field.number).and_then(|r| view::shown(field, r, name.home));
+    shown.is_some_and(|s| view::number(&s.value) == Some(1))
+}
+
+/// The values of a conflict, the one shown first, then the latest first.
+pub(super) fn conflict_entries(kind: &Kind, name: &RecordName, field: FieldNumber, register: &Register) -> Vec<Entry> {
+    let shown = kind.field(field).and_then(|f| view::shown(f, register, name.home));
+    let is_shown = |e: &Entry| shown.as_ref().is_some_and(|s| (s.writer, s.stamp) == (e.writer, e.stamp));
+    let mut entries: Vec<Entry> = register.live().map(|(e, _)| e.clone()).collect();
+    entries.sort_by_key(|e| (!is_shown(e), std::cmp::Reverse((e.stamp, e.writer))));
+    entries
+}
+
+/// A conflict in one field of a record.
+pub(super) fn conflict(schema: &Schema, name: &RecordName, field: FieldNumber, register: &Register) -> v1::Conflict {
+    let kind = schema.kind(name.kind);
+    let entries = conflict_entries(kind, name, field, register);
+    let values = entries.iter().enumerate().map(|(i, entry)| v1::ConflictValue {
+        fields: entry.value.clone().unwrap_or_default(),
+        writer_division: entry.writer.division.to_string(),
+        write_time: written(entry.stamp),
+        shown: i == 0,
+    });
+    let record = name.display(schema).to_string();
+    let field_name = kind.field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
+    v1::Conflict {
+        name: format!("{record}/conflicts/{field_name}"),
+        record,
+        field_name,
+        field,
+        values: values.collect(),
+        resolve_time: None,
+        etag: conflict_etag(field, register),
+    }
+}
+
+/// Hash over the values of a conflict.
+pub(super) fn conflict_etag(field: FieldNumber, register: &Register) -> String {
+    let mut only = Record::default();
+    only.set(field, register.clone());
+    etag(&only)
+}

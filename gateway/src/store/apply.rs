@@ -1,0 +1,85 @@
+//! One transaction: all that was decided for a group of writes, whole or not at all.
+
+use std::sync::atomic::AtomicI64;
+
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+
+use super::sql::{Args, Sql};
+use super::{StoreError, Writer, history, imports, outbox, peers, quarantine, records, tallies};
+use crate::ingest::changes::{Changes, LinkChange};
+
+impl Writer {
+    /// Applies `changes` and `links` in one transaction and gives its number. When it returns, all of it is on disk.
+    ///
+    /// # Errors
+    /// Then nothing of it is stored. `Stale`: a record is not as it was when it was read, or exists although it was
+    /// thought new, as may happen with a record that a peer marked fresh; read again and decide again.
+    pub async fn apply(
+        &mut self,
+        changes: &Changes,
+        links: &[LinkChange],
+        now_ms: u64,
+    ) -> Result<u64, StoreError> {
+        let mut conn = self.take().await?;
+        match transact(&mut conn, self.faults.as_deref(), changes, links, now_ms).await {
+            Ok(revision) => {
+                self.conn = Some(conn);
+                Ok(revision)
+            }
+            Err(error) => {
+                // Closing undoes what was begun, whatever state the failure left the connection in.
+                let _ = conn.close().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn transact(
+    conn: &mut SqliteConnection,
+    faults: Option<&AtomicI64>,
+    changes: &Changes,
+    links: &[LinkChange],
+    now_ms: u64,
+) -> Result<u64, StoreError> {
+    let mut sql = Sql { conn, faults };
+    sql.run("BEGIN IMMEDIATE", Args::new()).await?;
+    let created = records::write(&mut sql, &changes.records).await?;
+    for change in links {
+        link(&mut sql, change, now_ms).await?;
+    }
+    outbox::add(&mut sql, &changes.outbox, now_ms).await?;
+    tallies::add(&mut sql, &changes.tallies).await?;
+    peers::clocks(&mut sql, &changes.clocks).await?;
+    history::resolve(&mut sql, &changes.resolutions).await?;
+    history::answer(&mut sql, &changes.requests, now_ms).await?;
+    history::purge(&mut sql, &changes.purges, &changes.purged).await?;
+    imports::remember(&mut sql, &changes.import_rows).await?;
+    imports::hold(&mut sql, &changes.held, &changes.released_rows).await?;
+    let count = "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = 0 RETURNING revision";
+    let revision = sql.number(count, Args::ints(&[created as i64])).await?;
+    sql.run("COMMIT", Args::new()).await?;
+    Ok(revision as u64)
+}
+
+async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(), StoreError> {
+    match change {
+        LinkChange::NewWriter(writer) => peers::new_writer(sql, writer).await,
+        LinkChange::GiveUp(writer) => peers::give_up(sql, *writer).await,
+        LinkChange::NewEpoch(epoch) => {
+            sql.run("UPDATE node SET epoch = ?", Args::ints(&[*epoch as i64])).await.map(|_| ())
+        }
+        LinkChange::Peer(peer) => peers::put(sql, peer).await,
+        LinkChange::Seen { peer, revision } => peers::seen(sql, *peer, *revision).await,
+        LinkChange::TokenConfirmed(peer) => peers::confirm(sql, *peer).await,
+        LinkChange::Delivered { peer, seqs, refused, .. } => {
+            quarantine::delivered(sql, *peer, seqs, refused, now_ms).await
+        }
+        LinkChange::Backfill { peer, scope, subtree_kinds } => {
+            outbox::backfill(sql, *peer, *scope, subtree_kinds, now_ms).await
+        }
+        LinkChange::RetryQuarantine { peer, due_ms } => quarantine::retry(sql, *peer, *due_ms, now_ms).await,
+        LinkChange::CompactOutbox(peer) => outbox::compact(sql, *peer).await,
+    }
+}

@@ -1,0 +1,211 @@
+//! The SQLite file: made readable by its owner only, held by one process, checked to be this program's and this
+//! division's, and brought up to this program's format.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+
+use super::sql::{Args, Sql, code, division, int};
+use super::{Meta, Options, StoreError};
+use crate::division::Division;
+
+/// "GTng" as a number, in the file's header.
+const APPLICATION_ID: i64 = 0x4754_6e67;
+
+/// The steps from an empty file to the present format, which is their number.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_store.sql")];
+const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// Page cache of the connection that writes. Larger brings little: what is written is mostly new.
+const WRITER_CACHE_KIB: u32 = 4 * 1024;
+/// Page cache of a connection that reads.
+const READER_CACHE_KIB: u32 = 1024;
+/// After so many pages in the log they are moved to the database.
+const CHECKPOINT_PAGES: u32 = 8_000;
+/// A log that has grown beyond this is cut when it starts anew.
+const LOG_MAX_BYTES: u32 = 64 * 1024 * 1024;
+
+/// The path in `sqlite:PATH`, or a plain path.
+pub(super) fn path_of(location: &str) -> Result<PathBuf, StoreError> {
+    let path = match location.split_once(':') {
+        Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
+        Some((scheme, rest)) if rest.starts_with("//") => return Err(StoreError::Unsupported(scheme.into())),
+        _ => location,
+    };
+    if path.is_empty() || path == ":memory:" {
+        return Err(StoreError::Unsupported(location.into()));
+    }
+    Ok(path.into())
+}
+
+/// Makes folders and file where they are missing, and takes the file for this process until the lock is dropped.
+pub(super) fn claim(path: &Path) -> Result<File, StoreError> {
+    let io = |error: std::io::Error| StoreError::Io(format!("{}: {error}", path.display()));
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        folders(folder).map_err(io)?;
+    }
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push("-lock");
+    let lock = private(Path::new(&lock_path)).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    // SQLite would make the file readable by everyone; its log takes the mode of the file.
+    private(path).map_err(io)?;
+    Ok(lock)
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn folders(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// How the one connection that writes is opened.
+pub(super) fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
+    let synchronous = if options.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off };
+    let mut connect = common(path, WRITER_CACHE_KIB)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+        .pragma("journal_size_limit", LOG_MAX_BYTES.to_string());
+    if let Some(pages) = options.max_page_count {
+        connect = connect.pragma("max_page_count", pages.to_string());
+    }
+    connect
+}
+
+/// How a connection that reads is opened.
+pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
+    common(path, READER_CACHE_KIB).pragma("query_only", "ON")
+}
+
+fn common(path: &Path, cache_kib: u32) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(false)
+        .busy_timeout(Duration::from_secs(5))
+        .row_buffer_size(1_024)
+        // What a statement of many rows must be able to undo goes to memory, not to a file.
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", format!("-{cache_kib}"))
+        .disable_statement_logging()
+}
+
+/// Checks whose file it is, without a change to it.
+pub(super) async fn check(path: &Path) -> Result<(), StoreError> {
+    let mut conn = reading(path).connect().await?;
+    let header = header(&mut Sql::plain(&mut conn)).await;
+    conn.close().await?;
+    let not_ours = || StoreError::NotOurs(path.display().to_string());
+    let (application, found) = header.map_err(|error| match error {
+        StoreError::NotOurs(_) => not_ours(),
+        other => other,
+    })?;
+    match application {
+        0 if found == 0 => Ok(()),
+        APPLICATION_ID if found > KNOWN => Err(StoreError::NewerSchema { found, known: KNOWN }),
+        APPLICATION_ID if found > 0 => Ok(()),
+        _ => Err(not_ours()),
+    }
+}
+
+/// Application and format. A database without either that is not empty is another program's.
+async fn header(sql: &mut Sql<'_>) -> Result<(i64, i64), StoreError> {
+    let application = sql.number("PRAGMA application_id", Args::new()).await?;
+    let format = sql.number("PRAGMA user_version", Args::new()).await?;
+    let tables = sql.number("SELECT count(*) FROM sqlite_schema", Args::new()).await?;
+    if application == 0 && tables > 0 {
+        return Err(StoreError::NotOurs(String::new()));
+    }
+    Ok((application, format))
+}
+
+/// Brings the file to the present format. An empty one becomes a store of `own`.
+pub(super) async fn prepare(
+    conn: &mut SqliteConnection,
+    own: Division,
+    fresh: &mut impl FnMut() -> u64,
+    now_ms: u64,
+) -> Result<Meta, StoreError> {
+    let mut sql = Sql::plain(conn);
+    sql.run("BEGIN IMMEDIATE", Args::new()).await?;
+    let found = sql.number("PRAGMA user_version", Args::new()).await?;
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        sqlx::raw_sql(*migration).execute(&mut *sql.conn).await?;
+    }
+    if found < KNOWN {
+        // Both numbers are constants of this program; a pragma takes no bound value.
+        let header = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {KNOWN}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(header)).execute(&mut *sql.conn).await?;
+    }
+    if found == 0 {
+        let node = "INSERT INTO node (slot, division, epoch, created_ms, revision, records) VALUES (0, ?, ?, ?, 0, 0)";
+        sql.run(node, Args::ints(&[code(own), fresh() as i64, now_ms as i64])).await?;
+    }
+    let meta = meta(&mut sql).await?;
+    sql.run("COMMIT", Args::new()).await?;
+    if meta.division != own {
+        return Err(StoreError::OtherDivision { stored: meta.division, own });
+    }
+    Ok(meta)
+}
+
+/// What the store says of itself.
+pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
+    let row = sql.row("SELECT division, epoch, created_ms, revision FROM node WHERE slot = 0", Args::new()).await?;
+    let row = row.ok_or_else(|| StoreError::unreadable("what the store says of itself"))?;
+    Ok(Meta {
+        division: division(&row, 0)?,
+        epoch: int(&row, 1)? as u64,
+        created_ms: int(&row, 2)? as u64,
+        revision: int(&row, 3)? as u64,
+    })
+}
+
+/// Bytes on disk, the log included.
+pub(super) fn size(path: &Path) -> u64 {
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        std::fs::metadata(name).map_or(0, |file| file.len())
+    };
+    beside("") + beside("-wal")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_by_its_path() {
+        for (location, path) in [
+            ("node.db", "node.db"),
+            ("sqlite:node.db", "node.db"),
+            ("sqlite://node.db", "node.db"),
+            ("sqlite:///var/lib/node.db", "/var/lib/node.db"),
+            ("./a:b/node.db", "./a:b/node.db"),
+        ] {
+            assert_eq!(path_of(location).unwrap(), PathBuf::from(path));
+        }
+        for location in ["postgres://host/base", "sqlite::memory:", "", "sqlite:"] {
+            assert!(matches!(path_of(location), Err(StoreError::Unsupported(_))), "{location}");
+        }
+    }
+}
