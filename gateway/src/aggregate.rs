@@ -150,7 +150,9 @@ fn camera(facets: &Facets<'_>) -> Contribution {
         (v1::CameraFunction::Vehicle, "vehicle"),
     ];
     let installed = facets.numbers(f::FUNCTIONS);
-    out.extend(functions.iter().filter(|(n, _)| installed.contains(&(*n as u64))).map(|(_, c)| ("cameras", *c, 1)));
+    out.extend(
+        functions.iter().filter(|(n, _)| installed.contains(&(*n as u64))).map(|(_, c)| ("cameras", *c, 1)),
+    );
     if facets.flag(f::CONNECTED) {
         out.push(("cameras", "connected", 1));
     }

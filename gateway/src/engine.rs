@@ -30,8 +30,8 @@ mod import;
 mod jobs;
 mod task;
 
-pub use command::{Begun, Import, ImportProgress, LinkBatch, Request, Write, WriteAction};
 use command::Command;
+pub use command::{Begun, Import, ImportProgress, LinkBatch, Request, Write, WriteAction};
 
 /// Commands that may wait. Each holds at most a batch, so this bounds memory too.
 const QUEUE_MAX: usize = 64;

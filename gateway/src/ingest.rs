@@ -168,6 +168,19 @@ impl<'a> Work<'a> {
         touched.encoded = None;
     }
 
+    /// As `touch`, for a record of which the store has forgotten everything but its state.
+    fn touch_as_new(&mut self, slot: Slot) {
+        let kind = self.kind(slot);
+        let touched = &mut self.touched[slot.0];
+        touched.before = Some(Before {
+            contribution: Contribution::new(),
+            conflicts: Vec::new(),
+            audience: Audience::of_home(kind, touched.name.home),
+            record: touched.record.clone(),
+        });
+        touched.encoded = None;
+    }
+
     /// Puts a changed record in place of the one before.
     fn put(&mut self, slot: Slot, record: Record) {
         self.touch(slot);
@@ -271,7 +284,8 @@ impl<'a> Work<'a> {
 
 /// The fields of a record where values stand side by side, ascending.
 pub fn conflicting_fields(kind: &Kind, record: &Record) -> Vec<FieldNumber> {
-    let conflicting = |field: &FieldNumber, register| kind.field(*field).is_some_and(|f| view::conflicts(f, register));
+    let conflicting =
+        |field: &FieldNumber, register| kind.field(*field).is_some_and(|f| view::conflicts(f, register));
     record.fields().iter().filter(|(field, register)| conflicting(field, register)).map(|f| f.0).collect()
 }
 

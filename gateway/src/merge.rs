@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 use crate::record::{Entry, FieldNumber, Record, Register};
 use crate::stamp::{Stamp, Writer};
 
-
 /// What a merge did to the left side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
@@ -111,7 +110,13 @@ pub fn would_change(into: &Record, from: &Record) -> bool {
 
 /// Writes a value that replaces the values its author saw: `replaced` names them by stamp; others stay as siblings.
 /// The writer's own earlier value always goes, for a writer never writes beside itself.
-pub fn write(register: &mut Register, writer: Writer, stamp: Stamp, value: Bytes, replaced: &[(Writer, Stamp)]) {
+pub fn write(
+    register: &mut Register,
+    writer: Writer,
+    stamp: Stamp,
+    value: Bytes,
+    replaced: &[(Writer, Stamp)],
+) {
     for entry in register.entries_mut() {
         if replaced.contains(&(entry.writer, entry.stamp)) {
             entry.value = None;
@@ -146,7 +151,8 @@ pub(crate) mod tests {
             Register::from_entries(list.into_iter().map(|(w, stamp, live)| {
                 // Content follows from writer and stamp, as with honest writers; some are clears.
                 let byte = (w as u64 * 10 + stamp) as u8;
-                let value = if byte % 7 == 0 { Bytes::new() } else { vec![(field << 3) as u8, byte].into() };
+                let value =
+                    if byte.is_multiple_of(7) { Bytes::new() } else { vec![(field << 3) as u8, byte].into() };
                 Entry { writer: writers[w], stamp: Stamp::from_ms(stamp), value: live.then_some(value) }
             }))
         })

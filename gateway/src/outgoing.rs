@@ -68,7 +68,8 @@ impl Route<'_> {
         let audience = Audience::of(kind, name.home, record);
         let sealed = release::is_sealed(kind, name.home, record);
         let concern = Concern { home: name.home, audience: &audience, sealed };
-        projection.retain(|n, _| kind.field(n).is_some_and(|f| release::crosses_up(f, concern, child, parent)));
+        projection
+            .retain(|n, _| kind.field(n).is_some_and(|f| release::crosses_up(f, concern, child, parent)));
         let hash = blake3::hash(&codec::encode(&projection));
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_bytes()[..8]);

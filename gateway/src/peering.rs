@@ -44,7 +44,14 @@ pub struct Plan {
 }
 
 /// The parent's side: what a Hello means, and the token to answer it with.
-pub fn welcome(known: Option<PeerState>, id: PeerId, child: Division, hello: &v1::Hello, own: OwnStore, random: u64) -> (Plan, Token) {
+pub fn welcome(
+    known: Option<PeerState>,
+    id: PeerId,
+    child: Division,
+    hello: &v1::Hello,
+    own: OwnStore,
+    random: u64,
+) -> (Plan, Token) {
     let first_welcome = known.is_none();
     let mut peer = known.unwrap_or_else(|| PeerState::new(id, Role::Child, child));
     let returned = hello.token.map(Token::from);
@@ -52,7 +59,9 @@ pub fn welcome(known: Option<PeerState>, id: PeerId, child: Division, hello: &v1
     // Both may have fallen behind. The child is told of itself first; the parent knows of itself anyway.
     let restored = recognition == Recognition::ParentRestored
         || recognition != Recognition::New && hello.peer_revision > own.revision;
-    if matches!(recognition, Recognition::Known | Recognition::ParentRestored) && hello.revision < peer.revision {
+    if matches!(recognition, Recognition::Known | Recognition::ParentRestored)
+        && hello.revision < peer.revision
+    {
         recognition = Recognition::ChildRestored;
     } else if restored {
         recognition = Recognition::ParentRestored;

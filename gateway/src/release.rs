@@ -6,9 +6,9 @@
 use guantong_proto::rules::Field;
 
 use crate::division::{Division, Tier};
-use crate::record::view;
 use crate::record::Record;
 use crate::record::audience::Audience;
+use crate::record::view;
 use crate::schema::{Kind, effective_tier};
 
 /// What release depends on besides the field.

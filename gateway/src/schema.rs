@@ -100,7 +100,8 @@ impl Schema {
         for kind in &kinds {
             hash.update(format!("kind {} {:?}\n", kind.rule.name, kind.rule.audience).as_bytes());
             for f in kind.fields() {
-                let rule = (f.number, f.policy, f.owner, f.writers, f.release, f.file, f.lane, f.derived_from);
+                let rule =
+                    (f.number, f.policy, f.owner, f.writers, f.release, f.file, f.lane, f.derived_from);
                 hash.update(format!("{rule:?}\n").as_bytes());
             }
         }

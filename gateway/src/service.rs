@@ -22,6 +22,8 @@ mod node;
 mod page;
 mod records;
 pub mod status;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod view;
 
@@ -49,7 +51,8 @@ pub struct NodeInfo {
 
 /// All services of a node. `stop` ends its links with a Goodbye.
 pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationToken) -> Routes {
-    let exchange = exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop);
+    let exchange =
+        exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop);
     let records = records::Records::new(engine.clone());
     let conflicts = conflicts::Conflicts::new(engine.clone());
     let node = node::Node::new(engine, links, info);

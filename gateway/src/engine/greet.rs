@@ -28,7 +28,11 @@ impl Task {
     }
 
     /// As a parent: what a Hello means.
-    pub(super) async fn welcome(&mut self, child: Division, hello: &v1::Hello) -> Result<Greeted, EngineError> {
+    pub(super) async fn welcome(
+        &mut self,
+        child: Division,
+        hello: &v1::Hello,
+    ) -> Result<Greeted, EngineError> {
         let known = self.peers.values().find(|p| p.role == Role::Child && p.division == child).cloned();
         let id = known.as_ref().map_or_else(|| self.next_peer(), |p| p.id);
         let random = (self.shared.environment.random)();
@@ -66,12 +70,13 @@ impl Task {
         }
         peer.clock_at_token = self.writers.latest();
         if first_welcome {
-            changes.purges.extend(self.to_purge(peer.id, peer.division).await?);
+            changes.purges.extend(self.excess_of_scope(peer.id, peer.division).await?);
         }
         let mut recovering: Vec<_> = Vec::new();
         if recover {
             let to = Some(Stamp::from_ms((self.shared.environment.now_ms)()));
-            recovering.extend(self.peers.values().filter(|p| p.role == Role::Child && p.id != peer.id).cloned());
+            recovering
+                .extend(self.peers.values().filter(|p| p.role == Role::Child && p.id != peer.id).cloned());
             recovering.iter_mut().for_each(|child| child.recovering_to = to);
             links.extend(recovering.iter().cloned().map(LinkChange::Peer));
         }
@@ -127,7 +132,11 @@ impl Task {
 
     /// The records in a new child's scope of which this node held more than its tier may hold, because it acted for
     /// them.
-    async fn to_purge(&mut self, child: PeerId, scope: Division) -> Result<Vec<RecordKey>, EngineError> {
+    async fn excess_of_scope(
+        &mut self,
+        child: PeerId,
+        scope: Division,
+    ) -> Result<Vec<RecordKey>, EngineError> {
         let mut topology = crate::ingest::topology::Topology::clone(&self.shared.topology());
         topology.add_child(child, scope);
         let schema = &self.shared.clone().schema;
@@ -212,7 +221,8 @@ impl Task {
         let mut keys = self.store.allocate(missing);
         let mut records = Vec::with_capacity(names.len());
         for (name, found) in names.into_iter().zip(loaded) {
-            let new = || Loaded { key: keys.next().unwrap_or_default(), revision: 0, state: bytes::Bytes::new() };
+            let new =
+                || Loaded { key: keys.next().unwrap_or_default(), revision: 0, state: bytes::Bytes::new() };
             records.push((name, found.unwrap_or_else(new)));
         }
         Ok(records)

@@ -82,7 +82,11 @@ impl Group {
     }
 
     /// Loads the records that the group touches.
-    async fn prepare(&self, task: &mut Task, batches: &HashMap<usize, Batch>) -> Result<Prepared, EngineError> {
+    async fn prepare(
+        &self,
+        task: &mut Task,
+        batches: &HashMap<usize, Batch>,
+    ) -> Result<Prepared, EngineError> {
         let mut names: Vec<RecordName> = Vec::with_capacity(self.weight);
         let mut requests = HashMap::new();
         for (i, command) in self.commands.iter().enumerate() {
@@ -295,10 +299,15 @@ fn take_write(
     }
     let slot = work.slot(&write.name).ok_or(WriteError::NotFound)?;
     if let Some(request) = &write.request
-        && let Some((content, key)) = requests.get(&request.id).copied().or_else(|| work.repeated(&request.id))
+        && let Some((content, key)) =
+            requests.get(&request.id).copied().or_else(|| work.repeated(&request.id))
     {
         let written = Written { created: false, changed: false, conflicts: false };
-        return if content == request.content { Ok(Answer { key, written }) } else { Err(EngineError::RequestReused) };
+        return if content == request.content {
+            Ok(Answer { key, written })
+        } else {
+            Err(EngineError::RequestReused)
+        };
     }
     let written = match &write.action {
         WriteAction::Fields(fields) => work.write(slot, fields, write.traceparent.as_ref())?,
@@ -313,12 +322,16 @@ fn take_write(
 }
 
 fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, WriteError> {
-    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis } = &write.action else {
+    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis } = &write.action
+    else {
         return Err(WriteError::NotFound);
     };
     let lifecycle = work.lifecycle(slot);
     // Whoever must answer a hand-over speaks for itself, where this node acts for it.
-    let addressed = lifecycle.as_ref().and_then(|l| Division::parse(&l.pending_to).ok()).filter(|d| work.context().topology.acts_for(*d));
+    let addressed = lifecycle
+        .as_ref()
+        .and_then(|l| Division::parse(&l.pending_to).ok())
+        .filter(|d| work.context().topology.acts_for(*d));
     let actor = match (*acting, addressed) {
         (Some(division), _) => work.writing_division(slot, Some(division))?,
         (None, Some(addressed)) => addressed,
@@ -330,7 +343,7 @@ fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, 
         to_division: *to_division,
         to_unit,
         reason,
-        outcome: outcome.clone(),
+        outcome: *outcome,
         now_ms: work.context().now_ms,
     };
     // Unique in the case: two moves of one case never have the same stamp and actor.

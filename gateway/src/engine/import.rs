@@ -86,8 +86,10 @@ impl Task {
         ledger: &Ledger<'_>,
         rows: Vec<(v1::ImportRow, Option<i64>)>,
     ) -> Result<ImportProgress, EngineError> {
-        let mut progress =
-            ImportProgress { begun: Begun { source: ledger.id, generation: ledger.generation }, ..Default::default() };
+        let mut progress = ImportProgress {
+            begun: Begun { source: ledger.id, generation: ledger.generation },
+            ..Default::default()
+        };
         let mut named: Vec<Named> = Vec::with_capacity(rows.len());
         for (row, held_id) in rows {
             match name_row(ledger, row, held_id) {
@@ -119,7 +121,8 @@ fn problem(row: &v1::ImportRow, field: String, reason: String) -> v1::RowProblem
 fn name_row(ledger: &Ledger<'_>, row: v1::ImportRow, held_id: Option<i64>) -> Result<Named, v1::RowProblem> {
     let home = Division::parse(&row.home).map_err(|e| problem(&row, "home".into(), e.to_string()))?;
     let id = if row.record_id.is_empty() { &row.key } else { &row.record_id };
-    let name = RecordName::new(home, ledger.kind, id).map_err(|e| problem(&row, "key".into(), e.to_string()))?;
+    let name =
+        RecordName::new(home, ledger.kind, id).map_err(|e| problem(&row, "key".into(), e.to_string()))?;
     let mut fields = raw::split(&row.fields).map_err(|e| problem(&row, String::new(), e.to_string()))?;
     fields.retain(|(field, _)| *field != 1);
     let given: Vec<FieldNumber> = fields.iter().map(|f| f.0).collect();

@@ -27,7 +27,7 @@ impl Task {
     async fn look_after(&mut self) -> Result<(), EngineError> {
         self.mend_clock().await?;
         self.purge_due().await?;
-        if self.ticks % RETRY_EVERY == 0 {
+        if self.ticks.is_multiple_of(RETRY_EVERY) {
             self.retry_refused().await?;
             self.release_held().await?;
             self.compact_outboxes().await?;
@@ -71,7 +71,7 @@ impl Task {
     /// What peers refused is owed again when its time has come, and all of it once an hour.
     async fn retry_refused(&mut self) -> Result<(), EngineError> {
         let now_ms = (self.shared.environment.now_ms)();
-        let all = self.ticks % RETRY_ALL_EVERY == 0;
+        let all = self.ticks.is_multiple_of(RETRY_ALL_EVERY);
         let mut retries = Vec::new();
         for peer in self.peers.keys() {
             if all || self.shared.store.next_retry_ms(*peer).await?.is_some_and(|due_ms| due_ms <= now_ms) {

@@ -56,7 +56,8 @@ impl Task {
             return Ok(());
         }
         let state = PeerState::new(self.next_peer(), Role::Parent, division);
-        let backfill = LinkChange::Backfill { peer: state.id, scope: None, subtree_kinds: self.subtree_kinds() };
+        let backfill =
+            LinkChange::Backfill { peer: state.id, scope: None, subtree_kinds: self.subtree_kinds() };
         self.commit(&Changes::default(), &[LinkChange::Peer(state.clone()), backfill]).await?;
         self.peers.insert(state.id, state);
         Ok(())
@@ -68,7 +69,8 @@ impl Task {
 
     /// Numbers of the kinds that everyone below gets.
     pub(super) fn subtree_kinds(&self) -> Vec<u32> {
-        let subtree = |rule: &guantong_proto::rules::Kind| rule.audience == guantong_proto::rules::Audience::Subtree;
+        let subtree =
+            |rule: &guantong_proto::rules::Kind| rule.audience == guantong_proto::rules::Audience::Subtree;
         self.shared.schema.kinds().iter().filter(|k| subtree(k.rule)).map(|k| k.rule.number).collect()
     }
 
@@ -212,7 +214,11 @@ impl Task {
 
     /// Puts everything on disk in one transaction, then tells whoever waits for it. After a failure nothing changed,
     /// and what the task keeps in memory is read again.
-    pub(super) async fn commit(&mut self, changes: &Changes, links: &[LinkChange]) -> Result<(), EngineError> {
+    pub(super) async fn commit(
+        &mut self,
+        changes: &Changes,
+        links: &[LinkChange],
+    ) -> Result<(), EngineError> {
         let now_ms = (self.shared.environment.now_ms)();
         match self.store.apply(changes, links, now_ms).await {
             Ok(revision) => {

@@ -64,7 +64,8 @@ impl Work<'_> {
         let home = self.name(slot).home;
         let before = Audience::of(kind, home, self.record(slot));
         if sender.role == Role::Child && !access::may_send(sender.division, &before) {
-            let detail = format!("the record does not concern {}; it is not that node's to send", sender.division);
+            let detail =
+                format!("the record does not concern {}; it is not that node's to send", sender.division);
             let refused = vec![refused(0, RefusalReason::OutOfScope, detail)];
             return Accepted { refused, ..Accepted::default() };
         }
@@ -73,7 +74,8 @@ impl Work<'_> {
         let mut changed: Vec<FieldNumber> = Vec::new();
         // The steps first: they say whom the record concerns, and the other fields are judged by that.
         let steps = kind.roles.steps.and_then(|n| incoming.get(n).map(|r| (n, r)));
-        let others = incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
+        let others =
+            incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
         // An entry of the steps may need another one of the same batch, so they are judged as if they were in.
         let mut audience = match steps {
             Some((field, register)) => {
@@ -132,7 +134,8 @@ impl Work<'_> {
             || register.entries().len() > 2 * WRITERS_MAX
             || live > 2 * SIBLINGS_MAX && !union
         {
-            let detail = "a value over 64 KiB, or too many values or writers; settle the field's conflicts first";
+            let detail =
+                "a value over 64 KiB, or too many values or writers; settle the field's conflicts first";
             return Err(refused(field, RefusalReason::TooLarge, detail));
         }
         self.judge_time(field, register, rule.is_some_and(|r| r.policy == Policy::Observed))?;
@@ -166,7 +169,10 @@ impl Work<'_> {
                 ..refused(
                     field,
                     RefusalReason::FutureStamp,
-                    format!("written {ahead_s} s in the future by the clock here; set the clock of {}", entry.writer.division),
+                    format!(
+                        "written {ahead_s} s in the future by the clock here; set the clock of {}",
+                        entry.writer.division
+                    ),
                 )
             });
         }
@@ -206,13 +212,7 @@ impl Work<'_> {
     }
 
     /// Owes the record to its sender if what this node has would tell it something.
-    fn owe_back(
-        &mut self,
-        sender: &Sender,
-        slot: Slot,
-        incoming: &Record,
-        traceparent: Option<&Arc<str>>,
-    ) {
+    fn owe_back(&mut self, sender: &Sender, slot: Slot, incoming: &Record, traceparent: Option<&Arc<str>>) {
         let (kind, home) = (self.kind(slot), self.name(slot).home);
         if sender.same_epoch && self.record(slot) == incoming {
             return;

@@ -94,7 +94,9 @@ pub struct Written {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum WriteError {
     /// The record belongs elsewhere and was never handed here.
-    #[error("divisions/{home} is outside {own}: write the record at its home, or ask for it to be handed over")]
+    #[error(
+        "divisions/{home} is outside {own}: write the record at its home, or ask for it to be handed over"
+    )]
     OutOfScope {
         /// The record's home.
         home: Division,
@@ -271,8 +273,12 @@ impl Work<'_> {
                 _ if field.derived_from.is_some() => {
                     return Err(refuse("it is derived from another field; write that one"));
                 }
-                WriterRule::Node if kind.rule.name != "node" => return Err(refuse("the node writes it itself")),
-                WriterRule::Moves if write.authority != Authority::Move => return Err(refuse("only the moves of a case write it")),
+                WriterRule::Node if kind.rule.name != "node" => {
+                    return Err(refuse("the node writes it itself"));
+                }
+                WriterRule::Moves if write.authority != Authority::Move => {
+                    return Err(refuse("only the moves of a case write it"));
+                }
                 _ => {}
             }
             if field.name == "erased" {
@@ -285,7 +291,8 @@ impl Work<'_> {
                 return Err(WriteError::Sealed(title(field)));
             }
             let shown = record.get(*number).and_then(|r| view::shown(field, r, home));
-            let same = shown.as_ref().is_some_and(|s| s.value == *value) || shown.is_none() && value.is_empty();
+            let same =
+                shown.as_ref().is_some_and(|s| s.value == *value) || shown.is_none() && value.is_empty();
             let settles = record.get(*number).is_some_and(|r| view::conflicts(field, r))
                 && !matches!(write.basis, Basis::Own);
             if !same || settles {
@@ -324,7 +331,11 @@ impl Work<'_> {
             }
             Basis::Own => {
                 let own: Vec<Writer> = self.writers.of(writer.division, &write.purpose).collect();
-                register.live().filter(|(e, _)| own.contains(&e.writer)).map(|(e, _)| (e.writer, e.stamp)).collect()
+                register
+                    .live()
+                    .filter(|(e, _)| own.contains(&e.writer))
+                    .map(|(e, _)| (e.writer, e.stamp))
+                    .collect()
             }
         };
         merge::write(&mut register, writer, stamp, value.clone(), &replaced);
@@ -348,7 +359,8 @@ impl Work<'_> {
         let judged = authority == Authority::Move;
         let name = self.name(slot);
         let lifecycle = self.kind(slot).roles.lifecycle;
-        let unjudged: Vec<FieldNumber> = written.iter().copied().filter(|f| !judged || Some(*f) != lifecycle).collect();
+        let unjudged: Vec<FieldNumber> =
+            written.iter().copied().filter(|f| !judged || Some(*f) != lifecycle).collect();
         let subject = Subject {
             kind: self.kind(slot),
             home: name.home,
@@ -422,15 +434,22 @@ impl Work<'_> {
         let step = v1::CaseStep { id: step_id.into(), ..moved.step };
         let value = |case: v1::Case| Bytes::from(case.encode_to_vec());
         let mut fields = vec![
-            (fields::case::LIFECYCLE, value(v1::Case { lifecycle: Some(moved.lifecycle), ..v1::Case::default() })),
+            (
+                fields::case::LIFECYCLE,
+                value(v1::Case { lifecycle: Some(moved.lifecycle), ..v1::Case::default() }),
+            ),
             (fields::case::STEPS, value(v1::Case { steps: vec![step], ..v1::Case::default() })),
         ];
         if let Some(outcome) = moved.outcome {
             let case = v1::Case { outcome: Some(outcome), ..v1::Case::default() };
             fields.push((fields::case::OUTCOME, value(case)));
         }
-        let write =
-            LocalWrite { basis, acting: Some(request.actor), authority: Authority::Move, ..LocalWrite::of(fields) };
+        let write = LocalWrite {
+            basis,
+            acting: Some(request.actor),
+            authority: Authority::Move,
+            ..LocalWrite::of(fields)
+        };
         self.write(slot, &write, traceparent)
     }
 }

@@ -16,6 +16,9 @@ use crate::release::{self, Concern};
 use crate::schema::Kind;
 use crate::stamp::{Stamp, Writer};
 
+/// Who wrote a value, when, and the value.
+type Written = (Writer, Stamp, Bytes);
+
 impl Work<'_> {
     /// Writes again, as the store's current writers, what writers that were given up wrote after `after`: a copy of the
     /// store may have used the same stamps for something else. The values stay as they are.
@@ -58,8 +61,8 @@ impl Work<'_> {
     }
 
     /// The values of given up writers after `after`, by division and purpose, in the order of their stamps.
-    fn suspect(&self, register: &Register, after: Stamp) -> BTreeMap<(Division, String), Vec<(Writer, Stamp, Bytes)>> {
-        let mut suspect: BTreeMap<_, Vec<(Writer, Stamp, Bytes)>> = BTreeMap::new();
+    fn suspect(&self, register: &Register, after: Stamp) -> BTreeMap<(Division, String), Vec<Written>> {
+        let mut suspect: BTreeMap<_, Vec<Written>> = BTreeMap::new();
         for (entry, value) in register.live().filter(|(e, _)| e.stamp > after) {
             let given_up = self.writers.states().iter().find(|s| s.writer == entry.writer && !s.current);
             if let Some(state) = given_up {
@@ -69,6 +72,18 @@ impl Work<'_> {
         }
         suspect.values_mut().for_each(|values| values.sort_by_key(|v| v.1));
         suspect
+    }
+
+    /// Judges a record anew after the program has learned other rules, and owes it to everyone it concerns: what was
+    /// unknown until now is released by itself. The store forgets all sums and conflicts in the same transaction, before.
+    pub fn relearn(&mut self, slot: Slot) {
+        let kind = self.kind(slot);
+        self.touch_as_new(slot);
+        let mut record = self.record(slot).clone();
+        super::derive::derive(kind, &mut record);
+        self.put(slot, record);
+        self.complete(slot, None);
+        self.owe_all(slot, None, Lane::Bulk, None);
     }
 
     /// Purges what this node may no longer hold of a record. Nobody is owed anything by that.

@@ -21,7 +21,8 @@ pub fn union_value(
     let mut fresh: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for entry in union_entries(entries) {
         let bare = without_stamp(entry.message);
-        let held = register.live().flat_map(|(_, v)| union_entries(v)).any(|e| without_stamp(e.message) == bare);
+        let held =
+            register.live().flat_map(|(_, v)| union_entries(v)).any(|e| without_stamp(e.message) == bare);
         if !held {
             fresh.push((entry.id.to_vec(), bare));
         }

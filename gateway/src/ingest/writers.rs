@@ -72,8 +72,7 @@ impl Writers {
     /// The current writer of a division and purpose, and its next stamp. Makes the writer where there is none yet;
     /// `None` if no random bits are left for it.
     pub fn stamp(&mut self, division: Division, purpose: &str, now_ms: u64) -> Option<(Writer, Stamp)> {
-        let current =
-            |s: &WriterState| s.current && s.writer.division == division && s.purpose == purpose;
+        let current = |s: &WriterState| s.current && s.writer.division == division && s.purpose == purpose;
         let i = match self.states.iter().position(current) {
             Some(i) => i,
             None => {

@@ -50,7 +50,8 @@ pub fn encode(record: &Record) -> Bytes {
             _ => state.registers.push(writers.register(*field, register)),
         }
     }
-    state.purged = record.purged().iter().map(|(field, register)| writers.register(*field, register)).collect();
+    state.purged =
+        record.purged().iter().map(|(field, register)| writers.register(*field, register)).collect();
     state.fields = plain.into();
     state.base_stamp = base.map_or(0, |(_, stamp)| stamp.0);
     state.writers = writers.list;
@@ -73,7 +74,8 @@ pub fn decode(bytes: Bytes) -> Result<Record, CodecError> {
         fields.push(register_from(register, &writers)?);
     }
     fields.sort_by_key(|f| f.0);
-    let purged = state.purged.into_iter().map(|r| register_from(r, &writers)).collect::<Result<Vec<_>, _>>()?;
+    let purged =
+        state.purged.into_iter().map(|r| register_from(r, &writers)).collect::<Result<Vec<_>, _>>()?;
     for list in [&fields, &purged] {
         if let Some(pair) = list.windows(2).find(|w| w[0].0 >= w[1].0) {
             return Err(CodecError::Order(pair[1].0));

@@ -113,7 +113,9 @@ pub fn find(message: &[u8], field: FieldNumber) -> Option<Payload<'_>> {
 /// All payloads of `field`, in order, up to the first malformed byte.
 pub fn occurrences(message: &[u8], field: FieldNumber) -> impl Iterator<Item = Payload<'_>> {
     let mut buf = message;
-    std::iter::from_fn(move || next(&mut buf).ok().flatten()).filter(move |(f, _)| *f == field).map(|(_, p)| p)
+    std::iter::from_fn(move || next(&mut buf).ok().flatten())
+        .filter(move |(f, _)| *f == field)
+        .map(|(_, p)| p)
 }
 
 /// The payloads of a value, whose bytes hold one field's tags and nothing else.
@@ -211,7 +213,10 @@ mod tests {
         // Field 2 = 7, field 1 = 1, field 2 = 8.
         let message = Bytes::from_static(&[0x10, 7, 0x08, 1, 0x10, 8]);
         let pieces = split(&message).unwrap();
-        assert_eq!(pieces, vec![(1, Bytes::from_static(&[8, 1])), (2, Bytes::from_static(&[0x10, 7, 0x10, 8]))]);
+        assert_eq!(
+            pieces,
+            vec![(1, Bytes::from_static(&[8, 1])), (2, Bytes::from_static(&[0x10, 7, 0x10, 8]))]
+        );
     }
 
     proptest! {

@@ -31,7 +31,9 @@ pub enum Who {
 pub(super) fn operator(extensions: &Extensions) -> Result<&Caller, Status> {
     match extensions.get::<Caller>() {
         Some(caller) if matches!(caller.who, Who::Local | Who::Operator(_)) => Ok(caller),
-        Some(_) => Err(status::not_allowed("this certificate has no grant for this call; ask the node's operator")),
+        Some(_) => {
+            Err(status::not_allowed("this certificate has no grant for this call; ask the node's operator"))
+        }
         None => Err(status::not_allowed("the caller is not known")),
     }
 }

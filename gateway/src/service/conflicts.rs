@@ -47,7 +47,8 @@ impl Conflicts {
         let shared = self.engine.shared();
         let after = after.map(|last| self.parse(&last)).transpose()?;
         let after = after.as_ref().map(|(name, field)| (name, *field));
-        let listed = shared.store.conflicts(Some(parent), after, size).await.map_err(|e| status::of_store(&e))?;
+        let listed =
+            shared.store.conflicts(Some(parent), after, size).await.map_err(|e| status::of_store(&e))?;
         let mut conflicts = Vec::with_capacity(listed.len());
         for row in listed {
             let record = codec::decode(row.state).map_err(|e| status::broken(&e.to_string()))?;
@@ -66,8 +67,10 @@ impl Conflicts {
     ) -> Result<(Vec<v1::Conflict>, Option<String>), Status> {
         let shared = self.engine.shared();
         let before = before.map(|b| b.parse::<i64>()).transpose();
-        let before = before.map_err(|_| status::invalid("page_token", "page_token: take it from an answer"))?;
-        let listed = shared.store.resolutions(Some(parent), before, size).await.map_err(|e| status::of_store(&e))?;
+        let before =
+            before.map_err(|_| status::invalid("page_token", "page_token: take it from an answer"))?;
+        let listed =
+            shared.store.resolutions(Some(parent), before, size).await.map_err(|e| status::of_store(&e))?;
         let last = listed.last().filter(|_| listed.len() == size).map(|r| r.id.to_string());
         let mut conflicts = Vec::with_capacity(listed.len());
         for row in listed {
@@ -141,10 +144,15 @@ impl ConflictService for Conflicts {
         seen.set(field, Register::from_entries(values.into_iter().map(|e| Entry { value: None, ..e })));
         let acting = (!request.acting_division.is_empty()).then(|| Division::parse(&request.acting_division));
         let acting = acting.transpose().map_err(|e| status::invalid("acting_division", e.to_string()))?;
-        let write =
-            LocalWrite { basis: Basis::Token(seen), acting, authority, ..LocalWrite::of(vec![(field, value)]) };
+        let write = LocalWrite {
+            basis: Basis::Token(seen),
+            acting,
+            authority,
+            ..LocalWrite::of(vec![(field, value)])
+        };
         let kind = name.kind;
-        let write = Write { name: name.clone(), action: WriteAction::Fields(write), request: None, traceparent };
+        let write =
+            Write { name: name.clone(), action: WriteAction::Fields(write), request: None, traceparent };
         self.engine.write(write).await.map_err(|e| status::of_engine(&shared.schema, kind, &e))?;
         let register = self.register(&name, field).await?;
         Ok(Response::new(view::conflict(&shared.schema, &name, field, &register)))

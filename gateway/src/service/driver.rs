@@ -123,7 +123,8 @@ pub async fn dial(
         },
         (shared.environment.now_ms)(),
     );
-    let mut driver = Driver::new(engine.clone(), links.clone(), session, Role::Parent, parent, address, out, stop);
+    let mut driver =
+        Driver::new(engine.clone(), links.clone(), session, Role::Parent, parent, address, out, stop);
     // The Hello must be on its way before the server answers the call.
     driver.pump().await;
     let mut client = ExchangeServiceClient::new(channel).max_decoding_message_size(super::MESSAGE_MAX_BYTES);
@@ -411,7 +412,8 @@ impl Driver {
         let Some(peer) = self.peer else { return };
         let keys = seqs.iter().filter_map(|seq| self.rows.remove(seq)).flatten().collect();
         let (engine, revision) = (self.engine.clone(), self.session.peer_revision());
-        self.jobs.spawn(async move { Done::Stored(engine.delivered(peer, seqs, keys, refusals, revision).await) });
+        self.jobs
+            .spawn(async move { Done::Stored(engine.delivered(peer, seqs, keys, refusals, revision).await) });
         self.report();
     }
 
@@ -440,7 +442,9 @@ impl Driver {
             for stored in row.keys.iter().filter_map(|key| owed.record(*key)) {
                 match route.batch_record(&stored.name, &stored.state, row.traceparent.as_deref(), row.fresh) {
                     Ok(record) => records.extend(record),
-                    Err(error) => tracing::error!(%error, record = ?stored.name, "a stored record cannot be read"),
+                    Err(error) => {
+                        tracing::error!(%error, record = ?stored.name, "a stored record cannot be read")
+                    }
                 }
             }
             rows.push(OutboxRow { seq: row.seq, records });
@@ -476,5 +480,8 @@ fn ended(detail: &str) -> End {
 
 fn broken(status: &Status) -> End {
     let end = refused(status);
-    End { retry_after_ms: end.retry_after_ms.unwrap_or(0) as u32, ..ended(&format!("the line broke: {}", end.reason)) }
+    End {
+        retry_after_ms: end.retry_after_ms.unwrap_or(0) as u32,
+        ..ended(&format!("the line broke: {}", end.reason))
+    }
 }

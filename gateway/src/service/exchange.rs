@@ -37,7 +37,12 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(engine: Engine, links: Links, software_version: String, stop: CancellationToken) -> Exchange {
+    pub(super) fn new(
+        engine: Engine,
+        links: Links,
+        software_version: String,
+        stop: CancellationToken,
+    ) -> Exchange {
         Exchange { engine, links, software_version, stop }
     }
 
@@ -66,7 +71,8 @@ impl Exchange {
         if !self.links.child_is_linked(child) {
             return Ok(false);
         }
-        let known = self.engine.peer(Role::Child, child).await.map_err(|e| status::busy(e.to_string(), RETRY))?;
+        let known =
+            self.engine.peer(Role::Child, child).await.map_err(|e| status::busy(e.to_string(), RETRY))?;
         let token = hello.token.map(Token::from);
         Ok(known.is_some_and(|peer| recognise(&peer.issued, token) != Recognition::Known))
     }

@@ -30,7 +30,12 @@ impl Node {
         Node { engine, links, info }
     }
 
-    async fn link_status(&self, role: Role, id: PeerId, peer: crate::division::Division) -> Result<v1::LinkStatus, StoreError> {
+    async fn link_status(
+        &self,
+        role: Role,
+        id: PeerId,
+        peer: crate::division::Division,
+    ) -> Result<v1::LinkStatus, StoreError> {
         let shared = self.engine.shared();
         let backlog = shared.store.backlog(id).await?;
         let oldest = [backlog.urgent, backlog.normal, backlog.bulk].iter().filter_map(|l| l.oldest_ms).min();
@@ -72,7 +77,8 @@ impl Node {
             quarantined_count: counts.quarantined,
             held_count: counts.held,
             store_bytes: counts.store_bytes,
-            certificate_expire_time: (self.info.certificate_expire_ms)().map(|ms| view::timestamp(ms.max(0) as u64)),
+            certificate_expire_time: (self.info.certificate_expire_ms)()
+                .map(|ms| view::timestamp(ms.max(0) as u64)),
             links,
             refused_connections: (self.info.refused_connections)(),
             warnings,
@@ -82,9 +88,13 @@ impl Node {
 
 #[tonic::async_trait]
 impl NodeService for Node {
-    type ListSharedRecordsStream = Pin<Box<dyn Stream<Item = Result<v1::ListSharedRecordsResponse, Status>> + Send>>;
+    type ListSharedRecordsStream =
+        Pin<Box<dyn Stream<Item = Result<v1::ListSharedRecordsResponse, Status>> + Send>>;
 
-    async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::Status>, Status> {
         caller::operator(request.extensions())?;
         Ok(Response::new(self.status().await.map_err(|e| status::of_store(&e))?))
     }
@@ -101,7 +111,8 @@ impl NodeService for Node {
             return Err(status::invalid("parent", text));
         }
         let tallies = shared.store.tallies(parent).await.map_err(|e| status::of_store(&e))?;
-        let tallies = tallies.into_iter().map(|t| v1::Tally { measure: t.measure, class: t.class, value: t.value });
+        let tallies =
+            tallies.into_iter().map(|t| v1::Tally { measure: t.measure, class: t.class, value: t.value });
         Ok(Response::new(v1::ListTalliesResponse { tallies: tallies.collect() }))
     }
 

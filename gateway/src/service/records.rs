@@ -82,7 +82,8 @@ fn repeatable(request_id: &str, content: &impl Message) -> Result<Option<Repeata
 fn basis(etag: &str, read_token: &Bytes) -> Result<Basis, Status> {
     if !read_token.is_empty() {
         let token = codec::decode(read_token.clone());
-        let token = token.map_err(|_| status::invalid("read_token", "read_token: take it from an answer, unchanged"))?;
+        let token = token
+            .map_err(|_| status::invalid("read_token", "read_token: take it from an answer, unchanged"))?;
         return Ok(Basis::Token(token));
     }
     Ok(if etag.is_empty() { Basis::Shown } else { Basis::Etag(etag.to_owned()) })
@@ -94,7 +95,8 @@ fn fields_to_write(
     fields: &Bytes,
     mask: Option<&prost_types::FieldMask>,
 ) -> Result<Vec<(FieldNumber, Bytes)>, Status> {
-    let mut given = raw::split(fields).map_err(|e| status::invalid("record.fields", format!("record.fields: {e}")))?;
+    let mut given =
+        raw::split(fields).map_err(|e| status::invalid("record.fields", format!("record.fields: {e}")))?;
     given.retain(|(field, _)| *field != 1);
     let paths = mask.map(|m| m.paths.as_slice()).unwrap_or_default();
     if paths.is_empty() || paths == ["*"] {
@@ -103,7 +105,10 @@ fn fields_to_write(
     let mut wanted = Vec::with_capacity(paths.len());
     for path in paths {
         let field = kind.field_named(path).ok_or_else(|| {
-            let text = format!("update_mask: `{path}` is not a field of {}; a mask names whole fields", kind.rule.name);
+            let text = format!(
+                "update_mask: `{path}` is not a field of {}; a mask names whole fields",
+                kind.rule.name
+            );
             status::invalid("update_mask", text)
         })?;
         let value = given.iter().find(|(number, _)| *number == field.number).map(|(_, v)| v.clone());
@@ -114,7 +119,10 @@ fn fields_to_write(
 
 #[tonic::async_trait]
 impl RecordService for Records {
-    async fn get_record(&self, request: Request<v1::GetRecordRequest>) -> Result<Response<v1::Record>, Status> {
+    async fn get_record(
+        &self,
+        request: Request<v1::GetRecordRequest>,
+    ) -> Result<Response<v1::Record>, Status> {
         caller::operator(request.extensions())?;
         let name = self.name("name", &request.get_ref().name)?;
         Ok(Response::new(self.read(&name).await?))
@@ -250,14 +258,10 @@ impl Records {
         rows: Vec<v1::ImportRow>,
         taken: &mut v1::ImportRecordsResponse,
     ) -> Result<Begun, Status> {
-        let import = Import {
-            kind: ledger.kind,
-            source: ledger.source.to_string(),
-            begun,
-            rows,
-        };
+        let import = Import { kind: ledger.kind, source: ledger.source.to_string(), begun, rows };
         let schema = &self.engine.shared().schema;
-        let progress = self.engine.import(import).await.map_err(|e| status::of_engine(schema, ledger.kind, &e))?;
+        let progress =
+            self.engine.import(import).await.map_err(|e| status::of_engine(schema, ledger.kind, &e))?;
         let ImportProgress { begun, problems, .. } = progress;
         taken.created_count += progress.created_count;
         taken.changed_count += progress.changed_count;

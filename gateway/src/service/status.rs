@@ -34,7 +34,8 @@ pub fn invalid(field: &str, message: impl Into<String>) -> Status {
 pub fn invalid_fields(violations: impl IntoIterator<Item = (String, String)>) -> Status {
     let violations: Vec<(String, String)> = violations.into_iter().collect();
     let message = violations.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
-    let violations = violations.into_iter().map(|(field, text)| FieldViolation::new(field, text)).collect::<Vec<_>>();
+    let violations =
+        violations.into_iter().map(|(field, text)| FieldViolation::new(field, text)).collect::<Vec<_>>();
     let mut details = ErrorDetails::with_bad_request(violations);
     details.set_error_info("INVALID", DOMAIN, HashMap::new());
     Status::with_error_details(Code::InvalidArgument, message, details)
@@ -102,7 +103,8 @@ pub fn of_engine(schema: &Schema, kind: KindId, error: &EngineError) -> Status {
 }
 
 fn of_write(schema: &Schema, kind: KindId, error: &WriteError) -> Status {
-    let name = |field| schema.kind(kind).field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
+    let name =
+        |field| schema.kind(kind).field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
     let message = error.to_string();
     match error {
         WriteError::OutOfScope { .. } | WriteError::NotActing(_) | WriteError::NotAllowed { .. } => {

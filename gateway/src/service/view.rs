@@ -26,7 +26,9 @@ pub(super) fn record(schema: &Schema, name: &RecordName, record: &Record) -> v1:
     let mut fields = Vec::new();
     let mut origins = Vec::with_capacity(record.fields().len());
     for (number, register) in record.fields() {
-        let Some(shown) = kind.field(*number).and_then(|f| view::shown(f, register, name.home)) else { continue };
+        let Some(shown) = kind.field(*number).and_then(|f| view::shown(f, register, name.home)) else {
+            continue;
+        };
         fields.extend_from_slice(&shown.value);
         origins.push(v1::FieldOrigin {
             field: *number,
@@ -66,7 +68,12 @@ pub(super) fn is_deleted(kind: &Kind, name: &RecordName, record: &Record) -> boo
 }
 
 /// The values of a conflict, the one shown first, then the latest first.
-pub(super) fn conflict_entries(kind: &Kind, name: &RecordName, field: FieldNumber, register: &Register) -> Vec<Entry> {
+pub(super) fn conflict_entries(
+    kind: &Kind,
+    name: &RecordName,
+    field: FieldNumber,
+    register: &Register,
+) -> Vec<Entry> {
     let shown = kind.field(field).and_then(|f| view::shown(f, register, name.home));
     let is_shown = |e: &Entry| shown.as_ref().is_some_and(|s| (s.writer, s.stamp) == (e.writer, e.stamp));
     let mut entries: Vec<Entry> = register.live().map(|(e, _)| e.clone()).collect();
@@ -75,7 +82,12 @@ pub(super) fn conflict_entries(kind: &Kind, name: &RecordName, field: FieldNumbe
 }
 
 /// A conflict in one field of a record.
-pub(super) fn conflict(schema: &Schema, name: &RecordName, field: FieldNumber, register: &Register) -> v1::Conflict {
+pub(super) fn conflict(
+    schema: &Schema,
+    name: &RecordName,
+    field: FieldNumber,
+    register: &Register,
+) -> v1::Conflict {
     let kind = schema.kind(name.kind);
     let entries = conflict_entries(kind, name, field, register);
     let values = entries.iter().enumerate().map(|(i, entry)| v1::ConflictValue {
