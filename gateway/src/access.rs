@@ -11,7 +11,7 @@ use crate::stamp::{Stamp, Writer};
 
 /// Whether a child of `scope` may send a record. `before` is its audience as this node held it before the batch.
 pub fn may_send(scope: Division, before: &Audience) -> bool {
-    before.divisions().iter().any(|d| d.meets(scope)) || before.concerns(scope)
+    before.concerns(scope)
 }
 
 /// Whether `writer`'s division may write the field. `None` for the field: one that this node does not know.
@@ -90,6 +90,18 @@ mod tests {
 
     fn writer(code: &str) -> Writer {
         Writer { division: division(code), id: 1 }
+    }
+
+    #[test]
+    fn a_child_sends_what_concerns_its_scope_and_not_what_its_parent_keeps() {
+        let schema = Schema::current();
+        let (township, county) = (division("220822101"), division("220822"));
+        let case = schema.kind_named("case").unwrap();
+        assert!(may_send(township, &Audience::of_home(case, township)));
+        assert!(!may_send(township, &Audience::of_home(case, county)));
+        assert!(!may_send(township, &Audience::of_home(case, division("220822102"))));
+        let kind = schema.kind_named("division").unwrap();
+        assert!(may_send(township, &Audience::of_home(kind, county)), "everyone below has it and gives it back");
     }
 
     #[test]

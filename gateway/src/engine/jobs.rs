@@ -27,9 +27,11 @@ impl Task {
     async fn look_after(&mut self) -> Result<(), EngineError> {
         self.mend_clock().await?;
         self.purge_due().await?;
+        if std::mem::take(&mut self.divisions_learned) {
+            self.release_held().await?;
+        }
         if self.ticks.is_multiple_of(RETRY_EVERY) {
             self.retry_refused().await?;
-            self.release_held().await?;
             self.compact_outboxes().await?;
         }
         Ok(())

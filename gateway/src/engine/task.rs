@@ -31,6 +31,8 @@ pub(super) struct Task {
     pub(super) writers: Writers,
     pub(super) peers: BTreeMap<PeerId, PeerState>,
     pub(super) ticks: u64,
+    /// The table of divisions has grown since held rows were looked at.
+    pub(super) divisions_learned: bool,
 }
 
 impl Task {
@@ -42,7 +44,7 @@ impl Task {
     ) -> Result<Task, EngineError> {
         let writers = Writers::new(shared.store.writers().await?);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
-        let mut task = Task { shared, store, writers, peers, ticks: 0 };
+        let mut task = Task { shared, store, writers, peers, ticks: 0, divisions_learned: true };
         task.adopt_parent(parent).await?;
         task.refresh_topology(parent);
         task.load_divisions().await?;
@@ -224,6 +226,7 @@ impl Task {
             Ok(revision) => {
                 self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
                 self.shared.learn(changes);
+                self.divisions_learned |= !changes.divisions.is_empty();
                 self.shared.notify(changes);
                 if links.iter().any(LinkChange::fills_outbox) {
                     self.shared.notify_all();

@@ -116,7 +116,7 @@ fn of_write(schema: &Schema, kind: KindId, error: &WriteError) -> Status {
         WriteError::Stale => stale(message),
         WriteError::Exists => plain(Code::AlreadyExists, message, "EXISTS"),
         WriteError::NotFound => plain(Code::NotFound, message, "NOT_FOUND"),
-        WriteError::Sealed(_) | WriteError::TooManyValues(_) => {
+        WriteError::Sealed(_) | WriteError::Purged(_) | WriteError::TooManyValues(_) => {
             plain(Code::FailedPrecondition, message, "NOT_NOW")
         }
         WriteError::Invalid(violations) => {

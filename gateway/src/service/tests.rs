@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod ledgers;
+mod restores;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -43,20 +46,49 @@ struct Node {
     engine: Engine,
     links: Links,
     own: Division,
-    _folder: TempDir,
+    parent: Option<Division>,
+    task: tokio::task::JoinHandle<()>,
+    folder: TempDir,
 }
 
 impl Node {
     async fn new(own: &str, parent: Option<&str>) -> Node {
-        let folder = TempDir::new().unwrap();
+        Node::in_environment(own, parent, environment()).await
+    }
+
+    async fn in_environment(own: &str, parent: Option<&str>, environment: Environment) -> Node {
+        Node::open(division(own), parent.map(division), environment, TempDir::new().unwrap()).await
+    }
+
+    async fn open(own: Division, parent: Option<Division>, environment: Environment, folder: TempDir) -> Node {
         let path = folder.path().join("store.sqlite");
-        let environment = environment();
         let options = Options { durable: false, ..Options::default() };
         let (store, writer) =
-            Store::open(path.to_str().unwrap(), division(own), environment.random, 1, options).await.unwrap();
-        let (engine, _) =
-            Engine::start(store, writer, division(own), parent.map(division), environment).await.unwrap();
-        Node { engine, links: Links::new(), own: division(own), _folder: folder }
+            Store::open(path.to_str().unwrap(), own, environment.random, 1, options).await.unwrap();
+        let (engine, task) = Engine::start(store, writer, own, parent, environment).await.unwrap();
+        Node { engine, links: Links::new(), own, parent, task, folder }
+    }
+
+    /// Stops the node and gives its folder back.
+    async fn close(self) -> (Division, Option<Division>, TempDir) {
+        self.engine.stop().await;
+        self.task.await.unwrap();
+        self.engine.shared().store.close().await;
+        (self.own, self.parent, self.folder)
+    }
+
+    /// Copies the store, and goes on.
+    async fn backup(self) -> (Node, TempDir) {
+        let (own, parent, folder) = self.close().await;
+        let copy = TempDir::new().unwrap();
+        std::fs::copy(folder.path().join("store.sqlite"), copy.path().join("store.sqlite")).unwrap();
+        (Node::open(own, parent, environment(), folder).await, copy)
+    }
+
+    /// Goes on with another store.
+    async fn replace(self, store: TempDir) -> Node {
+        let (own, parent, _) = self.close().await;
+        Node::open(own, parent, environment(), store).await
     }
 
     async fn write(&self, name: &RecordName, write: LocalWrite) -> Result<(), EngineError> {

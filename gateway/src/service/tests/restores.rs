@@ -1,0 +1,122 @@
+//! Stores that go back in time, copies, clocks that are wrong, and children that send what is not theirs.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use guantong_proto::v1::{self, RefusalReason};
+
+use super::{Node, case, division, environment, link, new_case, risk, until};
+use crate::engine::{Environment, LinkBatch};
+use crate::ingest::topology::Role;
+use crate::record::{Record, Register, codec};
+use crate::stamp::{Stamp, Writer};
+
+#[tokio::test]
+async fn a_restored_node_is_noticed_gets_back_what_it_forgot_and_becomes_a_new_writer() {
+    let county = Node::new("220822", None).await;
+    let township = Node::new("220822101", Some("220822")).await;
+    let line = link(&township, &county).await;
+    let (kept, forgotten) = (case(&county, "220822101000", "1"), case(&county, "220822101000", "2"));
+    township.write(&kept, new_case("220822101000")).await.unwrap();
+    until(async || county.record(&kept).await.is_some()).await;
+    line.cut().await;
+    let (township, backup) = township.backup().await;
+    let line = link(&township, &county).await;
+    township.write(&forgotten, new_case("220822101000")).await.unwrap();
+    until(async || county.record(&forgotten).await.is_some()).await;
+    line.cut().await;
+    let epoch = township.engine.shared().epoch();
+    let township = township.replace(backup).await;
+    assert!(township.record(&forgotten).await.is_none());
+    let offline = case(&county, "220822101000", "3");
+    township.write(&offline, new_case("220822101000")).await.unwrap();
+    let _line = link(&township, &county).await;
+    until(async || township.record(&forgotten).await.is_some() && county.record(&offline).await.is_some()).await;
+    assert_ne!(township.engine.shared().epoch(), epoch);
+    let writer = |record: Option<Record>| record.unwrap().fields()[0].1.live().next().unwrap().0.writer;
+    assert_ne!(writer(county.record(&offline).await), writer(county.record(&kept).await));
+}
+
+static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+
+#[tokio::test]
+async fn what_a_wrong_clock_wrote_is_refused_and_written_again_once_the_clock_is_right() {
+    let fast = Environment {
+        now_ms: || (environment().now_ms)().saturating_add_signed(OFFSET_MS.load(Ordering::Relaxed)),
+        ..environment()
+    };
+    OFFSET_MS.store(86_400_000, Ordering::Relaxed);
+    let county = Node::new("220822", None).await;
+    let township = Node::in_environment("220822101", Some("220822"), fast).await;
+    let _line = link(&township, &county).await;
+    let name = case(&county, "220822101000", "1");
+    township.write(&name, new_case("220822101000")).await.unwrap();
+    let quarantined = async || township.engine.shared().store.counts().await.unwrap().quarantined;
+    until(async || quarantined().await > 0).await;
+    OFFSET_MS.store(0, Ordering::Relaxed);
+    until(async || county.record(&name).await.is_some()).await;
+    until(async || quarantined().await == 0).await;
+}
+
+#[tokio::test]
+async fn a_child_sends_what_is_not_its_own_and_everything_else_goes_in() {
+    let county = Node::new("220822", None).await;
+    let township = Node::new("220822101", Some("220822")).await;
+    let line = link(&township, &county).await;
+    until(async || county.engine.peer(Role::Child, township.own).await.unwrap().is_some()).await;
+    line.cut().await;
+    let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap().id;
+    let record = |writer: &str, ms: u64| {
+        let mut record = Record::default();
+        let writer = Writer { division: division(writer), id: 7 };
+        record.set(6, Register::single(writer, Stamp::from_ms(ms), vec![0x30, 1].into()));
+        codec::encode(&record)
+    };
+    let send = |name: &str, state| v1::BatchRecord { name: name.into(), state, ..v1::BatchRecord::default() };
+    let (now_ms, own) = ((environment().now_ms)(), "220822101000");
+    let records = vec![
+        send("divisions/220822101000/cases/good", record(own, 1)),
+        send("divisions/220822102000/cases/1", record(own, 1)),
+        send("divisions/220822101000/cases/2", record("220822000000", 1)),
+        send("divisions/220822101000/cases/3", record(own, now_ms + 3_600_000)),
+        send("divisions/220822101000/cases/4", vec![0xff, 0xff].into()),
+        send("divisions/220822101000/letters/5", record(own, 1)),
+        send("nonsense", record(own, 1)),
+    ];
+    let batch = LinkBatch { peer, same_epoch: true, bulk: false, peer_revision: 1, records };
+    let refusals = county.engine.ingest(batch).await.unwrap();
+    let mut reasons: Vec<RefusalReason> = refusals.iter().map(v1::Refusal::reason).collect();
+    reasons.sort();
+    assert_eq!(
+        reasons,
+        [
+            RefusalReason::Malformed,
+            RefusalReason::Malformed,
+            RefusalReason::UnknownKind,
+            RefusalReason::OutOfScope,
+            RefusalReason::ForeignWriter,
+            RefusalReason::FutureStamp,
+        ]
+    );
+    assert!(refusals.iter().all(|r| !r.detail.is_empty()));
+    assert!(county.record(&case(&county, own, "good")).await.is_some());
+    assert_eq!(county.engine.shared().store.counts().await.unwrap().records, 1);
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_is_done_once() {
+    use crate::engine::{EngineError, Request, Write, WriteAction};
+    let county = Node::new("220822", None).await;
+    let name = case(&county, "220822000000", "1");
+    county.write(&name, new_case("220822000000")).await.unwrap();
+    let write = async |write, content| {
+        let request = Some(Request { id: "r1".into(), content });
+        let action = WriteAction::Fields(write);
+        county.engine.write(Write { name: name.clone(), action, request, traceparent: None }).await
+    };
+    write(risk(v1::CaseRisk::Red), 1).await.unwrap();
+    county.write(&name, risk(v1::CaseRisk::Blue)).await.unwrap();
+    let repeated = write(risk(v1::CaseRisk::Red), 1).await.unwrap();
+    assert!(!repeated.written.changed);
+    assert_eq!(county.shown(&name).await.risk(), v1::CaseRisk::Blue, "the repeat did not write again");
+    assert!(matches!(write(risk(v1::CaseRisk::Red), 2).await, Err(EngineError::RequestReused)));
+}
