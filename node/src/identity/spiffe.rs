@@ -81,6 +81,12 @@ impl TrustDomain {
     }
 }
 
+impl Default for TrustDomain {
+    fn default() -> TrustDomain {
+        TrustDomain(TrustDomain::DEFAULT.into())
+    }
+}
+
 impl fmt::Display for TrustDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

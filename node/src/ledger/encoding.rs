@@ -1,9 +1,9 @@
 //! Which encoding a file is in, decided over the whole file before anything of it is used; then its text as a stream.
 //! It must never replace a broken character by another, or read a broken UTF-8 file as something else.
 
-use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, GB18030, UTF_8};
 
@@ -121,7 +121,7 @@ pub(super) struct Text<R> {
     given: usize,
     last_byte: u8,
     ended: bool,
-    spent: Rc<Cell<u64>>,
+    spent: Arc<AtomicU64>,
 }
 
 impl<R: Read> Text<R> {
@@ -134,13 +134,13 @@ impl<R: Read> Text<R> {
             given: 0,
             last_byte: b'\n',
             ended: false,
-            spent: Rc::default(),
+            spent: Arc::default(),
         }
     }
 
     /// Bytes given since this was last set to 0.
-    pub(super) fn spent(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.spent)
+    pub(super) fn spent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.spent)
     }
 
     fn refill(&mut self) -> io::Result<()> {
@@ -165,7 +165,7 @@ impl<R: Read> Text<R> {
 
 impl<R: Read> Read for Text<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.spent.get() > ROW_MAX_BYTES {
+        if self.spent.load(Ordering::Relaxed) > ROW_MAX_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a row without end"));
         }
         while self.given == self.text.len() && !self.ended {
@@ -177,7 +177,7 @@ impl<R: Read> Read for Text<R> {
             to.copy_from_slice(from);
         }
         self.given += count;
-        self.spent.set(self.spent.get() + count as u64);
+        self.spent.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }

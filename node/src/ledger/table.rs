@@ -1,9 +1,9 @@
 //! A CSV file as a header and rows with their true line numbers. It must never stop at a row that has too many or too
 //! few cells: that is for whoever reads the row to say.
 
-use std::cell::Cell;
 use std::io::{BufRead, BufReader, Chain, Cursor, Read, Seek};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use csv::StringRecord;
 
@@ -16,7 +16,7 @@ type Rewound<R> = Chain<Cursor<Vec<u8>>, BufReader<Text<R>>>;
 /// An open CSV file.
 pub(super) struct Table<R> {
     reader: csv::Reader<Rewound<R>>,
-    spent: Rc<Cell<u64>>,
+    spent: Arc<AtomicU64>,
     pub(super) headers: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl<R: Read + Seek> Table<R> {
     /// The next row that has any content, and the line where it begins.
     pub(super) fn next_row(&mut self, row: &mut StringRecord) -> Result<Option<u64>, LedgerError> {
         loop {
-            self.spent.set(0);
+            self.spent.store(0, Ordering::Relaxed);
             let line = self.reader.position().line();
             match self.reader.read_record(row) {
                 Ok(false) => return Ok(None),
@@ -60,7 +60,7 @@ impl<R: Read + Seek> Table<R> {
                     let inside = row.iter().flat_map(str::bytes).filter(|b| *b == b'\n').count() as u64;
                     return Ok(Some(self.reader.position().line().saturating_sub(1 + inside)));
                 }
-                Err(_) if self.spent.get() > ROW_MAX_BYTES => {
+                Err(_) if self.spent.load(Ordering::Relaxed) > ROW_MAX_BYTES => {
                     return Err(LedgerError::EndlessRow { line, limit_bytes: ROW_MAX_BYTES });
                 }
                 Err(error) => return Err(error.into()),
@@ -69,8 +69,8 @@ impl<R: Read + Seek> Table<R> {
     }
 }
 
-fn endless(error: std::io::Error, line: u64, spent: &Cell<u64>) -> LedgerError {
-    if spent.get() > ROW_MAX_BYTES {
+fn endless(error: std::io::Error, line: u64, spent: &AtomicU64) -> LedgerError {
+    if spent.load(Ordering::Relaxed) > ROW_MAX_BYTES {
         return LedgerError::EndlessRow { line, limit_bytes: ROW_MAX_BYTES };
     }
     LedgerError::Io(error)

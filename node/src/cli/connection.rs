@@ -1,0 +1,70 @@
+//! Which node a command acts on.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use guantong_gateway::division::Division;
+use guantong_proto::v1;
+
+use super::problem;
+use crate::client::{Client, ConnectError};
+use crate::identity::IdentityFiles;
+
+/// Options of every command that acts on a running node.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Which node (连接哪个节点)")]
+pub(crate) struct NodeArgs {
+    /// The local socket of a node on this machine (本机节点的套接字)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "GUANTONG_SOCKET",
+        hide_env_values = true,
+        default_value = "/var/lib/guantong/guantong.sock"
+    )]
+    pub(crate) socket: PathBuf,
+    /// A node on another machine, as host:port (其他机器上的节点)
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "GUANTONG_NODE",
+        hide_env_values = true,
+        requires = "identity"
+    )]
+    pub(crate) node: Option<String>,
+    /// With --node: the directory that `guantong pki issue operator` wrote (操作员证书目录)
+    #[arg(long, value_name = "DIR", env = "GUANTONG_IDENTITY", hide_env_values = true)]
+    pub(crate) identity: Option<PathBuf>,
+    /// Print one JSON object for programs instead of text (输出 JSON)
+    #[arg(long, help_heading = None)]
+    pub(crate) json: bool,
+}
+
+impl NodeArgs {
+    /// Connects to the node that is meant.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        let connected = match (&self.node, &self.identity) {
+            (Some(node), Some(dir)) => {
+                Client::over_tls(node, &IdentityFiles::in_dir(dir)).await.map_err(|error| match error {
+                    ConnectError::Identity(error) => {
+                        anyhow::Error::new(error).context(format!("--identity {}", dir.display()))
+                    }
+                    other => other.into(),
+                })
+            }
+            (Some(_), None) => None.context("--node needs --identity (缺少操作员证书)"),
+            (None, _) => Ok(Client::over_socket(&self.socket).await?),
+        };
+        connected
+    }
+}
+
+/// The division that is named, or else the node's own.
+pub(crate) async fn division_or_own(client: &Client, named: Option<Division>) -> anyhow::Result<Division> {
+    if let Some(named) = named {
+        return Ok(named);
+    }
+    let status =
+        client.node().get_status(v1::GetStatusRequest {}).await.map_err(problem::plain)?.into_inner();
+    Division::parse(&status.division).context("the node's division cannot be read")
+}

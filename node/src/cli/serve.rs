@@ -1,0 +1,44 @@
+//! `guantong serve`: runs a node, or checks whether it could run.
+
+use std::path::PathBuf;
+
+use super::Outcome;
+
+const EXAMPLE: &str = "\
+The smallest configuration of a township's node (最小配置):
+  division = \"220822101\"
+  [parent]
+  division = \"220822\"
+  address = \"county.example:7443\"
+  [tls]
+  certificate = \"/etc/guantong/certificate.pem\"
+  key = \"/etc/guantong/key.pem\"
+  authority = \"/etc/guantong/authority.pem\"
+  revocation_list = \"/etc/guantong/revocations.pem\"
+
+A county, prefecture or province also has listen = \"0.0.0.0:7443\"; the top of the tree has no [parent].
+Every key can be set by an environment variable: GUANTONG_PARENT__ADDRESS stands for address in [parent].
+
+Signals: SIGTERM or SIGINT stops the node in good order; SIGHUP reads certificate and revocation list again.";
+
+/// Run a node (运行节点)
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct ServeArgs {
+    /// The configuration, a TOML file (配置文件)
+    #[arg(long, value_name = "FILE", env = "GUANTONG_CONFIG", hide_env_values = true)]
+    config: PathBuf,
+    /// Only check the configuration and the certificate it names (仅检查配置和证书)
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
+    if args.check {
+        let config = crate::serve::check(&args.config)?;
+        println!("{} is sound: the node of division {} (配置无误)", args.config.display(), config.division);
+    } else {
+        crate::serve::run(&args.config)?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,190 @@
+//! `guantong status`: a node at a glance.
+
+use std::fmt::Write as _;
+
+use guantong_proto::v1;
+
+use super::connection::NodeArgs;
+use super::report::{Report, table, time};
+use super::{json, problem};
+
+/// Refused connections shown to people.
+const REFUSED_SHOWN_MAX: usize = 5;
+
+const EXIT: &str = "\
+Exit status 3 where something needs a person: a link that is down, a conflict, something in quarantine, a warning.";
+
+/// Show the node's links, queues, conflicts and warnings (查看节点状态)
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<Report> {
+    let mut node = args.node.connect().await?.node();
+    let status = node.get_status(v1::GetStatusRequest {}).await.map_err(problem::plain)?.into_inner();
+    let report = Report::done(text(&status), json::of_message("guantong.v1.Status", &status)?);
+    Ok(report.needs_attention(needs_attention(&status)))
+}
+
+fn needs_attention(status: &v1::Status) -> bool {
+    status.conflict_count + status.quarantined_count + status.held_count > 0
+        || !status.warnings.is_empty()
+        || status.links.iter().any(|link| !link.connected)
+}
+
+fn text(status: &v1::Status) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} {} ({}), guantong {}, up since {}",
+        status.division,
+        status.display_name,
+        status.tier,
+        status.software_version,
+        time(status.start_time.as_ref())
+    );
+    let _ = writeln!(
+        text,
+        "records 记录 {}, conflicts 冲突 {}, quarantined 隔离 {}, held 待定 {}, store 存储 {}",
+        status.record_count,
+        status.conflict_count,
+        status.quarantined_count,
+        status.held_count,
+        bytes(status.store_bytes)
+    );
+    if status.certificate_expire_time.is_some() {
+        let _ = writeln!(
+            text,
+            "certificate valid to 证书有效期至 {}",
+            time(status.certificate_expire_time.as_ref())
+        );
+    }
+    text.push('\n');
+    if status.links.is_empty() {
+        text.push_str("no links: no parent is configured, and no node below has connected yet (暂无链路)\n");
+    } else {
+        let rows: Vec<[String; 7]> = status.links.iter().map(row).collect();
+        text.push_str(&table(
+            [
+                "link 链路",
+                "peer 对端",
+                "state 状态",
+                "to send 待发 (u/n/b)",
+                "sent 已发",
+                "received 已收",
+                "held 隔离",
+            ],
+            &rows,
+        ));
+        for link in &status.links {
+            trouble(&mut text, link);
+        }
+    }
+    for refused in status.refused_connections.iter().take(REFUSED_SHOWN_MAX) {
+        let at = time(refused.time.as_ref());
+        let _ = writeln!(text, "refused connection 拒绝的连接: {at} {} {}", refused.address, refused.reason);
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "warning 警告: {warning}");
+    }
+    text
+}
+
+fn row(link: &v1::LinkStatus) -> [String; 7] {
+    let direction = if link.peer_is_parent { "↑ parent 上级" } else { "↓ child 下级" };
+    let since = time(link.connect_time.as_ref());
+    let state = match (link.connected, since.as_str()) {
+        (true, since) => format!("up 已连接 since {since}"),
+        (false, "") => "never linked 从未连接".to_owned(),
+        (false, since) => format!("down 已断开 since {since}"),
+    };
+    [
+        direction.to_owned(),
+        format!("{} {}", link.peer_division, link.peer_name),
+        state,
+        format!("{}/{}/{}", link.urgent_backlog, link.normal_backlog, link.bulk_backlog),
+        link.sent_records.to_string(),
+        link.received_records.to_string(),
+        link.quarantined_count.to_string(),
+    ]
+}
+
+/// Why a link is down, and what is done about it.
+fn trouble(text: &mut String, link: &v1::LinkStatus) {
+    if !link.last_error.is_empty() {
+        let when = time(link.last_error_time.as_ref());
+        let what = if link.connected { "last trouble 上次故障" } else { "trouble 故障" };
+        let _ = writeln!(text, "  {} {what} {when}: {}", link.peer_division, link.last_error);
+    }
+    if link.connected {
+        return;
+    }
+    if link.attempt_count > 0 {
+        let next = match time(link.next_attempt_time.as_ref()) {
+            next if next.is_empty() => "trying now 正在重试".to_owned(),
+            next => format!("next try 下次重试 {next}"),
+        };
+        let _ = writeln!(
+            text,
+            "  {} {} attempts 次尝试 at {}, {next}",
+            link.peer_division, link.attempt_count, link.address
+        );
+    }
+    if let Some(oldest) = &link.oldest_owed_time {
+        let _ = writeln!(text, "  {} oldest to send 最早待发 {}", link.peer_division, time(Some(oldest)));
+    }
+}
+
+fn bytes(count: u64) -> String {
+    const KIB: u64 = 1024;
+    match count {
+        0..1_048_576 => format!("{} KiB", count.div_ceil(KIB)),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", count as f64 / (KIB * KIB) as f64),
+        _ => format!("{:.1} GiB", count as f64 / (KIB * KIB * KIB) as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(connected: bool) -> v1::LinkStatus {
+        v1::LinkStatus {
+            peer_division: "220822000000".to_owned(),
+            peer_is_parent: true,
+            connected,
+            attempt_count: 3,
+            last_error: "nothing listens there".to_owned(),
+            address: "county.example:7443".to_owned(),
+            next_attempt_time: Some(prost_types::Timestamp { seconds: 1_795_000_000, nanos: 0 }),
+            ..v1::LinkStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_down_says_why_and_when_it_is_tried_again() {
+        let status = v1::Status { links: vec![link(false)], ..v1::Status::default() };
+        let text = text(&status);
+        for part in ["never linked", "nothing listens there", "3 attempts", "county.example:7443", "next try"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(needs_attention(&status));
+    }
+
+    #[test]
+    fn a_link_that_is_up_needs_nobody() {
+        let status = v1::Status { links: vec![link(true)], ..v1::Status::default() };
+        assert!(!needs_attention(&status));
+        assert!(!text(&status).contains("next try"));
+        assert!(needs_attention(&v1::Status { held_count: 1, ..v1::Status::default() }));
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!([bytes(1), bytes(5 << 20), bytes(3 << 30)], ["1 KiB", "5.0 MiB", "3.0 GiB"]);
+    }
+}

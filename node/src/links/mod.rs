@@ -1,0 +1,92 @@
+//! The link to the parent, kept up: dialled, and dialled again whenever it ends, until the node stops.
+//!
+//! What goes over a link is the gateway's to know. Every attempt and what became of it is shown in the node's status.
+//! It must never give up, and never dial in a tight loop.
+
+mod retry;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use guantong_gateway::engine::Engine;
+use guantong_gateway::service::{self, LinkEnd, Links};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Parent;
+use crate::identity::{ExpectedPeer, IdentityStore, connect};
+use retry::Retry;
+
+/// For one attempt, from looking up the name to the parent's first word.
+const CONNECT_TIME: Duration = Duration::from_secs(15);
+
+/// The link of this node to its parent.
+pub struct Uplink {
+    /// What the link carries.
+    pub engine: Engine,
+    /// Where its state is shown.
+    pub links: Links,
+    /// Who dials; each attempt takes the identity of its moment.
+    pub identity: Arc<IdentityStore>,
+    /// Whom.
+    pub parent: Parent,
+}
+
+impl Uplink {
+    /// Keeps the link up until `stop`, and returns when it has ended in good order.
+    pub async fn keep(self, stop: CancellationToken) {
+        let mut retry = Retry::default();
+        let mut replaced = self.identity.subscribe();
+        for address in self.parent.address.iter().cycle() {
+            let end = self.link(address, &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            if end.was_up {
+                retry.reset();
+            }
+            let wait = retry.wait(end.retry_after_ms.map(Duration::from_millis));
+            self.show_end(address, &end.reason, wait);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // A new certificate is worth an attempt at once.
+                Ok(()) = replaced.changed() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// One attempt, and the link that comes of it.
+    async fn link(&self, address: &str, stop: &CancellationToken) -> LinkEnd {
+        let parent = self.parent.division;
+        self.links.attempt(parent, address);
+        let identity = self.identity.current();
+        let dialed = tokio::select! {
+            dialed = connect(address, &identity, ExpectedPeer::Node(parent), CONNECT_TIME) => dialed,
+            () = stop.cancelled() => return never_up("the node is stopping".to_owned()),
+        };
+        let dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => return never_up(error.to_string()),
+        };
+        let mut end =
+            service::dial(&self.engine, &self.links, dialed.channel, parent, address, stop.clone()).await;
+        // Where the line itself broke, it knows better than what was spoken over it.
+        if let Some(trouble) = dialed.peer.ended() {
+            end.reason = trouble.words().to_string();
+        }
+        end
+    }
+
+    fn show_end(&self, address: &str, reason: &str, wait: Duration) {
+        let parent = self.parent.division;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let next_ms = u64::try_from((now + wait).as_millis()).unwrap_or(u64::MAX);
+        self.links.failed(parent, reason, next_ms);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(%parent, address, wait_ms, "no link to the parent: {reason} (与上级的连接中断)");
+    }
+}
+
+fn never_up(reason: String) -> LinkEnd {
+    LinkEnd { reason, retry_after_ms: None, was_up: false }
+}

@@ -1,0 +1,171 @@
+//! `guantong serve`: one node, from its configuration to its last word.
+//!
+//! It puts the parts together and takes them apart again in the right order. What a node does is theirs; nothing is
+//! decided here.
+
+mod doors;
+mod identity;
+mod signals;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow, bail};
+use guantong_gateway::engine::{Engine, Environment};
+use guantong_gateway::service::{self, Links, NodeInfo};
+use guantong_gateway::store::{self, Store, StoreError};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::links::Uplink;
+use crate::telemetry::{self, Telemetry};
+use doors::Doors;
+use identity::NodeIdentity;
+use signals::Signals;
+
+/// Threads that run tasks; the store has its own. Many nodes may share a machine.
+const WORKERS_MAX: usize = 2;
+/// How long calls and links that are under way may take to end when the node stops.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// How long the engine may take to write what it was given before.
+const ENGINE_STOP_TIME: Duration = Duration::from_secs(30);
+
+/// Runs a node until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start, or why it stopped by itself.
+pub fn run(config: &Path) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let served = runtime.block_on(async {
+        let telemetry = Telemetry::start(&config)?;
+        let served = serve(&config).await;
+        if let Err(error) = &served {
+            tracing::error!("the node stops: {error:#} (节点停止)");
+        }
+        tokio::task::spawn_blocking(|| telemetry.stop()).await?;
+        served
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+/// Checks a configuration and the identity it names, and starts nothing.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn check(config: &Path) -> anyhow::Result<Config> {
+    let config = Config::load(config)?;
+    telemetry::level(&config.log.level)?;
+    NodeIdentity::open(&config)?;
+    Ok(config)
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut signals = Signals::catch()?;
+    let identity = NodeIdentity::open(config)?;
+    let (store, engine, mut writing) = open_engine(config).await?;
+    let doors = Doors::open(config, identity.as_ref()).await?;
+
+    let stop = CancellationToken::new();
+    let links = Links::new();
+    let info = node_info(identity.clone(), &doors);
+    let services = service::routes(engine.clone(), links.clone(), info, stop.clone());
+    let mut tasks = JoinSet::new();
+    doors.serve(services, &stop, &mut tasks);
+    if let Some(identity) = &identity {
+        tasks.spawn(identity.clone().watch(signals.reload()?, stop.clone()));
+        if let Some(parent) = config.parent.clone() {
+            let identity = identity.store.clone();
+            let uplink = Uplink { engine: engine.clone(), links, identity, parent };
+            tasks.spawn(uplink.keep(stop.clone()));
+        }
+    }
+    tracing::info!(division = %config.division, "the node is ready (节点已就绪)");
+
+    let outcome = tokio::select! {
+        signal = signals.stop() => { tracing::info!("the node stops: {signal} (节点正在停止)"); Ok(()) }
+        _ = &mut writing => Err(anyhow!("the engine ended; the log says why (引擎意外终止)")),
+        Some(ended) = tasks.join_next() => Err(anyhow!("a part of the node ended unasked: {ended:?}")),
+    };
+    stop.cancel();
+    drain(tasks).await;
+    close(store, engine, writing).await?;
+    outcome
+}
+
+async fn open_engine(config: &Config) -> anyhow::Result<(Store, Engine, JoinHandle<()>)> {
+    let path = config.store();
+    let location = path.to_str().context("`data_dir` must be valid UTF-8")?;
+    let options = store::Options { max_page_count: config.store_max_pages(), ..store::Options::default() };
+    let opened = Store::open(location, config.division, random, now_ms(), options).await;
+    let (store, writer) = match opened {
+        Err(StoreError::InUse(path)) => {
+            bail!(
+                "another guantong is running on this store, {path}; stop it first (另一个节点正在使用此数据目录)"
+            )
+        }
+        opened => opened.context("cannot open the store (无法打开数据存储)")?,
+    };
+    let environment = Environment { now_ms, random, drift_ms: config.drift_ms };
+    let parent = config.parent.as_ref().map(|parent| parent.division);
+    let (engine, writing) = Engine::start(store.clone(), writer, config.division, parent, environment)
+        .await
+        .context("cannot start the engine (无法启动引擎)")?;
+    Ok((store, engine, writing))
+}
+
+/// Lets go of what is under way: links say goodbye, calls get their answers, all within a limit.
+async fn drain(mut tasks: JoinSet<()>) {
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIME, ended).await.is_err() {
+        tracing::warn!(
+            "some connections did not end within {DRAIN_TIME:?} and are cut (部分连接未能及时结束)"
+        );
+    }
+}
+
+/// Writes what was given before, and closes.
+async fn close(store: Store, engine: Engine, writing: JoinHandle<()>) -> anyhow::Result<()> {
+    let stopped = async {
+        engine.stop().await;
+        let _ = writing.await;
+        store.close().await;
+    };
+    tokio::time::timeout(ENGINE_STOP_TIME, stopped).await.map_err(|_| {
+        anyhow!("the store did not finish within {ENGINE_STOP_TIME:?}; nothing confirmed is lost")
+    })
+}
+
+/// What the node itself adds to its status.
+fn node_info(identity: Option<Arc<NodeIdentity>>, doors: &Doors) -> NodeInfo {
+    let certificate = identity.clone();
+    NodeInfo {
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ms: now_ms(),
+        certificate_expire_ms: Arc::new(move || {
+            let not_after_ms = certificate.as_ref()?.store.current().certificate().not_after_ms;
+            i64::try_from(not_after_ms).ok()
+        }),
+        refused_connections: doors.refusals(),
+        warnings: Arc::new(move || identity.as_ref().map_or_else(Vec::new, |identity| identity.warnings())),
+    }
+}
+
+/// Unix milliseconds.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// 64 random bits for identities.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|error| {
+        // Two writers with one number would overwrite each other's work unseen. That must not be risked.
+        tracing::error!("the system gives no random numbers: {error} (系统无法提供随机数)");
+        std::process::abort()
+    })
+}
