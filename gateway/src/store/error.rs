@@ -7,7 +7,9 @@ use crate::division::Division;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// No room, on the disk or up to the store's own limit.
-    #[error("the disk is full, or the store has reached its limit; nothing was lost: make room and try again")]
+    #[error(
+        "the disk is full, or the store has reached its limit; nothing was lost: make room and try again"
+    )]
     Full,
     /// The database, or something stored in it, cannot be read.
     #[error("the store is damaged ({0}); stop the node and restore its last backup")]
@@ -30,7 +32,9 @@ pub enum StoreError {
     #[error("{0} is not a store of this program; name another file")]
     NotOurs(String),
     /// The store belongs to another division.
-    #[error("the store belongs to division {stored}, this node is {own}; name another file, or correct the division")]
+    #[error(
+        "the store belongs to division {stored}, this node is {own}; name another file, or correct the division"
+    )]
     OtherDivision {
         /// Whose it is.
         stored: Division,
@@ -87,7 +91,9 @@ impl From<sqlx::Error> for StoreError {
             }
             sqlx::Error::Io(error) => StoreError::Io(error.to_string()),
             sqlx::Error::ColumnDecode { index, .. } => StoreError::unreadable(&format!("column {index}")),
-            sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => StoreError::Io("the store was closed".into()),
+            sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => {
+                StoreError::Io("the store was closed".into())
+            }
             sqlx::Error::PoolTimedOut => StoreError::Busy,
             other => StoreError::Database(other.to_string()),
         }

@@ -5,8 +5,8 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::{ConnectOptions, Connection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 
 use super::sql::{Args, Sql, code, division, int};
 use super::{Meta, Options, StoreError};
@@ -109,31 +109,29 @@ fn common(path: &Path, cache_kib: u32) -> SqliteConnectOptions {
 
 /// Checks whose file it is, without a change to it.
 pub(super) async fn check(path: &Path) -> Result<(), StoreError> {
-    let mut conn = reading(path).connect().await?;
-    let header = header(&mut Sql::plain(&mut conn)).await;
-    conn.close().await?;
     let not_ours = || StoreError::NotOurs(path.display().to_string());
-    let (application, found) = header.map_err(|error| match error {
+    let (application, found, tables) = header(path).await.map_err(|error| match error {
         StoreError::NotOurs(_) => not_ours(),
         other => other,
     })?;
     match application {
-        0 if found == 0 => Ok(()),
+        // A database that is not marked as anyone's is ours to begin, but only while it is empty.
+        0 if found == 0 && tables == 0 => Ok(()),
         APPLICATION_ID if found > KNOWN => Err(StoreError::NewerSchema { found, known: KNOWN }),
         APPLICATION_ID if found > 0 => Ok(()),
         _ => Err(not_ours()),
     }
 }
 
-/// Application and format. A database without either that is not empty is another program's.
-async fn header(sql: &mut Sql<'_>) -> Result<(i64, i64), StoreError> {
+/// Application, format, and how many tables and indexes there are.
+async fn header(path: &Path) -> Result<(i64, i64, i64), StoreError> {
+    let mut conn = reading(path).connect().await?;
+    let mut sql = Sql::plain(&mut conn);
     let application = sql.number("PRAGMA application_id", Args::new()).await?;
     let format = sql.number("PRAGMA user_version", Args::new()).await?;
     let tables = sql.number("SELECT count(*) FROM sqlite_schema", Args::new()).await?;
-    if application == 0 && tables > 0 {
-        return Err(StoreError::NotOurs(String::new()));
-    }
-    Ok((application, format))
+    conn.close().await?;
+    Ok((application, format, tables))
 }
 
 /// Brings the file to the present format. An empty one becomes a store of `own`.
@@ -168,7 +166,8 @@ pub(super) async fn prepare(
 
 /// What the store says of itself.
 pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
-    let row = sql.row("SELECT division, epoch, created_ms, revision FROM node WHERE slot = 0", Args::new()).await?;
+    let row =
+        sql.row("SELECT division, epoch, created_ms, revision FROM node WHERE slot = 0", Args::new()).await?;
     let row = row.ok_or_else(|| StoreError::unreadable("what the store says of itself"))?;
     Ok(Meta {
         division: division(&row, 0)?,

@@ -64,7 +64,11 @@ pub(super) async fn resolve(sql: &mut Sql<'_>, resolutions: &[Resolution]) -> Re
 }
 
 /// Remembers answers, and forgets the oldest that are out of date: a few more than are added.
-pub(super) async fn answer(sql: &mut Sql<'_>, requests: &[RequestMemory], now_ms: u64) -> Result<(), StoreError> {
+pub(super) async fn answer(
+    sql: &mut Sql<'_>,
+    requests: &[RequestMemory],
+    now_ms: u64,
+) -> Result<(), StoreError> {
     if requests.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! Ledgers: which were imported, what their rows brought last, and the rows that wait for their division.
 
-use super::pack::{pack_hashes, hashes_of};
+use super::pack::{hashes_of, pack_hashes};
 use super::sql::{Args, Rows, Sql, blob, code, division, int, json, name, text};
 use super::{Store, StoreError, Writer};
 use crate::division::Division;
@@ -142,12 +142,12 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<Vec<VanishedRow>, StoreError> {
-        let list = "SELECT i.row, i.key, r.kind, r.home, r.id FROM import_row i JOIN record r ON r.key = i.key
+        let list =
+            "SELECT i.row, i.key, r.kind, r.home, r.id FROM import_row i JOIN record r ON r.key = i.key
             WHERE i.source = ? AND i.generation < ? AND i.row > ? ORDER BY i.row LIMIT ?";
         let args = Args::ints(&[source, generation]).text(after).int(limit as i64);
         let rows = Sql::plain(&mut *self.reader().await?).rows(list, args).await?;
-        let vanished =
-            |row| Ok(VanishedRow { row: text(row, 0)?, key: int(row, 1)?, name: name(row, 2)? });
+        let vanished = |row| Ok(VanishedRow { row: text(row, 0)?, key: int(row, 1)?, name: name(row, 2)? });
         rows.iter().map(vanished).collect()
     }
 

@@ -82,7 +82,11 @@ pub(super) struct Delivered {
 }
 
 /// Deletes rows that have their receipts; gives those that were still there.
-pub(super) async fn delete(sql: &mut Sql<'_>, peer: PeerId, seqs: &[i64]) -> Result<Vec<Delivered>, StoreError> {
+pub(super) async fn delete(
+    sql: &mut Sql<'_>,
+    peer: PeerId,
+    seqs: &[i64],
+) -> Result<Vec<Delivered>, StoreError> {
     let delete = "DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(?)) AND peer = ?
         RETURNING seq, lane, keys, count";
     let rows = sql.rows(delete, Args::new().text(&json(seqs.iter().copied())).int(peer.0)).await?;
@@ -116,12 +120,14 @@ pub(super) async fn backfill(
             let (low, high) = range(Some(division));
             let homes = "SELECT group_concat(key) FROM record
                 WHERE county BETWEEN ? AND ? AND home BETWEEN ? AND ?";
-            let mut keys = key_list(sql, homes, Args::ints(&[code(division.county()), high, low, high])).await?;
+            let mut keys =
+                key_list(sql, homes, Args::ints(&[code(division.county()), high, low, high])).await?;
             let handed = "SELECT group_concat(key) FROM audience WHERE division BETWEEN ? AND ?";
             keys.extend(key_list(sql, handed, Args::ints(&[low, high])).await?);
             for home in division.enclosing().skip(1) {
                 for kind in subtree_kinds {
-                    let above = "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
+                    let above =
+                        "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
                     let args = Args::ints(&[code(home.county()), i64::from(*kind), code(home)]);
                     keys.extend(key_list(sql, above, args).await?);
                 }
@@ -176,7 +182,8 @@ impl Store {
     /// The peers whose outboxes hold so much more than what can be distinct in them that they should be compacted.
     pub async fn outboxes_to_compact(&self) -> Result<Vec<PeerId>, StoreError> {
         let grown = "SELECT DISTINCT peer FROM outbox_total WHERE count > 2 * least + ? ORDER BY peer";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(grown, Args::ints(&[COMPACT_ABOVE_KEYS])).await?;
+        let rows =
+            Sql::plain(&mut *self.reader().await?).rows(grown, Args::ints(&[COMPACT_ABOVE_KEYS])).await?;
         rows.iter().map(|row| Ok(PeerId(int(row, 0)?))).collect()
     }
 }

@@ -117,7 +117,8 @@ impl Store {
                 2 => &mut backlog.normal,
                 _ => &mut backlog.bulk,
             };
-            *lane = LaneBacklog { count: int(&row, 1)? as u64, oldest_ms: maybe(&row, 2)?.map(|ms| ms as u64) };
+            *lane =
+                LaneBacklog { count: int(&row, 1)? as u64, oldest_ms: maybe(&row, 2)?.map(|ms| ms as u64) };
         }
         let quarantined = "SELECT count(*) FROM quarantine WHERE peer = ?";
         backlog.quarantined = sql.number(quarantined, Args::ints(&[peer.0])).await? as u64;

@@ -45,7 +45,8 @@ pub(super) fn hashes_of(mut packed: &[u8]) -> Result<BTreeMap<FieldNumber, u64>,
     let unreadable = || StoreError::unreadable("what a ledger's row brought");
     let mut hashes = BTreeMap::new();
     while !packed.is_empty() {
-        let field = take_varint(&mut packed).and_then(|f| FieldNumber::try_from(f).ok()).ok_or_else(unreadable)?;
+        let field =
+            take_varint(&mut packed).and_then(|f| FieldNumber::try_from(f).ok()).ok_or_else(unreadable)?;
         let (hash, rest) = packed.split_first_chunk::<8>().ok_or_else(unreadable)?;
         hashes.insert(field, u64::from_le_bytes(*hash));
         packed = rest;

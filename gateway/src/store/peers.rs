@@ -17,7 +17,8 @@ static CLOCKS: Rows = Rows::new(
 
 /// Stores a peer in place of what was known of it.
 pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), StoreError> {
-    let put = "INSERT OR REPLACE INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
+    let put =
+        "INSERT OR REPLACE INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
             previous_random, parent_restored, token_counter, token_random, clock_at_token, epoch, revision,
             recovering_to)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -52,7 +53,8 @@ pub(super) async fn seen(sql: &mut Sql<'_>, peer: PeerId, revision: u64) -> Resu
 
 /// The child has stored its newest token.
 pub(super) async fn confirm(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), StoreError> {
-    let confirm = "UPDATE peer SET previous_counter = NULL, previous_random = NULL, parent_restored = 0 WHERE peer = ?";
+    let confirm =
+        "UPDATE peer SET previous_counter = NULL, previous_random = NULL, parent_restored = 0 WHERE peer = ?";
     sql.run(confirm, Args::ints(&[peer.0])).await?;
     Ok(())
 }
@@ -91,7 +93,8 @@ pub(super) async fn clocks(sql: &mut Sql<'_>, clocks: &[(Writer, Stamp)]) -> Res
 impl Store {
     /// All peers, by number.
     pub async fn peers(&self) -> Result<Vec<PeerState>, StoreError> {
-        let list = "SELECT peer, role, division, newest_counter, newest_random, previous_counter, previous_random,
+        let list =
+            "SELECT peer, role, division, newest_counter, newest_random, previous_counter, previous_random,
                 parent_restored, token_counter, token_random, clock_at_token, epoch, revision, recovering_to
             FROM peer ORDER BY peer";
         let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;

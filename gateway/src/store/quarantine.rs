@@ -115,7 +115,8 @@ impl Store {
         after: Option<(PeerId, RecordKey, FieldNumber)>,
         limit: usize,
     ) -> Result<Vec<QuarantineEntry>, StoreError> {
-        let list = "SELECT q.peer, q.key, r.kind, r.home, r.id, q.lane, q.field, q.reason, q.detail, q.retry_ms,
+        let list =
+            "SELECT q.peer, q.key, r.kind, r.home, r.id, q.lane, q.field, q.reason, q.detail, q.retry_ms,
                 q.refused_ms
             FROM quarantine q JOIN record r ON r.key = q.key
             WHERE (q.peer, q.key, q.field) > (?, ?, ?) ORDER BY q.peer, q.key, q.field LIMIT ?";

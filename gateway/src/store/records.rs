@@ -74,7 +74,8 @@ static ADD_CONFLICT: Rows = Rows::new(
 
 /// Writes all records; gives how many are new.
 pub(super) async fn write(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result<usize, StoreError> {
-    let (new, changed): (Vec<&RecordChange>, Vec<&RecordChange>) = records.iter().partition(|r| r.revision == 0);
+    let (new, changed): (Vec<&RecordChange>, Vec<&RecordChange>) =
+        records.iter().partition(|r| r.revision == 0);
     let inserted = sql
         .many(&INSERT, &new, |args, record| {
             args.push_int(record.key);
@@ -142,7 +143,8 @@ pub(super) async fn by_keys(sql: &mut Sql<'_>, keys: &[RecordKey]) -> Result<Vec
     let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(Vec::new()) };
     // Records that came together are read together: most often the keys are a run without gaps.
     let rows = if last - first + 1 == keys.len() as i64 && keys.is_sorted() {
-        let run = "SELECT key, kind, home, id, revision, state FROM record WHERE key BETWEEN ? AND ? ORDER BY key";
+        let run =
+            "SELECT key, kind, home, id, revision, state FROM record WHERE key BETWEEN ? AND ? ORDER BY key";
         sql.rows(run, Args::ints(&[*first, *last])).await?
     } else {
         let each = "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
@@ -207,12 +209,8 @@ impl Store {
         let mut args = Args::new();
         push_name(&mut args, name);
         let row = Sql::plain(&mut *self.reader().await?).row(get, args).await?;
-        row.map(|row| Ok(Loaded { key: int(&row, 0)?, revision: int(&row, 1)?, state: blob(&row, 2)? })).transpose()
-    }
-
-    /// The records of these numbers, in their order; those that are missing are left out.
-    pub async fn by_keys(&self, keys: &[RecordKey]) -> Result<Vec<StoredRecord>, StoreError> {
-        by_keys(&mut Sql::plain(&mut *self.reader().await?), keys).await
+        row.map(|row| Ok(Loaded { key: int(&row, 0)?, revision: int(&row, 1)?, state: blob(&row, 2)? }))
+            .transpose()
     }
 
     /// Records of one kind with a home in `scope` (`None`: all), in the order of home and id, beginning after `after`.
@@ -251,8 +249,10 @@ impl Store {
 
     /// Records in the order of their numbers, beginning after `after`; 0 for the first. For work on the whole store.
     pub async fn scan(&self, after: RecordKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
-        let scan = "SELECT key, kind, home, id, revision, state FROM record WHERE key > ? ORDER BY key LIMIT ?";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(scan, Args::ints(&[after, limit as i64])).await?;
+        let scan =
+            "SELECT key, kind, home, id, revision, state FROM record WHERE key > ? ORDER BY key LIMIT ?";
+        let rows =
+            Sql::plain(&mut *self.reader().await?).rows(scan, Args::ints(&[after, limit as i64])).await?;
         rows.iter().map(stored).collect()
     }
 

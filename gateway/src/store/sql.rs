@@ -175,7 +175,11 @@ impl<'c> Sql<'c> {
     }
 
     /// Runs a statement and gives its row, where there is one.
-    pub(super) async fn row(&mut self, sql: &'static str, args: Args) -> Result<Option<SqliteRow>, StoreError> {
+    pub(super) async fn row(
+        &mut self,
+        sql: &'static str,
+        args: Args,
+    ) -> Result<Option<SqliteRow>, StoreError> {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 

@@ -1,0 +1,181 @@
+//! Records, lists, conflicts, numbers and sums.
+
+use super::*;
+use crate::aggregate::TallyKey;
+use crate::ingest::changes::Resolution;
+
+pub(super) async fn what_is_written_is_read(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let (first, second) = (name(CASE, "220822101", "争议-1"), name(CAMERA, "2208", "x"));
+    let new = with_records(vec![change(1, first.clone(), 0), change(2, second.clone(), 0)]);
+    assert_eq!(writer.apply(&new, &[], 1).await.unwrap(), 1);
+    assert_eq!(writer.apply(&with_records(vec![change(2, second.clone(), 1)]), &[], 2).await.unwrap(), 2);
+
+    let missing = name(CASE, "220822101", "x");
+    let loaded = writer.load(&[second.clone(), missing.clone(), first.clone()]).await.unwrap();
+    let shown = |l: &Option<crate::store::Loaded>| l.as_ref().map(|l| (l.key, l.revision, l.state.clone()));
+    assert_eq!(shown(&loaded[0]), Some((2, 2, "2 at 2".into())));
+    assert_eq!(loaded[1], None);
+    assert_eq!(shown(&loaded[2]), Some((1, 1, "1 at 1".into())));
+    assert_eq!(store.get(&second).await.unwrap(), loaded[0]);
+    assert_eq!(store.get(&missing).await.unwrap(), None);
+
+    let by_key = writer.load_keys(&[2, 99, 1]).await.unwrap();
+    assert_eq!(by_key.iter().map(|r| (r.key, r.name.clone())).collect::<Vec<_>>(), [(2, second), (1, first)]);
+    assert_eq!(store.scan(0, 1).await.unwrap()[0].key, 1);
+    assert_eq!(store.scan(1, 9).await.unwrap()[0].state, "2 at 2");
+    assert_eq!(store.counts().await.unwrap().records, 2);
+    assert_eq!(store.meta().await.unwrap().revision, 2);
+}
+
+/// More than one statement's worth, in each of the sizes that statements have.
+pub(super) async fn many_records_at_once(place: &impl Place) {
+    let (_, mut writer) = place.opened().await;
+    let keys = cameras(&mut writer, 1_388).await;
+    let named = |key: &RecordKey| name(CAMERA, "220822101", &format!("c{key:05}"));
+    let update: Vec<_> =
+        keys.iter().filter(|key| *key % 2 == 0).map(|key| change(*key, named(key), 1)).collect();
+    writer.apply(&with_records(update), &[], 1).await.unwrap();
+    let loaded = writer.load(&keys.iter().map(named).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(loaded.len(), keys.len());
+    for (key, loaded) in keys.iter().zip(loaded) {
+        let loaded = loaded.unwrap();
+        let revision = if key % 2 == 0 { 2 } else { 1 };
+        assert_eq!((loaded.key, loaded.revision), (*key, revision));
+        assert_eq!(loaded.state, format!("{key} at {revision}"));
+    }
+    let scattered: Vec<RecordKey> = keys.iter().copied().filter(|key| key % 3 == 0).collect();
+    let found = writer.load_keys(&scattered).await.unwrap();
+    assert_eq!(found.iter().map(|r| r.key).collect::<Vec<_>>(), scattered);
+}
+
+pub(super) async fn a_stale_write_is_refused_whole(place: &impl Place) {
+    let (_store, mut writer) = place.opened().await;
+    let (held, other) = (name(CASE, "220822101", "held"), name(CASE, "220822101", "other"));
+    writer.apply(&with_records(vec![change(1, held.clone(), 0)]), &[], 1).await.unwrap();
+    let before = place.dump().await;
+    for stale in [
+        change(9, held.clone(), 0),
+        change(1, held.clone(), 0),
+        change(1, held.clone(), 2),
+        change(7, held, 1),
+    ] {
+        let group = with_records(vec![change(2, other.clone(), 0), stale]);
+        assert_eq!(writer.apply(&group, &[], 2).await, Err(StoreError::Stale));
+        assert_eq!(place.dump().await, before);
+    }
+    writer.apply(&with_records(vec![change(2, other, 0)]), &[], 3).await.unwrap();
+}
+
+pub(super) async fn lists_go_page_by_page_in_the_order_of_names(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let homes =
+        ["22", "2208", "220822", "220822101", "220822102", "220881", "220881001", "441900003", "4419"];
+    let mut all = Vec::new();
+    for kind in [CASE, CAMERA] {
+        for home in homes {
+            all.extend(["b", "a", "ab"].map(|id| name(kind, home, id)));
+        }
+    }
+    let keys = writer.allocate(all.len());
+    let records = all.iter().zip(keys).map(|(name, key)| change(key, name.clone(), 0)).collect();
+    writer.apply(&with_records(records), &[], 1).await.unwrap();
+    for scope in homes.iter().map(|home| Some(division(home))).chain([None, Some(division("4419"))]) {
+        let inside = |n: &&RecordName| n.kind == CAMERA && scope.is_none_or(|s| s.contains(n.home));
+        let mut expected: Vec<RecordName> = all.iter().filter(inside).cloned().collect();
+        expected.sort();
+        let mut listed: Vec<RecordName> = Vec::new();
+        loop {
+            let after = listed.last().map(|n| (n.home, &*n.id));
+            let page = store.list(CAMERA, scope, after, 2).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page.into_iter().map(|r| r.name));
+        }
+        assert_eq!(listed, expected, "{scope:?}");
+    }
+    assert!(store.list(KindId(9), None, None, 10).await.unwrap().is_empty());
+}
+
+pub(super) async fn conflicts_are_listed_until_they_are_settled(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let names = ["220822102", "220822101", "220881"].map(|home| name(CASE, home, "x"));
+    let records = names.iter().zip(1..).map(|(name, key)| {
+        let conflicts = Some(vec![3, 7]);
+        RecordChange { conflicts, ..change(key, name.clone(), 0) }
+    });
+    writer.apply(&with_records(records.collect()), &[], 1).await.unwrap();
+    let mut listed = Vec::new();
+    while let page = store.conflicts(None, listed.last().map(|(n, f)| (n, *f)), 2).await.unwrap()
+        && !page.is_empty()
+    {
+        assert!(page.iter().all(|c| c.state == format!("{} at 1", c.key)));
+        listed.extend(page.into_iter().map(|c| (c.name, c.field)));
+    }
+    let [b, a, c] = names.clone();
+    assert_eq!(listed, [(a.clone(), 3), (a.clone(), 7), (b.clone(), 3), (b, 7), (c.clone(), 3), (c, 7)]);
+    let of = async |scope: &str| store.conflicts(Some(division(scope)), None, 9).await.unwrap().len();
+    assert_eq!((of("220822101").await, of("220822").await, of("2208").await, of("21").await), (2, 4, 6, 0));
+
+    let settled = |fields| with_records(vec![RecordChange { conflicts: fields, ..change(2, a.clone(), 1) }]);
+    writer.apply(&settled(Some(vec![7])), &[], 2).await.unwrap();
+    assert_eq!(of("220822101").await, 1);
+    let kept = with_records(vec![change(2, a.clone(), 2)]);
+    writer.apply(&kept, &[], 3).await.unwrap();
+    assert_eq!(of("220822101").await, 1, "a change that says nothing of conflicts leaves them");
+    let none = with_records(vec![RecordChange { conflicts: Some(vec![]), ..change(2, a.clone(), 3) }]);
+    writer.apply(&none, &[], 4).await.unwrap();
+    assert_eq!((of("220822101").await, store.counts().await.unwrap().conflicts), (0, 4));
+}
+
+pub(super) async fn settled_conflicts_are_listed_latest_first(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let records = vec![change(1, name(CASE, "220822101", "a"), 0), change(2, name(CASE, "220881", "b"), 0)];
+    let resolution = |key, field, resolved_ms| Resolution {
+        key,
+        field,
+        before: Bytes::from("old"),
+        after: Bytes::from("new"),
+        resolved_ms,
+    };
+    let resolutions = vec![resolution(1, 4, 10), resolution(2, 5, 11)];
+    writer.apply(&Changes { resolutions, ..with_records(records) }, &[], 1).await.unwrap();
+    let later = Changes { resolutions: vec![resolution(1, 6, 12)], ..Changes::default() };
+    writer.apply(&later, &[], 1).await.unwrap();
+    let all = store.resolutions(None, None, 9).await.unwrap();
+    let seen: Vec<_> = all.iter().map(|r| (r.key, r.field, r.resolved_ms)).collect();
+    assert_eq!(seen, [(1, 6, 12), (2, 5, 11), (1, 4, 10)]);
+    assert_eq!(
+        (all[1].name.clone(), &all[1].before[..], &all[1].after[..]),
+        (name(CASE, "220881", "b"), &b"old"[..], &b"new"[..])
+    );
+    let county = store.resolutions(Some(division("220822")), Some(all[0].id), 9).await.unwrap();
+    assert_eq!(county.iter().map(|r| r.field).collect::<Vec<_>>(), [4]);
+}
+
+pub(super) async fn numbers_are_used_once(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let first = writer.allocate(3);
+    let second = writer.allocate(2);
+    assert_eq!((first.end - first.start, second.start), (3, first.end));
+    let stored = second.end - 1;
+    writer.apply(&with_records(vec![change(stored, name(CASE, "220822101", "a"), 0)]), &[], 1).await.unwrap();
+    store.close().await;
+    writer.close().await.unwrap();
+    drop(store);
+    let (_, mut writer) = place.opened().await;
+    assert!(writer.allocate(1).start > stored);
+}
+
+pub(super) async fn sums_are_kept(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let key = |class| TallyKey { division: division("220822"), measure: "grids", class };
+    let add = |tallies| Changes { tallies, ..Changes::default() };
+    writer.apply(&add(vec![(key("all"), 5), (key("micro"), 2)]), &[], 1).await.unwrap();
+    writer.apply(&add(vec![(key("all"), -2), (key("micro"), -2)]), &[], 1).await.unwrap();
+    let tallies = store.tallies(division("220822")).await.unwrap();
+    let tallies: Vec<_> = tallies.iter().map(|t| (&*t.measure, &*t.class, t.value)).collect();
+    assert_eq!(tallies, [("grids", "all", 3)]);
+    assert!(store.tallies(division("2208")).await.unwrap().is_empty());
+}
