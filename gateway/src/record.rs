@@ -209,9 +209,11 @@ impl Record {
         self.fields.binary_search_by_key(&field, |f| f.0).ok().map(|i| &self.fields[i].1)
     }
 
-    /// Replaces or adds the register of a field; a field that is held is no longer purged.
+    /// Replaces or adds the register of a field. What was purged of it is forgotten once all of that is back.
     pub fn set(&mut self, field: FieldNumber, register: Register) {
-        if let Ok(i) = self.purged.binary_search_by_key(&field, |f| f.0) {
+        if let Ok(i) = self.purged.binary_search_by_key(&field, |f| f.0)
+            && self.purged[i].1.entries().iter().all(|e| register.seen(e.writer) >= Some(e.stamp))
+        {
             self.purged.remove(i);
         }
         match self.fields.binary_search_by_key(&field, |f| f.0) {

@@ -6,13 +6,15 @@ use bytes::Bytes;
 use guantong_proto::v1;
 use prost::Message;
 
+use crate::merge;
 use crate::record::{Entry, FieldNumber, Record, Register, raw};
 use crate::schema::Kind;
 
 /// Decimals of a coarse coordinate: about 100 m.
 const COARSE_DECIMALS: f64 = 1_000.0;
 
-/// Makes every derived field whose source is held. Returns the fields that changed.
+/// Makes every derived field whose source is held. Returns the fields that changed. It joins what is held of them
+/// already: a node that held the source once, and is about to purge it, may know a later coarse form than its source.
 pub fn derive(kind: &Kind, record: &mut Record) -> Vec<FieldNumber> {
     let mut changed = Vec::new();
     for field in kind.fields() {
@@ -24,8 +26,7 @@ pub fn derive(kind: &Kind, record: &mut Record) -> Vec<FieldNumber> {
                 .map(|e| Entry { value: e.value.as_ref().map(|v| coarsen(field.number, v)), ..e.clone() })
                 .collect(),
         );
-        if record.get(field.number) != Some(&coarse) {
-            record.set(field.number, coarse);
+        if merge::merge_field(record, field.number, &coarse).changed {
             changed.push(field.number);
         }
     }

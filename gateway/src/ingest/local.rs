@@ -16,7 +16,7 @@ use crate::division::Division;
 use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, Register, raw, view};
-use crate::release;
+use crate::release::{self, Concern};
 use crate::stamp::{Stamp, Writer};
 
 /// Which values a write replaces. Values that its author did not see stay beside it.
@@ -140,6 +140,9 @@ pub enum WriteError {
     /// Too many values or writers side by side.
     #[error("field {0} has too many values or writers side by side; settle its conflicts first")]
     TooManyValues(FieldNumber),
+    /// What this writer wrote before was purged here, and is not back yet.
+    #[error("field {0} was purged here when another node took it over, and has not come back yet; try again later")]
+    Purged(FieldNumber),
     /// A value breaks a rule.
     #[error("{}", .0.iter().map(Violation::detail).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Violation>),
@@ -218,6 +221,10 @@ impl Work<'_> {
         let mut after = self.record(slot).clone();
         let mut conflicts = false;
         for (field, value) in &wanted {
+            let held = self.record(slot).get(*field).and_then(|r| r.seen(writer));
+            if self.record(slot).had(*field, writer) > held {
+                return Err(WriteError::Purged(*field));
+            }
             let register = self.written(slot, write, *field, value, writer, stamp)?;
             conflicts |= kind.field(*field).is_some_and(|f| view::conflicts(f, &register));
             after.set(*field, register);
@@ -290,6 +297,12 @@ impl Work<'_> {
             if sealed && field.file {
                 return Err(WriteError::Sealed(title(field)));
             }
+            // Whoever may not hold a field cannot see what it would write over.
+            let concern = Concern { home, audience, sealed };
+            let topology = self.ctx.topology;
+            if !release::may_hold(field, concern, topology.own(), topology.child_over(home).map(|c| c.1)) {
+                return Err(refuse("this tier may not hold it; it is written further down"));
+            }
             let shown = record.get(*number).and_then(|r| view::shown(field, r, home));
             let same =
                 shown.as_ref().is_some_and(|s| s.value == *value) || shown.is_none() && value.is_empty();
@@ -320,9 +333,13 @@ impl Work<'_> {
             merge::write(&mut register, writer, stamp, value, &[]);
             return Ok(register);
         }
-        let shown = || view::shown(rule, &register, home).map(|s| (s.writer, s.stamp));
+        // Whoever saw the value shown saw all that say the same.
+        let shown = view::shown(rule, &register, home).map(|s| s.value);
         let replaced: Vec<(Writer, Stamp)> = match &write.basis {
-            Basis::Shown => shown().into_iter().collect(),
+            Basis::Shown => {
+                let same = register.live().filter(|(_, v)| Some(*v) == shown.as_ref());
+                same.map(|(e, _)| (e.writer, e.stamp)).collect()
+            }
             // The etag covers all values, so its holder saw all of them.
             Basis::Etag(_) => register.live().map(|(e, _)| (e.writer, e.stamp)).collect(),
             Basis::Token(seen) => {

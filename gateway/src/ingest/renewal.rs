@@ -7,11 +7,11 @@ use bytes::Bytes;
 use guantong_proto::rules::{Field, Lane, Policy};
 
 use super::topology::Topology;
-use super::{Slot, Work};
+use super::{Context, Slot, Work};
 use crate::division::Division;
 use crate::merge;
 use crate::record::audience::Audience;
-use crate::record::{FieldNumber, Record, Register};
+use crate::record::{Entry, FieldNumber, Record, Register};
 use crate::release::{self, Concern};
 use crate::schema::Kind;
 use crate::stamp::{Stamp, Writer};
@@ -20,58 +20,76 @@ use crate::stamp::{Stamp, Writer};
 type Written = (Writer, Stamp, Bytes);
 
 impl Work<'_> {
-    /// Writes again, as the store's current writers, what writers that were given up wrote after `after`: a copy of the
-    /// store may have used the same stamps for something else. The values stay as they are.
+    /// Writes again, as the store's current writers, what the writers just given up wrote after `after`: a copy of the
+    /// store, or the store itself before it was put back, may have used the same stamps for something else. The values
+    /// stay as they are. What this store claims to have seen of those writers goes back to `after`, up to where it is
+    /// surely true: otherwise their other writes, which nobody here has seen, would count as replaced.
     pub fn restamp(&mut self, slot: Slot, after: Stamp) {
         let kind = self.kind(slot);
         let mut record = self.record(slot).clone();
         let mut changed = false;
         for (field, register) in self.record(slot).clone().fields() {
             let rule = kind.field(*field);
-            if rule.is_some_and(|r| r.derived_from.is_some()) {
+            if rule.is_some_and(|r| r.derived_from.is_some()) || !self.is_suspect(register, after) {
                 continue;
             }
             let union = rule.is_some_and(|r| r.policy == Policy::Union);
             let mut register = register.clone();
-            for (author, values) in self.suspect(&register, after) {
+            for (author, (writer_then, then, value)) in self.suspect(&register, after) {
                 let stamped = self.writers.stamp(author.0, &author.1, self.ctx.now_ms);
                 let Some((writer, stamp)) = stamped else { continue };
-                let replaced: Vec<_> = values.iter().map(|(w, s, _)| (*w, *s)).collect();
-                // Of a union, a writer's value holds all its entries; of other fields there is one value to keep, the
-                // latest: one author wrote one after the other.
-                let own = register.live().find(|(e, _)| e.writer == writer).map(|(_, v)| v.to_vec());
-                let value = match values.last() {
-                    Some(_) if union => {
-                        let all = values.iter().flat_map(|(_, _, v)| v.to_vec());
-                        own.unwrap_or_default().into_iter().chain(all).collect::<Vec<u8>>().into()
-                    }
-                    Some((_, _, value)) => value.clone(),
-                    None => continue,
-                };
-                merge::write(&mut register, writer, stamp, value, &replaced);
-                changed = true;
+                // Of a union, a writer's value holds all its entries.
+                let own = register.live().find(|(e, _)| union && e.writer == writer).map(|(_, v)| v.to_vec());
+                let value = own.unwrap_or_default().into_iter().chain(value.iter().copied()).collect::<Vec<u8>>();
+                merge::write(&mut register, writer, stamp, value.into(), &[(writer_then, then)]);
             }
+            self.unsee(&mut register, after);
+            changed = true;
             record.set(*field, register);
         }
         if changed {
+            // What is derived from something doubtful is doubtful itself: it is made anew.
+            let sources: Vec<FieldNumber> = record.fields().iter().map(|f| f.0).collect();
+            record.retain(|field, _| {
+                let source = kind.field(field).and_then(|f| f.derived_from);
+                source.is_none_or(|source| !sources.contains(&source))
+            });
             super::derive::derive(kind, &mut record);
             self.put(slot, record);
             self.owe_all(slot, None, Lane::Bulk, None);
         }
     }
 
-    /// The values of given up writers after `after`, by division and purpose, in the order of their stamps.
-    fn suspect(&self, register: &Register, after: Stamp) -> BTreeMap<(Division, String), Vec<Written>> {
-        let mut suspect: BTreeMap<_, Vec<Written>> = BTreeMap::new();
+    fn is_suspect(&self, register: &Register, after: Stamp) -> bool {
+        register.entries().iter().any(|e| e.stamp > after && self.writers.renewed().contains(&e.writer))
+    }
+
+    /// The values of writers just given up after `after`, one for each division and purpose.
+    fn suspect(&self, register: &Register, after: Stamp) -> BTreeMap<(Division, String), (Writer, Stamp, Bytes)> {
+        let mut suspect = BTreeMap::new();
         for (entry, value) in register.live().filter(|(e, _)| e.stamp > after) {
-            let given_up = self.writers.states().iter().find(|s| s.writer == entry.writer && !s.current);
-            if let Some(state) = given_up {
+            let given_up = self.writers.states().iter().find(|s| s.writer == entry.writer);
+            if let Some(state) = given_up.filter(|s| self.writers.renewed().contains(&s.writer)) {
                 let author = (entry.writer.division, state.purpose.clone());
-                suspect.entry(author).or_default().push((entry.writer, entry.stamp, value.clone()));
+                suspect.insert(author, (entry.writer, entry.stamp, value.clone()));
             }
         }
-        suspect.values_mut().for_each(|values| values.sort_by_key(|v| v.1));
         suspect
+    }
+
+    /// Takes back what was said to be seen of writers just given up. Stamps that are still in the future stay: nobody
+    /// with a right clock has them, and nobody gave them out twice.
+    fn unsee(&self, register: &mut Register, after: Stamp) {
+        let Context { now_ms, drift_ms, .. } = self.ctx;
+        let doubtful = |e: &Entry| {
+            e.stamp > after && !e.stamp.beyond(now_ms, drift_ms) && self.writers.renewed().contains(&e.writer)
+        };
+        for entry in register.entries_mut() {
+            if doubtful(entry) {
+                *entry = Entry { stamp: after, value: None, writer: entry.writer };
+            }
+        }
+        register.entries_mut().retain(|e| e.stamp > Stamp::default());
     }
 
     /// Judges a record anew after the program has learned other rules, and owes it to everyone it concerns: what was

@@ -35,6 +35,8 @@ pub struct Writers {
     states: Vec<WriterState>,
     ticked: Vec<usize>,
     created: Vec<NewWriter>,
+    /// Given up by the last renewal.
+    renewed: Vec<Writer>,
     /// 64 random bits for each writer that may be made before the next group.
     spare_ids: Vec<u64>,
 }
@@ -70,8 +72,10 @@ impl Writers {
     }
 
     /// The current writer of a division and purpose, and its next stamp. Makes the writer where there is none yet;
-    /// `None` if no random bits are left for it.
+    /// `None` if no random bits are left for it. A later stamp of the store is always the greater one, whoever of its
+    /// writers has it: what was written after a token was stored can be told by its stamp.
     pub fn stamp(&mut self, division: Division, purpose: &str, now_ms: u64) -> Option<(Writer, Stamp)> {
+        let latest = self.latest();
         let current = |s: &WriterState| s.current && s.writer.division == division && s.purpose == purpose;
         let i = match self.states.iter().position(current) {
             Some(i) => i,
@@ -83,7 +87,9 @@ impl Writers {
                 self.states.len() - 1
             }
         };
-        let stamp = self.states[i].clock.tick(now_ms);
+        let clock = &mut self.states[i].clock;
+        *clock = Clock::resume(clock.last().max(latest));
+        let stamp = clock.tick(now_ms);
         if !self.ticked.contains(&i) {
             self.ticked.push(i);
         }
@@ -99,7 +105,14 @@ impl Writers {
                 given_up.push(state.writer);
             }
         }
+        self.renewed.clone_from(&given_up);
         given_up
+    }
+
+    /// Those given up by the last renewal: only they can have written what must be written again. What earlier ones
+    /// wrote was written again then, or came back from a peer since and stands as it is.
+    pub fn renewed(&self) -> &[Writer] {
+        &self.renewed
     }
 
     /// The latest stamp of all current writers, to be stored with a token.

@@ -1,0 +1,244 @@
+//! What must hold once everything is made good.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use guantong_gateway::aggregate::{self, TallyKey};
+use guantong_gateway::ingest::renewal;
+use guantong_gateway::record::audience::Audience;
+use guantong_gateway::record::{Record, RecordName, codec, view};
+use guantong_gateway::release::{self, Concern};
+use guantong_proto::v1::RefusalReason;
+use guantong_gateway::stamp::{Stamp, Writer};
+
+use super::ledger::Change;
+use super::node::Node;
+use super::world::World;
+
+/// Everything that does not hold, in words.
+pub fn check(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let records: Vec<BTreeMap<RecordName, Record>> = world.nodes.iter().map(read_all).collect();
+    let held_back = held_back(world);
+    for (child, parent) in world.pairs() {
+        link(world, child, parent, &records, &held_back, &mut wrong);
+    }
+    let here = world.nodes.iter().zip(&records).filter(|(n, _)| !n.absent);
+    for (node, records) in here {
+        may_hold(node, records, &mut wrong);
+        sums(node, records, &mut wrong);
+        at_rest(node, &mut wrong);
+    }
+    writes(world, &records, &held_back, &mut wrong);
+    wrong
+}
+
+fn read_all(node: &Node) -> BTreeMap<RecordName, Record> {
+    let stored = node.disk.records.values();
+    stored.filter_map(|s| Some((s.name.clone(), codec::decode(s.state.clone()).ok()?))).collect()
+}
+
+/// Both ends of a link hold the same of what crosses it.
+fn link(
+    world: &World,
+    child: usize,
+    parent: usize,
+    records: &[BTreeMap<RecordName, Record>],
+    held_back: &HeldBack,
+    wrong: &mut Vec<String>,
+) {
+    let (below, above) = (&world.nodes[child], &world.nodes[parent]);
+    let names: BTreeSet<&RecordName> = records[child].keys().chain(records[parent].keys()).collect();
+    let empty = Record::default();
+    for name in names {
+        let kind = world.schema.kind(name.kind);
+        let (low, high) = (records[child].get(name), records[parent].get(name));
+        let mut union = low.unwrap_or(&empty).clone();
+        guantong_gateway::merge::merge_record(&mut union, high.unwrap_or(&empty));
+        let audience = Audience::of(kind, name.home, &union);
+        if !audience.concerns(below.division) {
+            continue;
+        }
+        let (low, high) = (low.unwrap_or(&empty), high.unwrap_or(&empty));
+        let sealed = release::is_sealed(kind, name.home, &union);
+        let concern = Concern { home: name.home, audience: &audience, sealed };
+        let numbers: BTreeSet<u32> = low.fields().iter().chain(high.fields()).map(|f| f.0).collect();
+        for number in numbers {
+            let Some(field) = kind.field(number) else { continue };
+            let crosses = release::crosses_up(field, concern, below.division, above.division);
+            let held = high.get(number).is_some();
+            if (crosses || held) && low.get(number) != high.get(number) && !held_back.contains(&(name.clone(), number)) {
+                wrong.push(format!(
+                    "{} and {} differ in {name:?} {}: {:?} and {:?}",
+                    below.division,
+                    above.division,
+                    field.name,
+                    low.get(number),
+                    high.get(number)
+                ));
+            }
+        }
+    }
+}
+
+/// Nobody holds what it may not.
+fn may_hold(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<String>) {
+    let topology = node.disk.topology(node.division);
+    for (name, record) in records {
+        let excess = renewal::excess(&topology, node.schema.kind(name.kind), name.home, record);
+        if !excess.is_empty() {
+            wrong.push(format!("{} holds {excess:?} of {name:?}", node.division));
+        }
+    }
+}
+
+/// The sums that were kept are those of a recount.
+fn sums(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<String>) {
+    let mut recount: BTreeMap<TallyKey, i64> = BTreeMap::new();
+    for (name, record) in records {
+        let contribution = aggregate::contribution_of(node.schema.kind(name.kind), name.home, record);
+        aggregate::spread(&contribution, name.home, node.division, 1, |key, n| *recount.entry(key).or_default() += n);
+    }
+    recount.retain(|_, n| *n != 0);
+    if recount != node.disk.tallies {
+        wrong.push(format!("{}: sums {:?} are not the recount {recount:?}", node.division, node.disk.tallies));
+    }
+}
+
+/// Nothing waits any more.
+fn at_rest(node: &Node, wrong: &mut Vec<String>) {
+    for ((peer, key, field), refused) in &node.disk.quarantine {
+        if refused.reason == RefusalReason::FutureObservation {
+            continue;
+        }
+        let name = node.disk.records.get(key).map(|s| &s.name);
+        let peer = node.disk.peers.get(peer).map(|p| p.division);
+        wrong.push(format!("{}: {peer:?} refuses {name:?} field {field}: {refused:?}", node.division));
+    }
+    if !node.disk.purges.is_empty() {
+        wrong.push(format!("{}: {} purges wait for ever", node.division, node.disk.purges.len()));
+    }
+    if node.disk.peers.values().any(|p| p.recovering_to.is_some()) {
+        wrong.push(format!("{} recovers for ever", node.division));
+    }
+}
+
+/// What may wait for ever: an observation by a wrong clock, which nobody takes until there is another one.
+type HeldBack = BTreeSet<(RecordName, u32)>;
+
+fn held_back(world: &World) -> HeldBack {
+    let refused = world.nodes.iter().filter(|n| !n.absent).flat_map(|node| {
+        let observed = node.disk.quarantine.iter().filter(|(_, r)| r.reason == RefusalReason::FutureObservation);
+        observed.filter_map(|((_, key, field), _)| Some((node.disk.records.get(key)?.name.clone(), *field)))
+    });
+    refused.collect()
+}
+
+/// Every write is where it may be, or was replaced by one that had seen it.
+fn writes(
+    world: &World,
+    records: &[BTreeMap<RecordName, Record>],
+    held_back: &HeldBack,
+    wrong: &mut Vec<String>,
+) {
+    let mut replacing: BTreeMap<(&RecordName, u32, Writer, Stamp), Vec<&Change>> = BTreeMap::new();
+    for change in world.ledger.written.iter().map(|w| &w.change) {
+        for (writer, stamp) in &change.replaced {
+            replacing.entry((&change.name, change.field, *writer, *stamp)).or_default().push(change);
+        }
+    }
+    for written in world.ledger.written.iter().filter(|w| !w.gone) {
+        let change = &written.change;
+        if held_back.contains(&(change.name.clone(), change.field)) {
+            continue;
+        }
+        for (index, node) in world.nodes.iter().enumerate().filter(|(_, n)| !n.absent) {
+            if !belongs(world, node, index, change, records) {
+                continue;
+            }
+            let record = records[index].get(&change.name);
+            let replaced = replacing.get(&(&change.name, change.field, change.writer, change.stamp));
+            if !record.is_some_and(|r| present(r, change, replaced)) {
+                wrong.push(format!(
+                    "{} has lost the write of node {} in step {}: {change:?}; it has {:?}",
+                    node.division,
+                    written.node,
+                    written.step,
+                    record.and_then(|r| r.get(change.field))
+                ));
+            }
+        }
+    }
+}
+
+/// Whether the node is to hold the field.
+fn belongs(
+    world: &World,
+    node: &Node,
+    index: usize,
+    change: &Change,
+    records: &[BTreeMap<RecordName, Record>],
+) -> bool {
+    let kind = world.schema.kind(change.name.kind);
+    let Some(field) = kind.field(change.field) else { return false };
+    let empty = Record::default();
+    // Whom it concerns is said by whoever knows most: every node above the home.
+    let mut whole = Record::default();
+    for known in records.iter().filter_map(|r| r.get(&change.name)) {
+        guantong_gateway::merge::merge_record(&mut whole, known);
+    }
+    let audience = Audience::of(kind, change.name.home, &whole);
+    if !audience.concerns(node.division) {
+        return false;
+    }
+    let sealed = release::is_sealed(kind, change.name.home, &whole);
+    let concern = Concern { home: change.name.home, audience: &audience, sealed };
+    let _ = (index, &empty);
+    let topology = node.disk.topology(node.division);
+    let inside = node.division.contains(change.name.home);
+    let heir = topology.child_over(change.name.home).map(|c| c.1);
+    match (inside, heir) {
+        (true, None) => true,
+        (true, Some(child)) => release::crosses_up(field, concern, child, node.division),
+        // Down it goes to all, as far as those above hold it.
+        (false, _) => above_hold(world, node, field, concern),
+    }
+}
+
+/// Whether what is written at the home comes down to a node elsewhere: it must cross each link up to the first node
+/// that contains both.
+fn above_hold(world: &World, node: &Node, field: &guantong_proto::rules::Field, concern: Concern<'_>) -> bool {
+    let mut at = world.nodes.iter().find(|n| !n.absent && !n.is_copy && n.division.contains(concern.home));
+    let mut lowest: Option<&Node> = None;
+    while let Some(found) = at {
+        let lower = world.nodes.iter().find(|n| {
+            !n.absent && !n.is_copy && found.division.strictly_contains(n.division) && n.division.contains(concern.home)
+        });
+        lowest = Some(found);
+        at = lower;
+    }
+    let mut from = lowest;
+    while let Some(below) = from {
+        if below.division.contains(node.division) {
+            return true;
+        }
+        let above = below.parent.and_then(|p| world.node_of(p)).map(|i| &world.nodes[i]);
+        match above {
+            Some(above) if release::crosses_up(field, concern, below.division, above.division) => from = Some(above),
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Whether a record holds a write, or a write that replaced it.
+fn present(record: &Record, change: &Change, replaced: Option<&Vec<&Change>>) -> bool {
+    let Some(register) = record.get(change.field) else { return false };
+    if let Some(entries) = &change.entries {
+        let held: Vec<(Vec<u8>, u64)> =
+            register.live().flat_map(|(_, v)| view::union_entries(v)).map(|e| (e.id.to_vec(), e.stamp)).collect();
+        return entries.iter().all(|(id, stamp)| held.iter().any(|(h, s)| h == id && s >= stamp));
+    }
+    let stands = register.live().any(|(e, _)| (e.writer, e.stamp) == (change.writer, change.stamp));
+    let seen = |c: &&&Change| register.seen(c.writer) >= Some(c.stamp);
+    stands || replaced.is_some_and(|all| all.iter().any(|c| seen(&c)))
+}

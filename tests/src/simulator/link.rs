@@ -1,0 +1,88 @@
+//! A link between two nodes: a stream of frames each way, in order, which may end at any moment. Whatever is under way
+//! then is lost, and the two ends notice at different times.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use guantong_gateway::session::{Limits, Session, Settings, Side};
+use guantong_proto::v1;
+use prost::Message;
+
+use super::node::Node;
+
+/// A link's number, never reused.
+pub type LinkId = u64;
+
+/// The stream.
+pub struct Wire {
+    /// The node that dialled.
+    pub child: usize,
+    /// The node that was dialled.
+    pub parent: usize,
+    /// Frames on their way to the parent and to the child, encoded.
+    pub frames: [VecDeque<Bytes>; 2],
+    /// The stream ended; ends that have not noticed yet.
+    pub broken: bool,
+}
+
+impl Wire {
+    /// A stream that was just opened.
+    pub fn new(child: usize, parent: usize) -> Wire {
+        Wire { child, parent, frames: Default::default(), broken: false }
+    }
+
+    /// The node at the end that frames of `direction` go to.
+    pub fn receiver(&self, direction: usize) -> usize {
+        [self.parent, self.child][direction]
+    }
+
+    /// Puts a frame on the stream, from the side that sends it.
+    pub fn send(&mut self, side: Side, frame: &v1::Frame) {
+        if !self.broken {
+            let direction = usize::from(side == Side::Parent);
+            self.frames[direction].push_back(frame.encode_to_vec().into());
+        }
+    }
+
+    /// Ends the stream; what was under way is lost.
+    pub fn cut(&mut self) {
+        self.broken = true;
+        self.frames = Default::default();
+    }
+}
+
+/// One end of a link, in the memory of a node.
+pub struct End {
+    /// The protocol.
+    pub session: Session,
+    /// The node at the other end.
+    pub other: guantong_gateway::division::Division,
+    /// Greeted, and not replaced since.
+    pub current: bool,
+    /// It asked to close the stream once what it sent is through.
+    pub closing: bool,
+    /// It has something to say.
+    pub dirty: bool,
+}
+
+impl End {
+    /// A session between `node` and the node of division `other`.
+    pub fn new(node: &Node, side: Side, other: guantong_gateway::division::Division, now_ms: u64) -> End {
+        let peer = node.disk.peer(other);
+        let revision = peer.map_or(node.disk.revision, |p| node.disk.continuous(p.id));
+        let settings = Settings {
+            side,
+            own: node.division,
+            peer: other,
+            epoch: node.disk.epoch,
+            revision,
+            peer_revision: peer.map_or(0, |p| p.revision),
+            token: peer.and_then(|p| p.token),
+            rules: node.schema.rule_table(),
+            window_bytes: node.window_bytes,
+            software_version: String::new(),
+            limits: Limits { batch_raw_bytes: node.batch_raw_bytes, ..Limits::default() },
+        };
+        End { session: Session::new(settings, now_ms), other, current: false, closing: false, dirty: true }
+    }
+}
