@@ -48,7 +48,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The other machine.
-    #[error("{0}")]
+    #[error(transparent)]
     Dial(#[from] DialError),
 }
 

@@ -43,9 +43,6 @@ pub fn run(config: &Path) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let telemetry = Telemetry::start(&config)?;
         let served = serve(&config).await;
-        if let Err(error) = &served {
-            tracing::error!("the node stops: {error:#} (节点停止)");
-        }
         tokio::task::spawn_blocking(|| telemetry.stop()).await?;
         served
     });

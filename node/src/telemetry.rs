@@ -4,6 +4,7 @@
 //! Personal data must never come here: spans carry names of methods, divisions and counts, nothing of what a request
 //! or a record says.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -59,7 +60,9 @@ impl Telemetry {
                 .with_tracer(provider.tracer("guantong"))
                 .with_filter(FilterFn::new(|metadata| metadata.target().starts_with(TRACED)))
         });
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
         let lines = match config.log.format {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),

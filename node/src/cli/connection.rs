@@ -43,7 +43,7 @@ pub(crate) struct NodeArgs {
 impl NodeArgs {
     /// Connects to the node that is meant.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
-        let connected = match (&self.node, &self.identity) {
+        match (&self.node, &self.identity) {
             (Some(node), Some(dir)) => {
                 Client::over_tls(node, &IdentityFiles::in_dir(dir)).await.map_err(|error| match error {
                     ConnectError::Identity(error) => {
@@ -54,8 +54,7 @@ impl NodeArgs {
             }
             (Some(_), None) => None.context("--node needs --identity (缺少操作员证书)"),
             (None, _) => Ok(Client::over_socket(&self.socket).await?),
-        };
-        connected
+        }
     }
 }
 

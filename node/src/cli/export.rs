@@ -122,7 +122,7 @@ async fn pages(
 type Out = BufWriter<Box<dyn Write>>;
 
 enum Sink {
-    Csv(CsvWriter<Out>),
+    Csv(Box<CsvWriter<Out>>),
     Jsonl(Out),
 }
 
@@ -133,7 +133,9 @@ impl Sink {
             Language::English => Labels::English,
         };
         Ok(match args.format {
-            Format::Csv => Sink::Csv(CsvWriter::new(args.kind.name, labels, args.source.as_deref(), out)?),
+            Format::Csv => {
+                Sink::Csv(Box::new(CsvWriter::new(args.kind.name, labels, args.source.as_deref(), out)?))
+            }
             Format::Jsonl => Sink::Jsonl(out),
         })
     }

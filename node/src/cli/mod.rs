@@ -89,10 +89,22 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::NeedsAttention) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("guantong: {error:#}");
+            eprintln!("guantong: {}", words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes. Some libraries repeat the cause in their own words.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn execute(command: Command) -> anyhow::Result<Outcome> {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::Outcome;
 
@@ -81,14 +82,13 @@ pub(crate) fn list(lines: &[(String, String)]) -> String {
     text
 }
 
-/// A time for people, Beijing time; empty where there is none.
+/// A time for people, Beijing time, to the second; empty where there is none.
 pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> String {
-    let ms =
-        at.map_or(0, |at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000));
-    match u64::try_from(ms) {
-        Ok(ms) if ms > 0 => crate::identity::words::beijing_time(ms),
-        _ => String::new(),
-    }
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let moment =
+        at.filter(|at| at.seconds > 0).and_then(|at| OffsetDateTime::from_unix_timestamp(at.seconds).ok());
+    let text = moment.and_then(|moment| moment.to_offset(time::macros::offset!(+8)).format(format).ok());
+    text.unwrap_or_default()
 }
 
 #[cfg(test)]

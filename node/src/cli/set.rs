@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::connection::NodeArgs;
 use super::report::Report;
-use super::{get, json, problem};
+use super::{case_move, get, json, problem};
 use crate::client::Client;
 use crate::ledger;
 
@@ -175,6 +175,10 @@ fn value(field: &FieldDescriptor, text: &str) -> anyhow::Result<Value> {
             text.trim_matches(['[', ']']).split(',').map(|word| enum_value(&words, word.trim())).collect()
         }
         Type::Enum(words) => enum_value(&words, text),
+        Type::Message(message) if message.full_name() == "guantong.v1.Date" && !text.starts_with('{') => {
+            let day = case_move::date(text).map_err(|error| anyhow!("{error} (日期应写为 2026-11-21)"))?;
+            Ok(serde_json::json!({ "year": day.year, "month": day.month, "day": day.day }))
+        }
         _ => Ok(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))),
     }
 }
@@ -239,6 +243,10 @@ mod tests {
         assert_eq!(read("case", "title", ""), Value::Null);
         assert_eq!(read("case", "risk", "red"), "CASE_RISK_RED");
         assert_eq!(read("case", "risk", "CASE_RISK_RED"), "CASE_RISK_RED");
+        assert_eq!(
+            read("case", "due_on", "2026-11-30"),
+            serde_json::json!({ "year": 2026, "month": 11, "day": 30 })
+        );
         let error = value(&edit("case").field("risk").unwrap(), "pink").unwrap_err().to_string();
         assert!(error.contains("CASE_RISK_RED"), "{error}");
     }
