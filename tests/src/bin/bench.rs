@@ -1,0 +1,65 @@
+//! Benchmarks of whole trees: real processes, mutual TLS, every transaction on disk. It prints what it measured and
+//! judges nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use guantong_tests::bench::{chain, latency};
+
+/// Measures a tree of real nodes.
+#[derive(Parser)]
+#[command(after_help = "Build the program first: cargo build --release. Figures from one run are comparable with each \
+                        other, not with those of another machine.")]
+struct Args {
+    /// Print one JSON document.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The node's program.
+    #[arg(long, global = true, default_value = "target/release/guantong")]
+    program: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Records from a township through county and prefecture to the province: records per second at the province, CPU
+    /// seconds per million records over all processes, greatest memory of each process.
+    Chain {
+        /// Records that are imported at the township.
+        #[arg(long, default_value_t = 100_000)]
+        records: u64,
+        /// A further load of so many records that changes the first ones.
+        #[arg(long, default_value_t = 0)]
+        updates: u64,
+    },
+    /// One change at a time, from the township's answer to the province's store: median and tail in milliseconds.
+    Latency {
+        /// Changes measured.
+        #[arg(long, default_value_t = 300)]
+        changes: u32,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let report = match args.what {
+        What::Chain { records, updates } => chain::run(&args.program, records, updates).await?,
+        What::Latency { changes } => latency::run(&args.program, changes).await?,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_table(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_table(report: &serde_json::Value) {
+    let Some(figures) = report.as_object() else { return };
+    for (name, value) in figures {
+        println!("{name:<36} {value}");
+    }
+}
