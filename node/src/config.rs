@@ -162,7 +162,7 @@ impl Config {
     /// Reads the file and the environment, and checks all of it.
     ///
     /// # Errors
-    /// Names every key that is wrong, and says what to write instead.
+    /// Names the keys that are wrong, and says what to write instead.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;

@@ -17,6 +17,7 @@ pub(crate) struct NodeArgs {
     /// The local socket of a node on this machine (本机节点的套接字)
     #[arg(
         long,
+        global = true,
         value_name = "FILE",
         env = "GUANTONG_SOCKET",
         hide_env_values = true,
@@ -26,6 +27,7 @@ pub(crate) struct NodeArgs {
     /// A node on another machine, as host:port (其他机器上的节点)
     #[arg(
         long,
+        global = true,
         value_name = "HOST:PORT",
         env = "GUANTONG_NODE",
         hide_env_values = true,
@@ -33,10 +35,10 @@ pub(crate) struct NodeArgs {
     )]
     pub(crate) node: Option<String>,
     /// With --node: the directory that `guantong pki issue operator` wrote (操作员证书目录)
-    #[arg(long, value_name = "DIR", env = "GUANTONG_IDENTITY", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "DIR", env = "GUANTONG_IDENTITY", hide_env_values = true)]
     pub(crate) identity: Option<PathBuf>,
     /// Print one JSON object for programs instead of text (输出 JSON)
-    #[arg(long, help_heading = None)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 

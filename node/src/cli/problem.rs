@@ -37,11 +37,6 @@ fn words(status: &Status) -> String {
             text = format!("{}: {text}", violation.field);
         }
     }
-    if let Some(moves) = details.error_info().and_then(|info| info.metadata.get("legal_moves")) {
-        let moves: Vec<String> =
-            moves.split(',').map(|name| name.trim_start_matches("MOVE_").to_lowercase()).collect();
-        text.push_str(&format!("\n  moves that are possible now (现在可用的操作): {}", moves.join(", ")));
-    }
     if status.code() == Code::Aborted {
         text.push_str("\n  read it again and repeat (请重新读取后再试)");
     }
@@ -54,7 +49,6 @@ fn words(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
     use std::time::Duration;
     use tonic_types::{ErrorDetails, FieldViolation};
 
@@ -68,14 +62,6 @@ mod tests {
         let details = ErrorDetails::with_bad_request(both);
         let two = words(&Status::with_error_details(Code::InvalidArgument, "not a date; too long", details));
         assert_eq!(two, "not a date; too long\n  due_on: not a date\n  title: too long");
-    }
-
-    #[test]
-    fn the_legal_moves_are_named_as_they_are_typed() {
-        let metadata = HashMap::from([("legal_moves".to_owned(), "MOVE_ACCEPT,MOVE_SEND_BACK".to_owned())]);
-        let details = ErrorDetails::with_error_info("ILLEGAL_MOVE", "guantong", metadata);
-        let text = words(&Status::with_error_details(Code::FailedPrecondition, "not now", details));
-        assert!(text.ends_with("accept, send_back"), "{text}");
     }
 
     #[test]
