@@ -85,7 +85,7 @@ CREATE TABLE outbox_total (
     lane INTEGER NOT NULL,
     -- Keys in the outbox, those that stand in it several times included.
     count INTEGER NOT NULL,
-    -- The least `count` since the last compaction: no fewer keys than that were distinct then.
+    -- The least that `count` has been since duplicates were looked for: far beyond twice that, they are again.
     least INTEGER NOT NULL,
     PRIMARY KEY (peer, lane)
 ) STRICT, WITHOUT ROWID;

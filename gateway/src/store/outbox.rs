@@ -14,7 +14,8 @@ use crate::ingest::topology::PeerId;
 
 /// The most keys of one row, so that a row is never more than a few batches.
 pub(super) const ROW_KEYS_MAX: usize = 512;
-/// Outboxes are joined when they hold more than twice what may be distinct in them, and this many keys besides.
+/// An outbox is looked at when it holds more than twice what it held at least since the last look, and this many keys
+/// besides.
 const COMPACT_ABOVE_KEYS: i64 = 10_000;
 
 static ADD: Rows = Rows::new(
@@ -149,7 +150,8 @@ async fn key_list(sql: &mut Sql<'_>, query: &'static str, args: Args) -> Result<
     list.map_or(Ok(Vec::new()), |list| list.split(',').map(key).collect())
 }
 
-/// Joins a peer's rows, so that each key stands once, in its most urgent lane. It is fresh only if it was in all rows.
+/// Joins a peer's rows if they hold more than twice their distinct keys: each key then stands once, in its most urgent
+/// lane, and is fresh only if it was in all rows.
 pub(super) async fn compact(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), StoreError> {
     let all = "SELECT lane, fresh, written_ms, keys FROM outbox WHERE peer = ?";
     let rows = sql.rows(all, Args::ints(&[peer.0])).await?;
@@ -162,6 +164,13 @@ pub(super) async fn compact(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), Store
         owed.extend(keys_of(&blob(row, 3)?)?.into_iter().map(|key| (key, lane, fresh)));
     }
     owed.sort_unstable();
+    let distinct = owed.chunk_by(|a, b| a.0 == b.0).count();
+    if owed.len() <= 2 * distinct {
+        // Rows in flight keep their numbers, so that their receipts count. At worst all that is distinct is in one lane.
+        let noted = "UPDATE outbox_total SET least = min(count, ?) WHERE peer = ?";
+        sql.run(noted, Args::ints(&[distinct as i64, peer.0])).await?;
+        return Ok(());
+    }
     let mut groups: BTreeMap<(i64, bool), Vec<RecordKey>> = BTreeMap::new();
     for same in owed.chunk_by(|a, b| a.0 == b.0) {
         let fresh = same.iter().all(|o| o.2);

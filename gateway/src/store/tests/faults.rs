@@ -93,6 +93,8 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         LinkChange::Delivered { peer: PeerId(1), seqs: vec![1], keys: vec![], refused: refusals },
         LinkChange::Backfill { peer: PeerId(3), scope: Some(division("220822102")), subtree_kinds: vec![9] },
         LinkChange::Backfill { peer: PeerId(2), scope: None, subtree_kinds: vec![] },
+        LinkChange::Backfill { peer: PeerId(2), scope: None, subtree_kinds: vec![] },
+        LinkChange::Backfill { peer: PeerId(2), scope: None, subtree_kinds: vec![] },
         LinkChange::RetryQuarantine { peer: PeerId(1), due_ms: None },
         LinkChange::CompactOutbox(PeerId(2)),
     ];

@@ -195,7 +195,13 @@ pub(super) async fn an_outbox_is_joined_before_it_grows_without_bound(place: &im
         most = most.max(backlog.urgent.count + backlog.normal.count + backlog.bulk.count);
     }
     assert!((10_000..40_000).contains(&most), "{most}");
+    let thrice = || group(1, Lane::Bulk, keys.clone());
+    for key in &keys {
+        let entry = expected.entry(*key).or_insert((Lane::Bulk, false));
+        *entry = (entry.0, false);
+    }
     let last = [LinkChange::CompactOutbox(PeerId(1)), LinkChange::CompactOutbox(PeerId(2))];
+    writer.apply(&owing(vec![thrice(), thrice(), thrice()]), &[], 900).await.unwrap();
     writer.apply(&Changes::default(), &last, 900).await.unwrap();
     let mut found = BTreeMap::new();
     for lane in [Lane::Urgent, Lane::Normal, Lane::Bulk] {
@@ -207,4 +213,12 @@ pub(super) async fn an_outbox_is_joined_before_it_grows_without_bound(place: &im
     }
     assert_eq!(found, expected);
     assert!(store.outboxes_to_compact().await.unwrap().is_empty());
+
+    // Without many duplicates, rows keep their numbers: some of them may be in flight.
+    writer.apply(&owing(vec![thrice()]), &[], 900).await.unwrap();
+    let before = place.dump().await;
+    writer.apply(&Changes::default(), &last, 900).await.unwrap();
+    let rows =
+        |dump: &[String]| dump.iter().filter(|row| row.starts_with("outbox:")).cloned().collect::<Vec<_>>();
+    assert_eq!(rows(&place.dump().await), rows(&before));
 }

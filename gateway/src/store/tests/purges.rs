@@ -22,6 +22,9 @@ pub(super) async fn a_purge_waits_for_the_receipts_below(place: &impl Place) {
     writer.apply(&Changes { purges: vec![3], ..Changes::default() }, &[], 1).await.unwrap();
     assert_eq!(store.purges_ready(9).await.unwrap(), [3], "what is owed to the parent does not count");
 
+    let again = || vec![group(2, Lane::Bulk, [1, 2]), group(3, Lane::Urgent, [2, 4])];
+    writer.apply(&owing(again()), &[], 1).await.unwrap();
+    writer.apply(&owing(again()), &[], 1).await.unwrap();
     let compact = [2, 3].map(|id| LinkChange::CompactOutbox(PeerId(id)));
     writer.apply(&Changes::default(), &compact, 1).await.unwrap();
     assert_eq!(store.purges_ready(9).await.unwrap(), [3], "nor does joining an outbox set anything free");
