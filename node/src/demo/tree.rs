@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use guantong_gateway::division::{Division, Tier};
 
 use crate::client::Client;
@@ -133,6 +133,15 @@ impl Tree {
         Ok(())
     }
 
+    /// Sets a variable in the environment of a node's process, or takes it away, from its next start on.
+    ///
+    /// # Errors
+    /// The node is not in the tree.
+    pub fn set_environment(&mut self, division: Division, name: &str, value: Option<&str>) -> Result<()> {
+        self.node_mut(division)?.process.set_environment(name, value);
+        Ok(())
+    }
+
     /// Starts one node and waits until it answers.
     ///
     /// # Errors
@@ -190,6 +199,19 @@ impl Tree {
     /// It does not run, or does not end in time.
     pub async fn stop(&mut self, division: Division) -> Result<()> {
         self.node_mut(division)?.process.stop().await
+    }
+
+    /// Ends all nodes at once and waits until they are gone.
+    pub async fn end(&mut self) {
+        join_all(self.nodes.values_mut().map(|node| node.process.end())).await;
+    }
+
+    /// Lets a node read its certificate and revocation list again (SIGHUP).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn reload(&self, division: Division) -> Result<()> {
+        self.node(division)?.process.reload()
     }
 
     /// A connection to a node that runs; it lives on over a restart.

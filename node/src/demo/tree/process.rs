@@ -81,6 +81,11 @@ impl Process {
         self.client.clone()
     }
 
+    pub(super) fn set_environment(&mut self, name: &str, value: Option<&str>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
     pub(super) fn id(&self) -> Option<u32> {
         self.child.as_ref()?.id()
     }
@@ -180,7 +185,7 @@ impl Process {
     }
 
     /// Ends the process at once, if it runs.
-    async fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill().await;
         }
@@ -191,8 +196,17 @@ impl Process {
         child.kill().await.with_context(|| format!("cannot kill node {}", self.division))
     }
 
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.id()?).ok()?)
+    }
+
+    pub(super) fn reload(&self) -> Result<()> {
+        let id = self.pid().with_context(|| format!("node {} does not run", self.division))?;
+        Ok(kill_process(id, Signal::HUP)?)
+    }
+
     pub(super) async fn stop(&mut self) -> Result<()> {
-        let id = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let id = self.pid();
         let (Some(id), Some(child)) = (id, self.child.as_mut()) else {
             bail!("node {} does not run", self.division);
         };
