@@ -42,15 +42,18 @@ pub fn may_write(
 }
 
 /// A child's right to pass on stamps: those of writers in its scope, others only as far as this node has them.
-#[derive(Clone, Copy, Debug)]
-pub struct ChildRight {
+#[derive(Clone, Copy)]
+pub struct ChildRight<'a> {
     /// The child's division.
     pub scope: Division,
-    /// While this node recovers: foreign stamps up to here are taken for records in the child's scope.
+    /// While this node recovers: foreign stamps up to here are taken for records in the child's scope. For others that
+    /// concern it, only stamps that this node may have given out itself and lost: nobody else can bring them back.
     pub recovering_to: Option<Stamp>,
+    /// Whether this node writes in a division's name.
+    pub writes_as: &'a dyn Fn(Division) -> bool,
 }
 
-impl ChildRight {
+impl ChildRight<'_> {
     /// The first entry of `register` that the child may not send, if any.
     pub fn foreign_entry(
         self,
@@ -59,7 +62,9 @@ impl ChildRight {
         register: &Register,
         held: &Record,
     ) -> Option<Writer> {
-        let recovering = self.recovering_to.filter(|_| self.scope.contains(home));
+        let recovering = |writer: Writer| {
+            self.recovering_to.filter(|_| self.scope.contains(home) || (self.writes_as)(writer.division))
+        };
         let refused = register.entries().iter().find(|entry| {
             if self.scope.contains(entry.writer.division) {
                 return false;
@@ -71,7 +76,7 @@ impl ChildRight {
                     let same = ours.live().find(|(e, _)| (e.writer, e.stamp) == (entry.writer, entry.stamp));
                     same.is_some_and(|(_, value)| Some(value) != entry.value.as_ref())
                 });
-            altered || had < Some(entry.stamp) && recovering < Some(entry.stamp)
+            altered || had < Some(entry.stamp) && recovering(entry.writer) < Some(entry.stamp)
         });
         refused.map(|entry| entry.writer)
     }
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn a_child_passes_foreign_stamps_only_as_far_as_we_have_them() {
         let home = division("220822101");
-        let right = ChildRight { scope: home, recovering_to: None };
+        let right = ChildRight { scope: home, recovering_to: None, writes_as: &|d| d == division("220822") };
         let value = |n: u8| Bytes::from(vec![0x30, n]);
         let ours = Register::single(writer("220822"), Stamp::from_ms(5), value(1));
         let mut held = Record::default();
@@ -138,6 +143,10 @@ mod tests {
         assert!(right.foreign_entry(home, 6, &newer, &held).is_some());
         let recovering = ChildRight { recovering_to: Some(Stamp::from_ms(6)), ..right };
         assert_eq!(recovering.foreign_entry(home, 6, &newer, &held), None);
+        let elsewhere = division("220822102");
+        assert_eq!(recovering.foreign_entry(elsewhere, 6, &newer, &held), None, "its own, lost");
+        let others = Register::single(writer("2208"), Stamp::from_ms(6), value(9));
+        assert!(recovering.foreign_entry(elsewhere, 6, &others, &held).is_some());
         held.purge(6);
         assert_eq!(right.foreign_entry(home, 6, &ours, &held), None, "what was purged counts as had");
     }

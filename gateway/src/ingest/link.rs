@@ -63,28 +63,31 @@ impl Work<'_> {
         let kind = self.kind(slot);
         let home = self.name(slot).home;
         let before = Audience::of(kind, home, self.record(slot));
-        if sender.role == Role::Child && !access::may_send(sender.division, &before) {
-            let detail =
-                format!("the record does not concern {}; it is not that node's to send", sender.division);
+        let may_send = |audience: &Audience| access::may_send(sender.division, audience);
+        // The steps first: they say whom the record concerns, and the other fields are judged by that. An entry of
+        // them may need another one of the same batch, so they are judged as if they were in.
+        let steps = kind.roles.steps.and_then(|n| incoming.get(n).map(|r| (n, r)));
+        let joined = steps.map(|(field, register)| {
+            let mut with_steps = self.record(slot).clone();
+            merge::merge_field(&mut with_steps, field, register);
+            Audience::of(kind, home, &with_steps)
+        });
+        // While this node recovers, the step that brought the record to the child may be among what it lost.
+        let brought_back = || {
+            let (Some((field, register)), Some(joined)) = (steps, &joined) else { return false };
+            let judged = || self.judge(sender, slot, field, register, joined, self.record(slot));
+            sender.recovering_to.is_some() && may_send(joined) && judged().is_ok()
+        };
+        if sender.role == Role::Child && !may_send(&before) && !brought_back() {
+            let detail = format!("the record does not concern {}; it is not that node's to send", sender.division);
             let refused = vec![refused(0, RefusalReason::OutOfScope, detail)];
             return Accepted { refused, ..Accepted::default() };
         }
+        let mut audience = joined.unwrap_or(before);
         let mut accepted = Accepted::default();
         let mut after = self.record(slot).clone();
         let mut changed: Vec<FieldNumber> = Vec::new();
-        // The steps first: they say whom the record concerns, and the other fields are judged by that.
-        let steps = kind.roles.steps.and_then(|n| incoming.get(n).map(|r| (n, r)));
-        let others =
-            incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
-        // An entry of the steps may need another one of the same batch, so they are judged as if they were in.
-        let mut audience = match steps {
-            Some((field, register)) => {
-                let mut with_steps = after.clone();
-                merge::merge_field(&mut with_steps, field, register);
-                Audience::of(kind, home, &with_steps)
-            }
-            None => before,
-        };
+        let others = incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
         for (field, register) in steps.into_iter().chain(others) {
             match self.judge(sender, slot, field, register, &audience, &after) {
                 Ok(()) => {
@@ -142,7 +145,9 @@ impl Work<'_> {
         if sender.role == Role::Parent {
             return Ok(());
         }
-        let right = ChildRight { scope: sender.division, recovering_to: sender.recovering_to };
+        let writes_as = |division| self.ctx.topology.acts_for(division);
+        let right =
+            ChildRight { scope: sender.division, recovering_to: sender.recovering_to, writes_as: &writes_as };
         if let Some(writer) = right.foreign_entry(home, field, register, self.record(slot)) {
             let detail = format!("a write of {} that did not come from there", writer.division);
             return Err(refused(field, RefusalReason::ForeignWriter, detail));

@@ -65,7 +65,7 @@ impl Work<'_> {
     }
 
     /// The values of writers just given up after `after`, one for each division and purpose.
-    fn suspect(&self, register: &Register, after: Stamp) -> BTreeMap<(Division, String), (Writer, Stamp, Bytes)> {
+    fn suspect(&self, register: &Register, after: Stamp) -> BTreeMap<(Division, String), Written> {
         let mut suspect = BTreeMap::new();
         for (entry, value) in register.live().filter(|(e, _)| e.stamp > after) {
             let given_up = self.writers.states().iter().find(|s| s.writer == entry.writer);

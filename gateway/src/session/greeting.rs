@@ -22,6 +22,11 @@ pub struct Token {
     pub random: u64,
 }
 
+impl Token {
+    /// Stands for "no token", which a child may return until it has confirmed its first. Counters begin at 1.
+    const NONE: Token = Token { counter: 0, random: 0 };
+}
+
 impl From<v1::Token> for Token {
     fn from(token: v1::Token) -> Token {
         Token { counter: token.counter, random: token.random }
@@ -55,7 +60,10 @@ impl IssuedTokens {
         let good_again = matches!(recognition, Recognition::Known | Recognition::ParentRestored);
         let issued = IssuedTokens {
             newest: Some(token),
-            previous: hello.filter(|_| good_again),
+            previous: match recognition {
+                Recognition::New => Some(Token::NONE),
+                _ => hello.filter(|_| good_again),
+            },
             parent_restored: recognition == Recognition::ParentRestored,
         };
         (token, issued)
@@ -68,9 +76,14 @@ impl IssuedTokens {
     }
 }
 
-/// What the token of a Hello says about the two stores. (What revisions say beyond that is the driver's to see.)
+/// What the token of a Hello says about the two stores. (What revisions say beyond that is the driver's to see.) A
+/// child without a token is new; one that had confirmed a token was emptied, or put back to before its first one, and
+/// may still write as it did then.
 pub fn recognise(issued: &IssuedTokens, hello: Option<Token>) -> Recognition {
-    let Some(token) = hello else { return Recognition::New };
+    let Some(token) = hello.filter(|t| t.counter > 0) else {
+        let never_confirmed = issued.newest.is_none() || issued.previous == Some(Token::NONE);
+        return if never_confirmed { Recognition::New } else { Recognition::ChildRestored };
+    };
     if issued.newest == Some(token) {
         return Recognition::Known;
     }
@@ -228,6 +241,16 @@ mod tests {
             Recognition::ChildRestored,
             "until it has stored a new one"
         );
+    }
+
+    #[test]
+    fn a_child_that_lost_its_first_token_was_put_back_and_one_that_never_got_it_is_new() {
+        let mut issued = IssuedTokens::default();
+        assert_eq!(greet(&mut issued, None, 11).0, Recognition::New);
+        assert_eq!(greet(&mut issued, None, 12).0, Recognition::New, "the first Welcome did not arrive");
+        issued = issued.confirmed();
+        assert_eq!(greet(&mut issued, None, 13).0, Recognition::ChildRestored);
+        assert_eq!(greet(&mut issued, None, 14).0, Recognition::ChildRestored, "until it has stored a new one");
     }
 
     #[test]

@@ -8,9 +8,8 @@ use guantong_gateway::record::audience::Audience;
 use guantong_gateway::record::{Record, RecordName, codec, view};
 use guantong_gateway::release::{self, Concern};
 use guantong_proto::v1::RefusalReason;
-use guantong_gateway::stamp::{Stamp, Writer};
 
-use super::ledger::Change;
+use super::ledger::{Change, Ledger};
 use super::node::Node;
 use super::world::World;
 
@@ -65,7 +64,9 @@ fn link(
         for number in numbers {
             let Some(field) = kind.field(number) else { continue };
             let crosses = release::crosses_up(field, concern, below.division, above.division);
-            let held = high.get(number).is_some();
+            // Down goes all that the other end may hold.
+            let heir = below.disk.topology(below.division).child_over(name.home).map(|c| c.1);
+            let held = high.get(number).is_some() && release::may_hold(field, concern, below.division, heir);
             if (crosses || held) && low.get(number) != high.get(number) && !held_back.contains(&(name.clone(), number)) {
                 wrong.push(format!(
                     "{} and {} differ in {name:?} {}: {:?} and {:?}",
@@ -140,12 +141,6 @@ fn writes(
     held_back: &HeldBack,
     wrong: &mut Vec<String>,
 ) {
-    let mut replacing: BTreeMap<(&RecordName, u32, Writer, Stamp), Vec<&Change>> = BTreeMap::new();
-    for change in world.ledger.written.iter().map(|w| &w.change) {
-        for (writer, stamp) in &change.replaced {
-            replacing.entry((&change.name, change.field, *writer, *stamp)).or_default().push(change);
-        }
-    }
     for written in world.ledger.written.iter().filter(|w| !w.gone) {
         let change = &written.change;
         if held_back.contains(&(change.name.clone(), change.field)) {
@@ -156,8 +151,7 @@ fn writes(
                 continue;
             }
             let record = records[index].get(&change.name);
-            let replaced = replacing.get(&(&change.name, change.field, change.writer, change.stamp));
-            if !record.is_some_and(|r| present(r, change, replaced)) {
+            if !record.is_some_and(|r| present(&world.ledger, r, change)) {
                 wrong.push(format!(
                     "{} has lost the write of node {} in step {}: {change:?}; it has {:?}",
                     node.division,
@@ -200,7 +194,9 @@ fn belongs(
         (true, None) => true,
         (true, Some(child)) => release::crosses_up(field, concern, child, node.division),
         // Down it goes to all, as far as those above hold it.
-        (false, _) => above_hold(world, node, field, concern),
+        (false, heir) => {
+            release::may_hold(field, concern, node.division, heir) && above_hold(world, node, field, concern)
+        }
     }
 }
 
@@ -231,7 +227,7 @@ fn above_hold(world: &World, node: &Node, field: &guantong_proto::rules::Field, 
 }
 
 /// Whether a record holds a write, or a write that replaced it.
-fn present(record: &Record, change: &Change, replaced: Option<&Vec<&Change>>) -> bool {
+fn present(ledger: &Ledger, record: &Record, change: &Change) -> bool {
     let Some(register) = record.get(change.field) else { return false };
     if let Some(entries) = &change.entries {
         let held: Vec<(Vec<u8>, u64)> =
@@ -239,6 +235,5 @@ fn present(record: &Record, change: &Change, replaced: Option<&Vec<&Change>>) ->
         return entries.iter().all(|(id, stamp)| held.iter().any(|(h, s)| h == id && s >= stamp));
     }
     let stands = register.live().any(|(e, _)| (e.writer, e.stamp) == (change.writer, change.stamp));
-    let seen = |c: &&&Change| register.seen(c.writer) >= Some(c.stamp);
-    stands || replaced.is_some_and(|all| all.iter().any(|c| seen(&c)))
+    stands || ledger.replaced(record, change)
 }

@@ -201,8 +201,10 @@ impl Disk {
             }
             LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
             LinkChange::Peer(peer) => {
-                self.opened.remove(&peer.id);
-                self.peers.insert(peer.id, peer.clone());
+                let before = self.peers.insert(peer.id, peer.clone());
+                if before.is_none_or(|b| (b.token, b.issued) != (peer.token, peer.issued)) {
+                    self.opened.remove(&peer.id);
+                }
             }
             LinkChange::Seen { peer, revision } => {
                 if let Some(peer) = self.peers.get_mut(peer) {

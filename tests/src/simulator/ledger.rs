@@ -71,6 +71,9 @@ pub fn changes_between(schema: &Schema, name: &RecordName, before: &Record, afte
     changes
 }
 
+/// A value, by where it stood and who wrote it when.
+pub type Value = (RecordName, FieldNumber, Writer, Stamp);
+
 /// A change that is on a disk.
 pub struct Written {
     /// What.
@@ -81,6 +84,8 @@ pub struct Written {
     pub step: u64,
     /// The only disks that had it were put back to before it.
     pub gone: bool,
+    /// A disk that had it was put back to before it; whoever else has it may purge it, since it had its receipt.
+    pub receded: bool,
 }
 
 /// All changes.
@@ -88,8 +93,8 @@ pub struct Written {
 pub struct Ledger {
     /// In order.
     pub written: Vec<Written>,
-    /// Where the changes of a field are.
-    pub by_field: BTreeMap<(RecordName, FieldNumber), Vec<usize>>,
+    /// The changes that replaced a value.
+    pub replaced_by: BTreeMap<Value, Vec<usize>>,
     /// The world's step.
     pub step: u64,
     /// Whether to tell what happens, on standard error.
@@ -111,26 +116,48 @@ impl Ledger {
                 let Change { name, field, writer, stamp, replaced, .. } = &change;
                 format!("node {node} wrote {name:?} field {field} as {writer:?} at {stamp:?}, replacing {replaced:?}")
             });
-            self.by_field.entry((change.name.clone(), change.field)).or_default().push(self.written.len());
-            self.written.push(Written { change, node, step: self.step, gone: false });
+            for (writer, stamp) in &change.replaced {
+                let value = (change.name.clone(), change.field, *writer, *stamp);
+                self.replaced_by.entry(value).or_default().push(self.written.len());
+            }
+            self.written.push(Written { change, node, step: self.step, gone: false, receded: false });
         }
     }
 
     /// A disk goes from what it is to what it was, or away: what nobody else has is gone, and that is nobody's fault.
     pub fn put_back(&mut self, from: &Disk, to: Option<&Disk>, others: &[&Disk]) {
         let mut cache: BTreeMap<RecordName, (Option<Record>, Option<Record>, Vec<Option<Record>>)> = BTreeMap::new();
-        for written in self.written.iter_mut().filter(|w| !w.gone) {
-            let Change { name, field, writer, stamp, .. } = &written.change;
+        let mut gone = Vec::new();
+        for (index, written) in self.written.iter().enumerate().filter(|(_, w)| !w.gone) {
+            let name = &written.change.name;
             let (was, is, elsewhere) = cache.entry(name.clone()).or_insert_with(|| {
                 let elsewhere = others.iter().map(|d| d.record(name)).collect();
                 (from.record(name), to.and_then(|d| d.record(name)), elsewhere)
             });
-            let has = |record: &Option<Record>| {
-                record.as_ref().is_some_and(|r| r.had(*field, *writer) >= Some(*stamp))
-            };
-            if has(was) && !has(is) && !elsewhere.iter().any(has) {
-                written.gone = true;
+            let has = |record: &Option<Record>| record.as_ref().is_some_and(|r| self.has(r, &written.change));
+            if has(was) && !has(is) {
+                let purged = is.as_ref().is_some_and(|r| r.had(written.change.field, written.change.writer) >= Some(written.change.stamp));
+                gone.push((index, purged, !elsewhere.iter().any(has) && (!purged || written.receded)));
             }
         }
+        for (index, purged, gone) in gone {
+            self.written[index].gone = gone;
+            self.written[index].receded |= !purged;
+        }
+    }
+
+    /// Whether a record has taken in a change, or one that replaced it.
+    pub fn has(&self, record: &Record, change: &Change) -> bool {
+        // What was purged is not there any more. A later stamp of the same writer says nothing by itself: copies of a
+        // store write as the same.
+        record.get(change.field).and_then(|r| r.seen(change.writer)) == Some(change.stamp)
+            || self.replaced(record, change)
+    }
+
+    /// Whether a record has taken in a change that replaced this one.
+    pub fn replaced(&self, record: &Record, change: &Change) -> bool {
+        let value = (change.name.clone(), change.field, change.writer, change.stamp);
+        let by = self.replaced_by.get(&value);
+        by.is_some_and(|all| all.iter().any(|i| self.has(record, &self.written[*i].change)))
     }
 }

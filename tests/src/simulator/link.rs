@@ -59,8 +59,8 @@ pub struct End {
     pub other: guantong_gateway::division::Division,
     /// Greeted, and not replaced since.
     pub current: bool,
-    /// It asked to close the stream once what it sent is through.
-    pub closing: bool,
+    /// Everything was sent: a checksum is to say so.
+    pub checksum_due: bool,
     /// It has something to say.
     pub dirty: bool,
 }
@@ -83,6 +83,8 @@ impl End {
             software_version: String::new(),
             limits: Limits { batch_raw_bytes: node.batch_raw_bytes, ..Limits::default() },
         };
-        End { session: Session::new(settings, now_ms), other, current: false, closing: false, dirty: true }
+        let mut session = Session::new(settings, now_ms);
+        session.set_revision(node.disk.revision);
+        End { session, other, current: false, checksum_due: false, dirty: true }
     }
 }

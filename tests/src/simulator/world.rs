@@ -148,8 +148,15 @@ impl World {
 
     /// Lets a node look after itself.
     pub fn look_after(&mut self, index: usize, retry_all: bool) {
-        if self.nodes[index].up && !self.with_step(index, None, |n, s| n.look_after(s, retry_all)) {
-            self.crash(index);
+        if !self.nodes[index].up {
+            return;
+        }
+        let before = (!self.nodes[index].disk.purges.is_empty()).then(|| self.nodes[index].disk.clone());
+        self.with_step(index, None, |n, s| n.look_after(s, retry_all));
+        if let Some(before) = before {
+            let others = self.nodes.iter().enumerate().filter(|(i, n)| *i != index && !n.absent);
+            let others: Vec<&super::disk::Disk> = others.map(|(_, n)| &n.disk).collect();
+            self.ledger.put_back(&before, Some(&self.nodes[index].disk), &others);
         }
     }
 
@@ -221,6 +228,9 @@ impl World {
                 false => end.session.offer(want.lane, rows),
             }
         }
+        if end.checksum_due && let Some(position) = end.session.position() {
+            end.checksum_due = !end.session.queue_checksum(position, Vec::new(), 0);
+        }
         let output = end.session.poll(self.now_ms);
         let said = output.is_some();
         let mut over = false;
@@ -244,11 +254,7 @@ impl World {
                 }
                 inbox.push_back(Command::Delivered(link, seqs, refusals, end.session.peer_revision()));
             }
-            Some(Output::Drained) => {
-                if let Some(position) = end.session.position().filter(|_| end.session.side() == Side::Child) {
-                    end.session.queue_checksum(position, Vec::new(), 0);
-                }
-            }
+            Some(Output::Drained) => end.checksum_due = end.session.side() == Side::Child,
             Some(Output::PeerChecksum(_)) => inbox.push_back(Command::Recovered(link)),
             Some(Output::PeerClaim(_)) => {}
             Some(Output::End(ended)) => {
