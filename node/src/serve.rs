@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use guantong_gateway::engine::{Engine, Environment};
 use guantong_gateway::service::{self, Links, NodeInfo};
 use guantong_gateway::store::{self, Store, StoreError};
+use tokio::signal::unix::Signal;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +42,11 @@ pub fn run(config: &Path) -> anyhow::Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let served = runtime.block_on(async {
+        // Before anything is opened, so that no signal is missed.
+        let mut signals = Signals::catch()?;
+        let hangup = signals.hangup()?;
         let telemetry = Telemetry::start(&config)?;
-        let served = serve(&config).await;
+        let served = serve(&config, signals.stop(), hangup).await;
         tokio::task::spawn_blocking(|| telemetry.stop()).await?;
         served
     });
@@ -61,8 +65,12 @@ pub fn check(config: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
-    let mut signals = Signals::catch()?;
+/// Runs a node until `told_to_stop` says why it stops.
+async fn serve(
+    config: &Config,
+    told_to_stop: impl Future<Output = &'static str>,
+    hangup: Signal,
+) -> anyhow::Result<()> {
     let identity = NodeIdentity::open(config)?;
     let (store, engine, mut writing) = open_engine(config).await?;
     let doors = Doors::open(config, identity.as_ref()).await?;
@@ -74,7 +82,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     doors.serve(services, &stop, &mut tasks);
     if let Some(identity) = &identity {
-        tasks.spawn(identity.clone().watch(signals.reload()?, stop.clone()));
+        tasks.spawn(identity.clone().watch(hangup, stop.clone()));
         if let Some(parent) = config.parent.clone() {
             let identity = identity.store.clone();
             let uplink = Uplink { engine: engine.clone(), links, identity, parent };
@@ -84,7 +92,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!(division = %config.division, "the node is ready (节点已就绪)");
 
     let outcome = tokio::select! {
-        signal = signals.stop() => { tracing::info!("the node stops: {signal} (节点正在停止)"); Ok(()) }
+        signal = told_to_stop => { tracing::info!("the node stops: {signal} (节点正在停止)"); Ok(()) }
         _ = &mut writing => Err(anyhow!("the engine ended; the log says why (引擎意外终止)")),
         Some(ended) = tasks.join_next() => Err(anyhow!("a part of the node ended unasked: {ended:?}")),
     };
@@ -129,7 +137,10 @@ async fn drain(mut tasks: JoinSet<()>) {
 async fn close(store: Store, engine: Engine, writing: JoinHandle<()>) -> anyhow::Result<()> {
     let stopped = async {
         engine.stop().await;
-        let _ = writing.await;
+        // It may have ended before, and said so.
+        if !writing.is_finished() {
+            let _ = writing.await;
+        }
         store.close().await;
     };
     tokio::time::timeout(ENGINE_STOP_TIME, stopped).await.map_err(|_| {
@@ -166,3 +177,7 @@ fn random() -> u64 {
         std::process::abort()
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -1,7 +1,8 @@
 //! The command line: one file for each command.
 //!
-//! Commands act through the API of a running node, never behind its back on its store; only `serve` and `pki` work on
-//! files. Each prints for people, or with `--json` one object for programs, and says by its exit status how it went.
+//! Commands act through the API of a running node, never behind its back on its store; only `serve`, `pki` and `demo`
+//! work on files. Each prints for people, or with `--json` one object for programs, and says by its exit status how
+//! it went.
 
 mod case_move;
 mod conflicts;
@@ -15,7 +16,7 @@ pub mod pki;
 mod problem;
 mod progress;
 mod quarantine;
-mod report;
+pub(crate) mod report;
 mod serve;
 mod set;
 mod status;
@@ -72,6 +73,7 @@ enum Command {
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
     Pki(pki::PkiArgs),
+    Demo(crate::demo::DemoArgs),
 }
 
 /// What a command is done with, and how it went.
@@ -111,6 +113,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve(args) => serve::run(&args),
         Command::Pki(args) => pki::run(args).map(|()| Outcome::Done),
+        Command::Demo(args) => crate::demo::run(&args).map(|()| Outcome::Done),
         Command::Divisions(args) => divisions::run(args),
         Command::Import(args) => on_runtime(import::run(args)),
         Command::Export(args) => on_runtime(export::run(args)),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Outcome;
+use super::report::Report;
 
 const EXAMPLE: &str = "\
 The smallest configuration of a township's node (最小配置):
@@ -34,11 +35,10 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
-    if args.check {
-        let config = crate::serve::check(&args.config)?;
-        println!("{} is sound: the node of division {} (配置无误)", args.config.display(), config.division);
-    } else {
-        crate::serve::run(&args.config)?;
+    if !args.check {
+        return crate::serve::run(&args.config).map(|()| Outcome::Done);
     }
-    Ok(Outcome::Done)
+    let config = crate::serve::check(&args.config)?;
+    let text = format!("{} is sound: the node of division {} (配置无误)\n", args.config.display(), config.division);
+    Report::done(text, serde_json::Value::Null).print(false)
 }

@@ -35,13 +35,15 @@ fn what_the_documentation_shows_can_be_typed() {
         "set divisions/220822101000/cases/1 --from -",
         "move divisions/220822101000/cases/1 assign --to 220822101 --unit police",
         "move divisions/220822101000/cases/1 conclude --succeeded false --concluded-on 2026-11-21",
-        "conflicts list --division 220822",
+        "conflicts list --division 220822 --socket node.sock --json",
+        "conflicts --socket node.sock list",
         "conflicts resolve divisions/220822101000/cases/1/conflicts/title --keep 0",
         "quarantine list",
         "tallies 220822",
         "divisions find 通榆",
         "divisions import villages.csv --socket /run/node.sock",
         "pki list --dir authority",
+        "demo --division 5329 --figures figures.csv --stay --json",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");

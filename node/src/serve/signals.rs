@@ -1,4 +1,4 @@
-//! Signals from the system: stop and reload. They are caught before anything is opened, so that none is missed.
+//! Signals from the system: stop and reload.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,7 +30,7 @@ impl Signals {
     }
 
     /// SIGHUP, which is caught from [`catch`](Self::catch) on.
-    pub(super) fn reload(&mut self) -> anyhow::Result<Signal> {
+    pub(super) fn hangup(&mut self) -> anyhow::Result<Signal> {
         self.hangup.take().context("reloading is watched already")
     }
 }
