@@ -12,7 +12,7 @@ use guantong_gateway::division::Division;
 use time::{Date, Duration, Month};
 
 use super::plan::{Place, Village};
-use super::targets::{Counts, Target, apportion, evenly};
+use super::targets::{Class, Counts, Target, apportion, evenly};
 
 const GRID_HEADERS: [&str; 13] = [
     "网格编码",
@@ -129,7 +129,7 @@ impl Ledgers {
         let counts = &target.counts;
         let weights: Vec<u64> = target.places.iter().map(|place| place.weight).collect();
         let mut index = 0;
-        for (place, count) in target.places.iter().zip(apportion(counts.grids, &weights)) {
+        for (place, count) in target.places.iter().zip(apportion(counts.of(Class::Grids), &weights)) {
             if count > GRIDS_PER_PLACE_MAX {
                 bail!(
                     "{} would get {count} grids, but codes have room for {GRIDS_PER_PLACE_MAX}",
@@ -145,15 +145,20 @@ impl Ledgers {
     }
 
     fn grid(&mut self, counts: &Counts, place: &Place, serial: u64, index: u64) {
-        let all = counts.grids;
-        let dedicated = evenly(counts.dedicated, index, all) > 0;
+        let all = counts.of(Class::Grids);
+        let dedicated = evenly(counts.of(Class::Dedicated), index, all) > 0;
         let sort = match dedicated {
             true => "专属网格",
             // The others in their own order: comprehensive ones first, micro ones after them.
-            false if index - up_to(counts.dedicated, index, all) < counts.comprehensive => "综合网格",
+            false
+                if index - up_to(counts.of(Class::Dedicated), index, all)
+                    < counts.of(Class::Comprehensive) =>
+            {
+                "综合网格"
+            }
             false => "微网格",
         };
-        let members = evenly(counts.members, index, all);
+        let members = evenly(counts.of(Class::Members), index, all);
         let households = 60 + index * 7 % 90;
         let cells = [
             format!("{}{serial:03}", place.code),
@@ -164,7 +169,7 @@ impl Ledgers {
             "2022-01-01".to_owned(),
             households.to_string(),
             (households * 3).to_string(),
-            evenly(counts.chiefs, index, all).to_string(),
+            evenly(counts.of(Class::Chiefs), index, all).to_string(),
             members.div_ceil(2).to_string(),
             (members / 2).to_string(),
             person(index),
@@ -176,7 +181,7 @@ impl Ledgers {
     fn cameras(&mut self, target: &Target) -> Result<()> {
         let counts = &target.counts;
         let weights: Vec<u64> = target.places.iter().map(|place| place.weight).collect();
-        for (public, total) in [(true, counts.public), (false, counts.social)] {
+        for (public, total) in [(true, counts.of(Class::Public)), (false, counts.of(Class::Social))] {
             let traits = Traits::of(counts, public);
             let mut index = 0;
             for (place, count) in target.places.iter().zip(apportion(total, &weights)) {
@@ -243,16 +248,23 @@ impl Ledgers {
             target.places.iter().partition(|place| place.is_rural());
         let in_towns = match (rural.is_empty(), urban.is_empty()) {
             (true, _) => 0,
-            (_, true) => counts.disputes,
-            _ => counts.rural.min(counts.disputes),
+            (_, true) => counts.of(Class::Disputes),
+            _ => counts.of(Class::Rural).min(counts.of(Class::Disputes)),
         };
         let mut index = 0;
-        for (places, total) in [(rural, in_towns), (urban, counts.disputes - in_towns)] {
+        for (places, total) in [(rural, in_towns), (urban, counts.of(Class::Disputes) - in_towns)] {
             let weights: Vec<u64> = places.iter().map(|place| place.weight).collect();
             for (place, count) in places.into_iter().zip(apportion(total, &weights)) {
                 for _ in 0..count {
-                    let succeeded = evenly(counts.succeeded, index, counts.disputes) > 0;
-                    let case = Case { place, index, total: counts.disputes, year: target.case_year, today };
+                    let succeeded =
+                        evenly(counts.of(Class::Succeeded), index, counts.of(Class::Disputes)) > 0;
+                    let case = Case {
+                        place,
+                        index,
+                        total: counts.of(Class::Disputes),
+                        year: target.case_year,
+                        today,
+                    };
                     self.row((place.township, "case", "mediation"), case.dispute(succeeded));
                     index += 1;
                 }
@@ -261,7 +273,7 @@ impl Ledgers {
     }
 
     fn incidents(&mut self, target: &Target, today: Date) {
-        let total = target.counts.incidents;
+        let total = target.counts.of(Class::Incidents);
         let weights: Vec<u64> = target.places.iter().map(|place| place.weight).collect();
         let mut index = 0;
         for (place, count) in target.places.iter().zip(apportion(total, &weights)) {
@@ -345,18 +357,21 @@ struct Traits {
 impl Traits {
     fn of(counts: &Counts, public: bool) -> Traits {
         let share = |count: u64| {
-            let first = count.min(counts.public);
+            let first = count.min(counts.of(Class::Public));
             match public {
-                true => Share { part: first, whole: counts.public },
-                false => Share { part: (count - first).min(counts.social), whole: counts.social },
+                true => Share { part: first, whole: counts.of(Class::Public) },
+                false => Share {
+                    part: (count - first).min(counts.of(Class::Social)),
+                    whole: counts.of(Class::Social),
+                },
             }
         };
         Traits {
-            face: share(counts.face),
-            vehicle: share(counts.vehicle),
-            connected: share(counts.connected),
-            new: share(counts.new),
-            built: share(counts.built),
+            face: share(counts.of(Class::Face)),
+            vehicle: share(counts.of(Class::Vehicle)),
+            connected: share(counts.of(Class::Connected)),
+            new: share(counts.of(Class::New)),
+            built: share(counts.of(Class::Built)),
         }
     }
 
