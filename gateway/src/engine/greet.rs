@@ -10,7 +10,7 @@ use crate::division::Division;
 use crate::ingest::Work;
 use crate::ingest::changes::{Changes, LinkChange, RecordKey};
 use crate::ingest::link::Sender;
-use crate::ingest::renewal;
+use crate::ingest::renewal::{self, Doubt};
 use crate::ingest::topology::{PeerId, Role};
 use crate::peering::{self, OwnStore, Plan};
 use crate::record::{Record, RecordName, codec};
@@ -61,7 +61,7 @@ impl Task {
         if let Some(after) = renew_after {
             let why = "this store was restored or copied: it becomes a new writer (本节点数据曾被恢复或复制，已更换写入身份)";
             self.shared.alarm(why.into());
-            let (renewed, renewal) = self.renew(after, |_| true).await?;
+            let (renewed, renewal) = self.renew(after, Doubt::Copied, |_| true).await?;
             changes = renewed;
             links = renewal;
             let fresh = (self.shared.environment.random)();
@@ -104,6 +104,7 @@ impl Task {
     pub(super) async fn renew(
         &mut self,
         after: Stamp,
+        doubt: Doubt,
         give_up: impl FnMut(&crate::ingest::writers::WriterState) -> bool,
     ) -> Result<(Changes, Vec<LinkChange>), EngineError> {
         let given_up = self.writers.renew(give_up);
@@ -121,7 +122,7 @@ impl Task {
             bring_all(work, found);
             for name in names {
                 if let Some(slot) = work.slot(&name) {
-                    work.restamp(slot, after);
+                    work.restamp(slot, after, doubt);
                 }
             }
         });

@@ -6,6 +6,7 @@ use super::greet::bring_one;
 use super::task::Task;
 use crate::ingest::changes::{Changes, LinkChange};
 use crate::ingest::topology::PeerId;
+use crate::ingest::renewal::Doubt;
 use crate::stamp::Stamp;
 
 /// Records purged at a time.
@@ -50,7 +51,7 @@ impl Task {
              (本机时钟曾经超前，期间写入的数据已按正确时间重新登记)"
                 .into(),
         );
-        let (changes, links) = self.renew(Stamp::from_ms(now_ms), ahead).await?;
+        let (changes, links) = self.renew(Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead).await?;
         self.commit(&changes, &links).await
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use guantong_proto::rules::{Field, Lane, Policy};
 
 use super::topology::Topology;
-use super::{Context, Slot, Work};
+use super::{Slot, Work};
 use crate::division::Division;
 use crate::merge;
 use crate::record::audience::Audience;
@@ -19,12 +19,21 @@ use crate::stamp::{Stamp, Writer};
 /// Who wrote a value, when, and the value.
 type Written = (Writer, Stamp, Bytes);
 
+/// Why writers were given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doubt {
+    /// A copy of the store, or the store itself before it was put back, may have used the same stamps for something
+    /// else. What this store claims to have seen of those writers goes back to where it is surely true: otherwise their
+    /// other writes, which nobody here has seen, would count as replaced.
+    Copied,
+    /// Their clock was ahead. Their stamps mean what they say, but nobody takes them yet.
+    ClockAhead,
+}
+
 impl Work<'_> {
-    /// Writes again, as the store's current writers, what the writers just given up wrote after `after`: a copy of the
-    /// store, or the store itself before it was put back, may have used the same stamps for something else. The values
-    /// stay as they are. What this store claims to have seen of those writers goes back to `after`, up to where it is
-    /// surely true: otherwise their other writes, which nobody here has seen, would count as replaced.
-    pub fn restamp(&mut self, slot: Slot, after: Stamp) {
+    /// Writes again, as the store's current writers, what the writers just given up wrote after `after`. The values
+    /// stay as they are.
+    pub fn restamp(&mut self, slot: Slot, after: Stamp, doubt: Doubt) {
         let kind = self.kind(slot);
         let mut record = self.record(slot).clone();
         let mut changed = false;
@@ -43,7 +52,9 @@ impl Work<'_> {
                 let value = own.unwrap_or_default().into_iter().chain(value.iter().copied()).collect::<Vec<u8>>();
                 merge::write(&mut register, writer, stamp, value.into(), &[(writer_then, then)]);
             }
-            self.unsee(&mut register, after);
+            if doubt == Doubt::Copied {
+                self.unsee(&mut register, after);
+            }
             changed = true;
             record.set(*field, register);
         }
@@ -77,13 +88,9 @@ impl Work<'_> {
         suspect
     }
 
-    /// Takes back what was said to be seen of writers just given up. Stamps that are still in the future stay: nobody
-    /// with a right clock has them, and nobody gave them out twice.
+    /// Takes back what was said to be seen of writers just given up.
     fn unsee(&self, register: &mut Register, after: Stamp) {
-        let Context { now_ms, drift_ms, .. } = self.ctx;
-        let doubtful = |e: &Entry| {
-            e.stamp > after && !e.stamp.beyond(now_ms, drift_ms) && self.writers.renewed().contains(&e.writer)
-        };
+        let doubtful = |e: &Entry| e.stamp > after && self.writers.renewed().contains(&e.writer);
         for entry in register.entries_mut() {
             if doubtful(entry) {
                 *entry = Entry { stamp: after, value: None, writer: entry.writer };

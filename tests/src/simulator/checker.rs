@@ -107,7 +107,7 @@ fn sums(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<Str
 
 /// Nothing waits any more.
 fn at_rest(node: &Node, wrong: &mut Vec<String>) {
-    for ((peer, key, field), refused) in &node.disk.quarantine {
+    for ((peer, key, field), (_, refused)) in &node.disk.quarantine {
         if refused.reason == RefusalReason::FutureObservation {
             continue;
         }
@@ -128,7 +128,7 @@ type HeldBack = BTreeSet<(RecordName, u32)>;
 
 fn held_back(world: &World) -> HeldBack {
     let refused = world.nodes.iter().filter(|n| !n.absent).flat_map(|node| {
-        let observed = node.disk.quarantine.iter().filter(|(_, r)| r.reason == RefusalReason::FutureObservation);
+        let observed = node.disk.quarantine.iter().filter(|(_, (_, r))| r.reason == RefusalReason::FutureObservation);
         observed.filter_map(|((_, key, field), _)| Some((node.disk.records.get(key)?.name.clone(), *field)))
     });
     refused.collect()

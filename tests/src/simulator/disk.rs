@@ -57,8 +57,8 @@ pub struct Disk {
     pub audience: BTreeSet<(RecordKey, Division)>,
     /// What peers are owed.
     pub outbox: BTreeMap<i64, Row>,
-    /// What peers refused.
-    pub quarantine: BTreeMap<(PeerId, RecordKey, FieldNumber), Refused>,
+    /// What peers refused, each with the last outbox number at that moment.
+    pub quarantine: BTreeMap<(PeerId, RecordKey, FieldNumber), (i64, Refused)>,
     /// All peers.
     pub peers: BTreeMap<PeerId, PeerState>,
     /// Records to purge once nothing of them is owed below.
@@ -216,11 +216,15 @@ impl Disk {
                     peer.issued = peer.issued.confirmed();
                 }
             }
-            LinkChange::Delivered { peer, seqs, keys, refused } => {
-                seqs.iter().for_each(|seq| drop(self.outbox.remove(seq)));
-                self.quarantine.retain(|(p, key, _), _| p != peer || !keys.contains(key));
+            LinkChange::Delivered { peer, seqs, keys: _, refused } => {
+                // A row from before the refusal may have carried an older state, read for a slower lane: that it was
+                // taken says nothing of what was refused.
+                for (seq, row) in seqs.iter().filter_map(|seq| Some((*seq, self.outbox.remove(seq)?))) {
+                    self.quarantine
+                        .retain(|(p, key, _), (noted, _)| p != peer || *noted >= seq || !row.keys.contains(key));
+                }
                 for q in refused {
-                    self.quarantine.insert((*peer, q.key, q.refused.field), q.refused.clone());
+                    self.quarantine.insert((*peer, q.key, q.refused.field), (self.last_seq, q.refused.clone()));
                 }
             }
             LinkChange::Backfill { peer, scope, subtree_kinds } => self.backfill(*peer, *scope, subtree_kinds),
@@ -246,7 +250,7 @@ impl Disk {
     fn retry(&mut self, peer: PeerId, due_ms: Option<u64>) {
         let due = |refused: &Refused| due_ms.is_none_or(|now| refused.retry_at_ms.is_some_and(|at| at <= now));
         let mut keys: Vec<RecordKey> =
-            self.quarantine.iter().filter(|((p, ..), r)| *p == peer && due(r)).map(|((_, key, _), _)| *key).collect();
+            self.quarantine.iter().filter(|((p, ..), (_, r))| *p == peer && due(r)).map(|((_, key, _), _)| *key).collect();
         keys.dedup();
         keys.retain(|key| !self.outbox.values().any(|row| row.peer == peer && row.keys.contains(key)));
         self.put_row(Row { peer, lane: Lane::Bulk, fresh: false, keys });

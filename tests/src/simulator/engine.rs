@@ -6,7 +6,7 @@ use std::sync::Arc;
 use guantong_gateway::ingest::Work;
 use guantong_gateway::ingest::changes::{Changes, LinkChange, PeerState, Quarantine, RecordKey, Refused};
 use guantong_gateway::ingest::link::Sender;
-use guantong_gateway::ingest::renewal;
+use guantong_gateway::ingest::renewal::{self, Doubt};
 use guantong_gateway::ingest::topology::Role;
 use guantong_gateway::ingest::writers::{WriterState, Writers};
 use guantong_gateway::merge;
@@ -256,7 +256,7 @@ impl Node {
         let mut links = Vec::new();
         let mut rewritten = Vec::new();
         if let Some(after) = renew_after {
-            (changes, links, rewritten) = self.renew(step, &mut writers, after, |_| true);
+            (changes, links, rewritten) = self.renew(step, &mut writers, after, Doubt::Copied, |_| true);
             links.push(LinkChange::NewEpoch(step.rng.random()));
         }
         peer.clock_at_token = writers.latest();
@@ -305,6 +305,7 @@ impl Node {
         step: &mut Step<'_>,
         writers: &mut Writers,
         after: Stamp,
+        doubt: Doubt,
         give_up: impl FnMut(&WriterState) -> bool,
     ) -> (Changes, Vec<LinkChange>, Vec<Change>) {
         let given_up = writers.renew(give_up);
@@ -314,7 +315,7 @@ impl Node {
             for name in &names {
                 let slot = bring(work, disk, name);
                 let before = work.record(slot).clone();
-                work.restamp(slot, after);
+                work.restamp(slot, after, doubt);
                 rewritten.extend(changes_between(work.context().schema, name, &before, work.record(slot)));
             }
             rewritten
@@ -342,7 +343,7 @@ impl Node {
         let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, super::node::DRIFT_MS);
         if self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();
-            let (changes, links, rewritten) = self.renew(step, &mut writers, Stamp::from_ms(now_ms), ahead);
+            let (changes, links, rewritten) = self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);
             if !self.finish(step, &changes, &links, rewritten, Vec::new()) {
                 return false;
             }
@@ -365,7 +366,7 @@ impl Node {
         let mut links: Vec<LinkChange> = Vec::new();
         for peer in self.disk.peers.keys() {
             let due = |r: &Refused| due_ms.is_none_or(|now| r.retry_at_ms.is_some_and(|at| at <= now));
-            if self.disk.quarantine.iter().any(|((p, ..), r)| p == peer && due(r)) {
+            if self.disk.quarantine.iter().any(|((p, ..), (_, r))| p == peer && due(r)) {
                 links.push(LinkChange::RetryQuarantine { peer: *peer, due_ms });
             }
             let (keys, distinct) = self.disk.owed(*peer);
