@@ -23,6 +23,15 @@ pub struct OwnStore {
     pub latest: Stamp,
     /// Unix milliseconds.
     pub now_ms: u64,
+    /// How far in the future a stamp may lie.
+    pub drift_ms: u64,
+}
+
+impl OwnStore {
+    /// The latest stamp that this store can have given out and lost by now: its clock may have been ahead a little.
+    pub fn recovering_to(self) -> Stamp {
+        Stamp::from_ms(self.now_ms.saturating_add(self.drift_ms))
+    }
 }
 
 /// What must be done, and stored, before the session goes on.
@@ -56,9 +65,10 @@ pub fn welcome(
     let mut peer = known.unwrap_or_else(|| PeerState::new(id, Role::Child, child));
     let returned = hello.token.map(Token::from);
     let mut recognition = recognise(&peer.issued, returned);
+    let revision = peer.continuous(own.revision);
     // Both may have fallen behind. The child is told of itself first; the parent knows of itself anyway.
     let restored = recognition == Recognition::ParentRestored
-        || recognition != Recognition::New && hello.peer_revision > own.revision;
+        || recognition != Recognition::New && hello.peer_revision > revision;
     if matches!(recognition, Recognition::Known | Recognition::ParentRestored)
         && hello.revision < peer.revision
     {
@@ -67,13 +77,13 @@ pub fn welcome(
         recognition = Recognition::ParentRestored;
     }
     let (token, issued) = peer.issued.issue(returned, recognition, random);
-    let renew_after = restored.then_some(peer.clock_at_token);
+    let renew_after = restored.then_some(peer.clock_before_token);
     peer.issued = issued;
-    peer.clock_at_token = own.latest;
+    peer.greeted(own);
     peer.epoch = hello.epoch;
     peer.revision = hello.revision;
     if restored {
-        peer.recovering_to = Some(Stamp::from_ms(own.now_ms));
+        peer.recovering_to = Some(own.recovering_to());
     }
     let backfill = recognition != Recognition::Known;
     (Plan { recognition, peer, renew_after, recover: restored, backfill, first_welcome }, token)
@@ -84,9 +94,9 @@ pub fn welcomed(known: &PeerState, welcome: &v1::Welcome, own: OwnStore) -> Plan
     let recognition = welcome.recognition();
     let restored = recognition == Recognition::ChildRestored;
     let mut peer = known.clone();
-    let renew_after = restored.then_some(peer.clock_at_token);
+    let renew_after = restored.then_some(peer.clock_before_token);
     peer.token = welcome.token.map(Token::from);
-    peer.clock_at_token = own.latest;
+    peer.greeted(own);
     peer.epoch = welcome.epoch;
     peer.revision = welcome.revision;
     Plan {
@@ -100,6 +110,18 @@ pub fn welcomed(known: &PeerState, welcome: &v1::Welcome, own: OwnStore) -> Plan
 }
 
 impl PeerState {
+    /// The last of this store's transactions up to which the peer has met this very copy of it. If the peer has seen a
+    /// later one, the store was put back since, however much was written after that. `revision` is the present one.
+    pub fn continuous(&self, revision: u64) -> u64 {
+        self.opened_revision.unwrap_or(revision)
+    }
+
+    fn greeted(&mut self, own: OwnStore) {
+        self.clock_before_token = self.clock_at_token;
+        self.clock_at_token = own.latest;
+        self.opened_revision = None;
+    }
+
     /// A peer that was never greeted.
     pub fn new(id: PeerId, role: Role, division: Division) -> PeerState {
         PeerState {
@@ -109,6 +131,8 @@ impl PeerState {
             issued: Default::default(),
             token: None,
             clock_at_token: Stamp::default(),
+            clock_before_token: Stamp::default(),
+            opened_revision: None,
             epoch: 0,
             revision: 0,
             recovering_to: None,

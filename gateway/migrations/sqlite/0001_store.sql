@@ -120,6 +120,9 @@ CREATE TABLE peer (
     token_counter INTEGER,
     token_random INTEGER,
     clock_at_token INTEGER NOT NULL,
+    clock_before_token INTEGER NOT NULL,
+    -- When the store was first opened since it last greeted the peer.
+    opened_revision INTEGER,
     epoch INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     recovering_to INTEGER

@@ -24,6 +24,7 @@ impl Task {
             revision: self.shared.revision(),
             latest: self.writers.latest(),
             now_ms: (self.shared.environment.now_ms)(),
+            drift_ms: self.shared.environment.drift_ms,
         }
     }
 
@@ -74,7 +75,7 @@ impl Task {
         }
         let mut recovering: Vec<_> = Vec::new();
         if recover {
-            let to = Some(Stamp::from_ms((self.shared.environment.now_ms)()));
+            let to = Some(self.own_store().recovering_to());
             recovering
                 .extend(self.peers.values().filter(|p| p.role == Role::Child && p.id != peer.id).cloned());
             recovering.iter_mut().for_each(|child| child.recovering_to = to);

@@ -34,6 +34,9 @@ impl Task {
         if self.ticks.is_multiple_of(RETRY_EVERY) {
             self.retry_refused().await?;
             self.compact_outboxes().await?;
+            if std::mem::take(&mut self.wrote) {
+                self.store.shrink().await?;
+            }
         }
         Ok(())
     }

@@ -33,6 +33,8 @@ pub(super) struct Task {
     pub(super) ticks: u64,
     /// The table of divisions has grown since held rows were looked at.
     pub(super) divisions_learned: bool,
+    /// Something was written since the store gave its memory back.
+    pub(super) wrote: bool,
 }
 
 impl Task {
@@ -44,11 +46,31 @@ impl Task {
     ) -> Result<Task, EngineError> {
         let writers = Writers::new(shared.store.writers().await?);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
-        let mut task = Task { shared, store, writers, peers, ticks: 0, divisions_learned: true };
+        let mut task = Task { shared, store, writers, peers, ticks: 0, divisions_learned: true, wrote: false };
+        task.note_opening().await?;
         task.adopt_parent(parent).await?;
         task.refresh_topology(parent);
         task.load_divisions().await?;
         Ok(task)
+    }
+
+    /// Remembers at which revision this process found the store, until each peer has met it: see
+    /// `PeerState::continuous`.
+    async fn note_opening(&mut self) -> Result<(), EngineError> {
+        let revision = self.shared.revision();
+        let opened: Vec<PeerState> = self
+            .peers
+            .values()
+            .filter(|p| p.opened_revision.is_none())
+            .map(|p| PeerState { opened_revision: Some(revision), ..p.clone() })
+            .collect();
+        if opened.is_empty() {
+            return Ok(());
+        }
+        let links: Vec<LinkChange> = opened.iter().cloned().map(LinkChange::Peer).collect();
+        self.commit(&Changes::default(), &links).await?;
+        self.peers.extend(opened.into_iter().map(|p| (p.id, p)));
+        Ok(())
     }
 
     /// A parent that is configured and was never greeted becomes a peer: from now on it is owed everything.
@@ -225,6 +247,7 @@ impl Task {
         match self.store.apply(changes, links, now_ms).await {
             Ok(revision) => {
                 self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
+                self.wrote = true;
                 self.shared.learn(changes);
                 self.divisions_learned |= !changes.divisions.is_empty();
                 self.shared.notify(changes);

@@ -232,6 +232,10 @@ pub struct PeerState {
     pub token: Option<Token>,
     /// The latest stamp of this store's writers when that token was given or stored.
     pub clock_at_token: Stamp,
+    /// The same for the token before it: of two copies of a store, each may have been given another last one.
+    pub clock_before_token: Stamp,
+    /// The revision at which this store was first opened since it last greeted the peer; `None`: not since.
+    pub opened_revision: Option<u64>,
     /// Its store's random number at the last greeting; 0: never greeted.
     pub epoch: u64,
     /// The highest transaction of its store that was seen.

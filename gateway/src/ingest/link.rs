@@ -115,7 +115,7 @@ impl Work<'_> {
             }
             self.owe_all(slot, Some(sender.peer), lane, traceparent);
         }
-        self.owe_back(sender, slot, &incoming, traceparent);
+        self.owe_back(sender, slot, incoming, &accepted.refused, traceparent);
         accepted
     }
 
@@ -216,14 +216,27 @@ impl Work<'_> {
         Err(refused(field, reason, format!("{} ({}): {why}", rule.label, rule.name)))
     }
 
-    /// Owes the record to its sender if what this node has would tell it something.
-    fn owe_back(&mut self, sender: &Sender, slot: Slot, incoming: &Record, traceparent: Option<&Arc<str>>) {
+    /// Owes the record to its sender if what this node has would tell it something. A field that was refused is left
+    /// out: where both ends refuse the other's values, they would answer each other for ever.
+    fn owe_back(
+        &mut self,
+        sender: &Sender,
+        slot: Slot,
+        mut incoming: Record,
+        refused: &[Refused],
+        traceparent: Option<&Arc<str>>,
+    ) {
         let (kind, home) = (self.kind(slot), self.name(slot).home);
-        if sender.same_epoch && self.record(slot) == incoming {
+        if sender.same_epoch && *self.record(slot) == incoming {
             return;
         }
-        let projection = self.projection(slot, sender.role, sender.division);
-        if !sender.same_epoch || merge::would_change(incoming, &projection) {
+        let mut projection = self.projection(slot, sender.role, sender.division);
+        if !refused.is_empty() {
+            let taken = |field: FieldNumber| !refused.iter().any(|r| r.field == field);
+            incoming.retain(|field, _| taken(field));
+            projection.retain(|field, _| taken(field));
+        }
+        if !sender.same_epoch || merge::would_change(&incoming, &projection) {
             let audience = Audience::of(kind, home, self.record(slot));
             if sender.role == Role::Parent || audience.concerns(sender.division) {
                 let key = self.key(slot);

@@ -53,7 +53,8 @@ impl Work<'_> {
                 merge::write(&mut register, writer, stamp, value.into(), &[(writer_then, then)]);
             }
             if doubt == Doubt::Copied {
-                self.unsee(&mut register, after);
+                let doubtful = self.unsee(&mut register, after);
+                record.remember_purged(*field, &doubtful);
             }
             changed = true;
             record.set(*field, register);
@@ -88,15 +89,18 @@ impl Work<'_> {
         suspect
     }
 
-    /// Takes back what was said to be seen of writers just given up.
-    fn unsee(&self, register: &mut Register, after: Stamp) {
+    /// Takes back what was said to be seen of writers just given up, and gives it: from a child that has it, it is still
+    /// taken, as something that this node had.
+    fn unsee(&self, register: &mut Register, after: Stamp) -> Register {
         let doubtful = |e: &Entry| e.stamp > after && self.writers.renewed().contains(&e.writer);
+        let taken: Vec<Entry> = register.entries().iter().filter(|e| doubtful(e)).cloned().collect();
         for entry in register.entries_mut() {
             if doubtful(entry) {
                 *entry = Entry { stamp: after, value: None, writer: entry.writer };
             }
         }
         register.entries_mut().retain(|e| e.stamp > Stamp::default());
+        Register::from_entries(taken.into_iter().map(|e| Entry { value: None, ..e }))
     }
 
     /// Judges a record anew after the program has learned other rules, and owes it to everyone it concerns: what was

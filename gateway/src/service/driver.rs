@@ -113,7 +113,7 @@ pub async fn dial(
             own: shared.own(),
             peer: parent,
             epoch: shared.epoch(),
-            revision: shared.revision(),
+            revision: known.as_ref().map_or(shared.revision(), |p| p.continuous(shared.revision())),
             peer_revision: known.as_ref().map_or(0, |p| p.revision),
             token: known.and_then(|p| p.token),
             rules: shared.schema.rule_table(),

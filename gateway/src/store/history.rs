@@ -147,8 +147,11 @@ impl Store {
     pub async fn purges_ready(&self, limit: usize) -> Result<Vec<RecordKey>, StoreError> {
         let mut reader = self.reader().await?;
         let mut sql = Sql::plain(&mut reader);
-        // Before the outboxes: what is owed in one transaction with its purge is then seen.
-        let rows = sql.rows("SELECT key FROM purge ORDER BY key", Args::new()).await?;
+        // Before the outboxes: what is owed in one transaction with its purge is then seen. What a child refused, nobody
+        // but this node has.
+        let waiting = "SELECT key FROM purge WHERE key NOT IN
+            (SELECT key FROM quarantine WHERE peer IN (SELECT peer FROM peer WHERE role = 2)) ORDER BY key";
+        let rows = sql.rows(waiting, Args::new()).await?;
         let mut waiting = rows.iter().map(|row| int(row, 0)).collect::<Result<Vec<RecordKey>, _>>()?;
         let mut after = 0;
         while !waiting.is_empty() {

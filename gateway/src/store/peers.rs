@@ -19,9 +19,9 @@ static CLOCKS: Rows = Rows::new(
 pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), StoreError> {
     let put =
         "INSERT OR REPLACE INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
-            previous_random, parent_restored, token_counter, token_random, clock_at_token, epoch, revision,
-            recovering_to)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            previous_random, parent_restored, token_counter, token_random, clock_at_token, clock_before_token,
+            opened_revision, epoch, revision, recovering_to)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let role = match peer.role {
         Role::Parent => 1,
         Role::Child => 2,
@@ -32,6 +32,8 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
     args.push_int(i64::from(peer.issued.parent_restored));
     push_token(&mut args, peer.token);
     args.push_int(peer.clock_at_token.0 as i64);
+    args.push_int(peer.clock_before_token.0 as i64);
+    args.push_maybe(peer.opened_revision.map(|revision| revision as i64));
     args.push_int(peer.epoch as i64);
     args.push_int(peer.revision as i64);
     args.push_maybe(peer.recovering_to.map(|stamp| stamp.0 as i64));
@@ -95,7 +97,8 @@ impl Store {
     pub async fn peers(&self) -> Result<Vec<PeerState>, StoreError> {
         let list =
             "SELECT peer, role, division, newest_counter, newest_random, previous_counter, previous_random,
-                parent_restored, token_counter, token_random, clock_at_token, epoch, revision, recovering_to
+                parent_restored, token_counter, token_random, clock_at_token, clock_before_token, opened_revision,
+                epoch, revision, recovering_to
             FROM peer ORDER BY peer";
         let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
         let token = |row, first| {
@@ -116,9 +119,11 @@ impl Store {
                 },
                 token: token(row, 8)?,
                 clock_at_token: Stamp(int(row, 10)? as u64),
-                epoch: int(row, 11)? as u64,
-                revision: int(row, 12)? as u64,
-                recovering_to: maybe(row, 13)?.map(|stamp| Stamp(stamp as u64)),
+                clock_before_token: Stamp(int(row, 11)? as u64),
+                opened_revision: maybe(row, 12)?.map(|revision| revision as u64),
+                epoch: int(row, 13)? as u64,
+                revision: int(row, 14)? as u64,
+                recovering_to: maybe(row, 15)?.map(|stamp| Stamp(stamp as u64)),
             })
         };
         rows.iter().map(peer).collect()

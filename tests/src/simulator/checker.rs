@@ -23,7 +23,7 @@ pub fn check(world: &World) -> Vec<String> {
     }
     let here = world.nodes.iter().zip(&records).filter(|(n, _)| !n.absent);
     for (node, records) in here {
-        may_hold(node, records, &mut wrong);
+        may_hold(node, records, &held_back, &mut wrong);
         sums(node, records, &mut wrong);
         at_rest(node, &mut wrong);
     }
@@ -82,9 +82,16 @@ fn link(
 }
 
 /// Nobody holds what it may not.
-fn may_hold(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<String>) {
+fn may_hold(
+    node: &Node,
+    records: &BTreeMap<RecordName, Record>,
+    held_back: &HeldBack,
+    wrong: &mut Vec<String>,
+) {
     let topology = node.disk.topology(node.division);
-    for (name, record) in records {
+    // A purge waits for what is held back below.
+    let waits = |name: &RecordName| held_back.iter().any(|(held, _)| held == name);
+    for (name, record) in records.iter().filter(|(name, _)| !waits(name)) {
         let excess = renewal::excess(&topology, node.schema.kind(name.kind), name.home, record);
         if !excess.is_empty() {
             wrong.push(format!("{} holds {excess:?} of {name:?}", node.division));
@@ -115,7 +122,8 @@ fn at_rest(node: &Node, wrong: &mut Vec<String>) {
         let peer = node.disk.peers.get(peer).map(|p| p.division);
         wrong.push(format!("{}: {peer:?} refuses {name:?} field {field}: {refused:?}", node.division));
     }
-    if !node.disk.purges.is_empty() {
+    let refused = |key| node.disk.quarantine.keys().any(|(_, held, _)| held == key);
+    if !node.disk.purges.iter().all(refused) {
         wrong.push(format!("{}: {} purges wait for ever", node.division, node.disk.purges.len()));
     }
     if node.disk.peers.values().any(|p| p.recovering_to.is_some()) {
@@ -147,7 +155,7 @@ fn writes(
             continue;
         }
         for (index, node) in world.nodes.iter().enumerate().filter(|(_, n)| !n.absent) {
-            if !belongs(world, node, index, change, records) {
+            if !belongs(world, node, change, records) {
                 continue;
             }
             let record = records[index].get(&change.name);
@@ -168,13 +176,15 @@ fn writes(
 fn belongs(
     world: &World,
     node: &Node,
-    index: usize,
     change: &Change,
     records: &[BTreeMap<RecordName, Record>],
 ) -> bool {
     let kind = world.schema.kind(change.name.kind);
     let Some(field) = kind.field(change.field) else { return false };
-    let empty = Record::default();
+    // What the home's own tier may not hold stays where it was written, and with whoever was there then.
+    if !field.file && !release::within_limit(field, change.name.home, change.name.home.tier()) {
+        return false;
+    }
     // Whom it concerns is said by whoever knows most: every node above the home.
     let mut whole = Record::default();
     for known in records.iter().filter_map(|r| r.get(&change.name)) {
@@ -186,7 +196,6 @@ fn belongs(
     }
     let sealed = release::is_sealed(kind, change.name.home, &whole);
     let concern = Concern { home: change.name.home, audience: &audience, sealed };
-    let _ = (index, &empty);
     let topology = node.disk.topology(node.division);
     let inside = node.division.contains(change.name.home);
     let heir = topology.child_over(change.name.home).map(|c| c.1);

@@ -67,8 +67,6 @@ pub struct Disk {
     pub tallies: BTreeMap<TallyKey, i64>,
     /// The rules that it was last opened with.
     pub fingerprint: [u8; 16],
-    /// The revision at which the store was first opened since it last greeted a peer.
-    opened: BTreeMap<PeerId, u64>,
     last_key: RecordKey,
     last_seq: i64,
 }
@@ -110,15 +108,9 @@ impl Disk {
 
     /// A process opens the store.
     pub fn open(&mut self) {
-        for peer in self.peers.keys() {
-            self.opened.entry(*peer).or_insert(self.revision);
+        for peer in self.peers.values_mut() {
+            peer.opened_revision = peer.opened_revision.or(Some(self.revision));
         }
-    }
-
-    /// The last transaction up to which the peer has met this very copy of the store: behind what the peer has seen,
-    /// the store was restored since, however much was written after that.
-    pub fn continuous(&self, peer: PeerId) -> u64 {
-        self.opened.get(&peer).copied().unwrap_or(self.revision)
     }
 
     /// A number for a new peer.
@@ -200,12 +192,7 @@ impl Disk {
                 given_up.for_each(|state| state.current = false);
             }
             LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
-            LinkChange::Peer(peer) => {
-                let before = self.peers.insert(peer.id, peer.clone());
-                if before.is_none_or(|b| (b.token, b.issued) != (peer.token, peer.issued)) {
-                    self.opened.remove(&peer.id);
-                }
-            }
+            LinkChange::Peer(peer) => drop(self.peers.insert(peer.id, peer.clone())),
             LinkChange::Seen { peer, revision } => {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.revision = peer.revision.max(*revision);

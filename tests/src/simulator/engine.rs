@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use super::disk::Disk;
 use super::ledger::{Change, Ledger, changes_between};
 use super::link::LinkId;
-use super::node::{Command, Node};
+use super::node::{Command, DRIFT_MS, Node};
 
 /// What a step needs besides the node.
 pub struct Step<'a> {
@@ -211,8 +211,9 @@ impl Node {
         Some(Quarantine { key, refused })
     }
 
-    fn own_store(&self, writers: &Writers, revision: u64, now_ms: u64) -> OwnStore {
-        OwnStore { revision, latest: writers.latest(), now_ms: self.now_ms(now_ms) }
+    fn own_store(&self, writers: &Writers, now_ms: u64) -> OwnStore {
+        let revision = self.disk.revision;
+        OwnStore { revision, latest: writers.latest(), now_ms: self.now_ms(now_ms), drift_ms: DRIFT_MS }
     }
 
     fn greet(&mut self, step: &mut Step<'_>, link: LinkId, hello: &v1::Hello) -> bool {
@@ -220,7 +221,7 @@ impl Node {
         let child = end.other;
         let known = self.disk.peer(child).cloned();
         let id = known.as_ref().map_or_else(|| self.disk.next_peer(), |p| p.id);
-        let own = self.own_store(&self.writers(), self.disk.continuous(id), step.now_ms);
+        let own = self.own_store(&self.writers(), step.now_ms);
         let (plan, token) = peering::welcome(known, id, child, hello, own, step.rng.random());
         let older = self.memory.ends.iter().find(|(l, e)| **l != link && e.other == child && e.current);
         let older = older.map(|(l, _)| *l);
@@ -243,7 +244,7 @@ impl Node {
 
     fn welcomed(&mut self, step: &mut Step<'_>, link: LinkId, welcome: &v1::Welcome) -> bool {
         let Some(peer) = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned() else { return true };
-        let own = self.own_store(&self.writers(), self.disk.continuous(peer.id), step.now_ms);
+        let own = self.own_store(&self.writers(), step.now_ms);
         let plan = peering::welcomed(&peer, welcome, own);
         self.carry_out(step, link, plan, None)
     }
@@ -265,7 +266,7 @@ impl Node {
             changes.purges.extend(self.to_purge(&peer));
         }
         if recover {
-            let to = Some(Stamp::from_ms(self.now_ms(step.now_ms)));
+            let to = Some(self.own_store(&writers, step.now_ms).recovering_to());
             let others = self.disk.peers.values().filter(|p| p.role == Role::Child && p.id != peer.id);
             links.extend(others.map(|p| LinkChange::Peer(PeerState { recovering_to: to, ..p.clone() })));
         }
@@ -340,7 +341,7 @@ impl Node {
     /// What the engine looks after when nothing waits.
     pub fn look_after(&mut self, step: &mut Step<'_>, retry_all: bool) -> bool {
         let now_ms = self.now_ms(step.now_ms);
-        let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, super::node::DRIFT_MS);
+        let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, DRIFT_MS);
         if self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();
             let (changes, links, rewritten) = self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);

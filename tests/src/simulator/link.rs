@@ -69,7 +69,7 @@ impl End {
     /// A session between `node` and the node of division `other`.
     pub fn new(node: &Node, side: Side, other: guantong_gateway::division::Division, now_ms: u64) -> End {
         let peer = node.disk.peer(other);
-        let revision = peer.map_or(node.disk.revision, |p| node.disk.continuous(p.id));
+        let revision = peer.map_or(node.disk.revision, |p| p.continuous(node.disk.revision));
         let settings = Settings {
             side,
             own: node.division,

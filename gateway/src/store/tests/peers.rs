@@ -15,6 +15,8 @@ pub(super) fn peer(id: i64, role: Role, code: &str) -> PeerState {
         issued: IssuedTokens::default(),
         token: None,
         clock_at_token: Stamp::default(),
+        clock_before_token: Stamp::default(),
+        opened_revision: None,
         epoch: 0,
         revision: 0,
         recovering_to: None,
@@ -27,6 +29,8 @@ pub(super) async fn peers_are_kept_as_they_are(place: &impl Place) {
     let parent = PeerState {
         token: token(u64::MAX),
         clock_at_token: Stamp(u64::MAX),
+        clock_before_token: Stamp(u64::MAX - 1),
+        opened_revision: Some(11),
         epoch: u64::MAX - 3,
         revision: 12,
         ..peer(1, Role::Parent, "2208")
