@@ -32,13 +32,26 @@ pub(crate) struct ServeArgs {
     /// Only check the configuration and the certificate it names (仅检查配置和证书)
     #[arg(long)]
     check: bool,
+    /// Stop in good order when standard input ends, for programs that run a node as their child
+    #[arg(long, conflicts_with = "check")]
+    until_stdin_ends: bool,
 }
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
     if !args.check {
+        if args.until_stdin_ends {
+            std::thread::spawn(stop_with_stdin);
+        }
         return crate::serve::run(&args.config).map(|()| Outcome::Done);
     }
     let config = crate::serve::check(&args.config)?;
     let text = format!("{} is sound: the node of division {} (配置无误)\n", args.config.display(), config.division);
     Report::done(text, serde_json::Value::Null).print(false)
+}
+
+/// Waits for the end of standard input, and then stops the node as SIGTERM does. Whatever becomes of the program at the
+/// other end, the system closes it.
+fn stop_with_stdin() {
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
 }

@@ -24,9 +24,8 @@ const INVOLVED: i32 = 7;
 /// A field that both sides write while they do not hear of each other.
 struct Dispute {
     record: String,
-    /// `division/…` names end with it.
     field: &'static str,
-    /// The conflict's value to keep is this division's.
+    /// Whose value is kept at the end.
     keep: Division,
 }
 
@@ -50,24 +49,27 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
     })
     .await?;
     stage.show.tell(&format!("{}: no link to {}: {}", names.0, names.1, link.last_error));
-    let Some((disputes, township)) = write_both_sides(stage).await? else {
-        stage.tree.mend(hub);
+    let mut disputes = Vec::new();
+    disputes.extend(write_case(stage).await?);
+    disputes.extend(write_camera(stage).await?);
+    if disputes.is_empty() {
         stage.show.tell("no cases and cameras in these figures: nothing to conflict about (无可演示的记录)");
-        return stage.linked().await;
-    };
+    }
 
-    stage
-        .show
-        .step("线路恢复，各级一致，冲突列出", "the line is mended, all tiers agree, conflicts are listed");
+    let (chinese, english) =
+        ("线路恢复，各级一致，冲突列出", "the line is mended, all tiers agree, conflicts are listed");
+    stage.show.step(chinese, english);
     stage.tree.mend(hub);
     let mut tiers = stage.upward();
     until("all tiers hold the same conflicts", AGREE_TIME, async || agree(stage, &tiers, &disputes).await)
         .await?;
     stage.quiet().await?;
+    let case_name =
+        disputes.iter().find(|dispute| dispute.field == "risk").map(|dispute| dispute.record.clone());
     // Counts of people go no higher than the prefecture.
-    if above != stage.plan.top {
+    if let Some(name) = case_name.as_deref().filter(|_| above != stage.plan.top) {
         until("what the township wrote is above", AGREE_TIME, async || {
-            let record = ask::record(&stage.tree.client(above)?, &disputes[0].record).await?;
+            let record = ask::record(&stage.tree.client(above)?, name).await?;
             let involved = record.as_ref().and_then(case).and_then(|case| case.involved_count);
             Ok(involved.filter(|count| *count == INVOLVED))
         })
@@ -76,7 +78,8 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
     list(stage, &disputes).await?;
 
     stage.show.step("冲突由县级处理，各级随之更新", "the county settles the conflicts, and all tiers follow");
-    tiers.extend(stage.tree.node_of(township).filter(|node| *node != hub));
+    let township = case_name.as_deref().map(home_of).transpose()?;
+    tiers.extend(township.and_then(|township| stage.tree.node_of(township)).filter(|node| *node != hub));
     settle(stage, &disputes).await?;
     until("no tier has a conflict left", AGREE_TIME, async || {
         let left = try_join_all(tiers.iter().map(|tier| left(stage, *tier, &disputes))).await?;
@@ -87,31 +90,39 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// Each side writes, without hearing of the other.
-async fn write_both_sides(stage: &mut Stage) -> Result<Option<(Vec<Dispute>, Division)>> {
+/// Each side writes the risk of one case, without hearing of the other; the township goes on as well.
+async fn write_case(stage: &Stage) -> Result<Option<Dispute>> {
     let (hub, above) = (stage.hub, stage.above);
     let (lower, upper) = (stage.tree.client(hub)?, stage.tree.client(above)?);
-    let found_case = ask::first_record(&lower, "case", hub).await?;
-    let found_camera = ask::first_record(&lower, "camera", hub).await?;
-    let (Some(case), Some(camera)) = (found_case, found_camera) else { return Ok(None) };
+    let Some(v1::Record { name, .. }) = ask::first_record(&lower, "case", hub).await? else {
+        return Ok(None);
+    };
     let risk = |risk: v1::CaseRisk| v1::Case { risk: Some(risk as i32), ..v1::Case::default() };
+    ask::write(&lower, &name, &risk(v1::CaseRisk::Red)).await.context("the lower side writes")?;
+    stage.show.tell(&format!("{} writes 风险等级 红 to a case", stage.name(hub)));
+    ask::write(&upper, &name, &risk(v1::CaseRisk::Yellow)).await.context("the upper side writes")?;
+    stage.show.tell(&format!("{} writes 风险等级 黄 to the same case", stage.name(above)));
+    let township = home_of(&name)?;
+    let involved = v1::Case { involved_count: Some(INVOLVED), ..v1::Case::default() };
+    ask::write(&stage.client_for(township)?, &name, &involved).await.context("the township writes")?;
+    stage.show.tell(&format!("{} writes 涉及人数 {INVOLVED} to it", stage.name(township)));
+    Ok(Some(Dispute { record: name, field: "risk", keep: hub }))
+}
+
+/// Each side writes the class of one camera.
+async fn write_camera(stage: &Stage) -> Result<Option<Dispute>> {
+    let (hub, above) = (stage.hub, stage.above);
+    let (lower, upper) = (stage.tree.client(hub)?, stage.tree.client(above)?);
+    let Some(v1::Record { name, .. }) = ask::first_record(&lower, "camera", hub).await? else {
+        return Ok(None);
+    };
     let class =
         |class: v1::PointClass| v1::Camera { point_class: Some(class as i32), ..v1::Camera::default() };
-    ask::write(&lower, &case.name, &risk(v1::CaseRisk::Red)).await.context("the lower side writes")?;
-    ask::write(&lower, &camera.name, &class(v1::PointClass::First)).await?;
-    ask::write(&upper, &case.name, &risk(v1::CaseRisk::Yellow)).await.context("the upper side writes")?;
-    ask::write(&upper, &camera.name, &class(v1::PointClass::Second)).await?;
-    let township = home_of(&case.name)?;
-    let involved = v1::Case { involved_count: Some(INVOLVED), ..v1::Case::default() };
-    ask::write(&stage.client_for(township)?, &case.name, &involved).await.context("the township writes")?;
-    stage.show.tell(&format!("{} writes 风险等级 红 and 点位类别 一类", stage.name(hub)));
-    stage.show.tell(&format!("{} writes 风险等级 黄 and 点位类别 二类", stage.name(above)));
-    stage.show.tell(&format!("{} writes 涉及人数 {INVOLVED}", stage.name(township)));
-    let disputes = vec![
-        Dispute { record: case.name, field: "risk", keep: hub },
-        Dispute { record: camera.name, field: "point_class", keep: above },
-    ];
-    Ok(Some((disputes, township)))
+    ask::write(&lower, &name, &class(v1::PointClass::First)).await.context("the lower side writes")?;
+    stage.show.tell(&format!("{} writes 点位类别 一类 to a camera", stage.name(hub)));
+    ask::write(&upper, &name, &class(v1::PointClass::Second)).await.context("the upper side writes")?;
+    stage.show.tell(&format!("{} writes 点位类别 二类 to the same camera", stage.name(above)));
+    Ok(Some(Dispute { record: name, field: "point_class", keep: above }))
 }
 
 /// Whether all tiers show the same conflicts, made of the same values.

@@ -3,16 +3,19 @@
 //! Everything in them is invented, and looks it: names of persons are numbered like examples in a textbook, telephone
 //! numbers are zeros, and all places lie on one grid of coordinates around the middle of the country.
 
+mod case;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use guantong_gateway::division::Division;
-use time::{Date, Duration, Month};
+use time::Date;
 
 use super::plan::{Place, Village};
 use super::targets::{Class, Counts, Target, apportion, evenly};
+use case::Case;
 
 const GRID_HEADERS: [&str; 13] = [
     "网格编码",
@@ -66,17 +69,6 @@ const CASE_HEADERS: [&str; 14] = [
 ];
 const PERSONS: [&str; 8] = ["张甲", "李乙", "王丙", "赵丁", "刘戊", "陈己", "杨庚", "黄辛"];
 const TELEPHONE: &str = "000-00000000";
-const CATEGORIES: [(&str, &str); 8] = [
-    ("邻里", "相邻排水"),
-    ("婚姻家庭", "家庭琐事"),
-    ("土地", "承包地边界"),
-    ("拖欠工资", "劳务报酬"),
-    ("消费", "商品质量"),
-    ("物业", "物业服务"),
-    ("债务合同", "民间借贷"),
-    ("道路交通事故", "轻微事故赔偿"),
-];
-const CHANNELS: [&str; 4] = ["网格员上报", "群众来访", "12345热线", "群众上报"];
 /// Serial numbers within a village's or township's code.
 const GRIDS_PER_PLACE_MAX: u64 = 999;
 /// Serial numbers of devices within a county's code.
@@ -383,72 +375,6 @@ impl Traits {
     }
 }
 
-/// One invented case.
-struct Case<'a> {
-    place: &'a Place,
-    index: u64,
-    total: u64,
-    year: i32,
-    today: Date,
-}
-
-impl Case<'_> {
-    fn received(&self) -> Date {
-        let first = Date::from_calendar_date(self.year, Month::January, 4).unwrap_or(self.today);
-        let days = self.index * 310 / self.total.max(1);
-        first.saturating_add(Duration::days(i64::try_from(days).unwrap_or(0))).min(self.today)
-    }
-
-    fn concluded(&self) -> Date {
-        let days = 1 + self.index % 20;
-        self.received().saturating_add(Duration::days(i64::try_from(days).unwrap_or(1))).min(self.today)
-    }
-
-    fn dispute(&self, succeeded: bool) -> Vec<String> {
-        let (category, about) = pick(&CATEGORIES, self.index);
-        let state = if succeeded { "结案" } else { "办结" };
-        let answer = if succeeded { "是" } else { "否" };
-        let title = format!("（演示）{about}纠纷{}号", self.index + 1);
-        let parties = format!("{}、{}", person(self.index), person(self.index + 3));
-        let telephones = format!("{TELEPHONE}、{TELEPHONE}");
-        self.row("矛盾纠纷", category, &title, [parties, telephones], [state, "人民调解", answer])
-    }
-
-    fn incident(&self) -> Vec<String> {
-        let title = format!("（演示）巡查事件{}号", self.index + 1);
-        self.row("网格事件", "安全隐患", &title, [String::new(), String::new()], ["结案", "其他", "是"])
-    }
-
-    fn row(
-        &self,
-        kind: &str,
-        category: &str,
-        title: &str,
-        parties: [String; 2],
-        end: [&str; 3],
-    ) -> Vec<String> {
-        let [persons, telephones] = parties;
-        let [state, method, succeeded] = end;
-        let risk = if self.index.is_multiple_of(9) { "蓝" } else { "绿" };
-        vec![
-            format!("{}-{:06}", self.year, self.index + 1),
-            kind.to_owned(),
-            category.to_owned(),
-            pick(&CHANNELS, self.index).to_owned(),
-            risk.to_owned(),
-            self.place.code.to_string(),
-            self.received().to_string(),
-            title.to_owned(),
-            persons,
-            telephones,
-            state.to_owned(),
-            method.to_owned(),
-            succeeded.to_owned(),
-            self.concluded().to_string(),
-        ]
-    }
-}
-
 fn person(index: u64) -> String {
     pick(&PERSONS, index).to_owned()
 }
@@ -468,6 +394,8 @@ fn up_to(part: u64, index: u64, whole: u64) -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::Cursor;
+
+    use time::Month;
 
     use super::super::figures::{EMBEDDED, Figures};
     use super::super::plan::{EMBEDDED_VILLAGES, Plan};

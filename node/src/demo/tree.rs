@@ -23,8 +23,8 @@ use process::Process;
 
 /// Where every node listens.
 const HOST: &str = "127.0.0.1";
-/// How long the tree's certificates are good for.
-const CERTIFICATE_DAYS: u32 = 30;
+/// How long the tree's certificates are good for: longer than the month before the end, in which nodes warn.
+const CERTIFICATE_DAYS: u32 = 90;
 /// Processes that are started side by side.
 const STARTS_AT_ONCE: usize = 16;
 

@@ -141,7 +141,7 @@ impl Process {
     fn spawn(&self, program: &Path) -> Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(log_path(&self.dir))?;
         let mut command = Command::new(program);
-        command.arg("serve").arg("--config").arg(config_path(&self.dir));
+        command.args(["serve", "--until-stdin-ends", "--config"]).arg(config_path(&self.dir));
         // What is set for the command line of whoever runs the tree is not meant for its nodes.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GUANTONG_"))
@@ -149,7 +149,8 @@ impl Process {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        // The pipe closes with this process, whatever ends it, and takes the node along.
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         command.spawn().with_context(|| format!("cannot run {}", program.display()))
     }
 
