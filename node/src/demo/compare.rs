@@ -124,12 +124,13 @@ pub(super) fn memory(stage: &mut Stage) {
         |of: &dyn Fn(Division) -> Option<u64>| nodes.iter().filter_map(|d| of(*d)).sum::<u64>() as f64 / MIB;
     let (own, resident) = (sum(&|d| stage.tree.pss_bytes(d)), sum(&|d| stage.tree.rss_bytes(d)));
     let peak = sum(&|d| stage.tree.peak_rss_bytes(d));
+    let largest = nodes.iter().filter_map(|d| stage.tree.rss_bytes(*d)).max().unwrap_or(0) as f64 / MIB;
     let count = nodes.len();
     stage.show.tell(&format!(
-        "{count} nodes together: {own:.0} MiB of memory, shared pages counted once ({resident:.0} MiB resident, the \
-         sum of all peaks {peak:.0} MiB)"
+        "{count} nodes together: {own:.0} MiB of memory, shared pages counted once ({resident:.0} MiB resident, \
+         {largest:.0} MiB the largest, {peak:.0} MiB the sum of all peaks)"
     ));
-    let memory = json!({ "nodes": count, "pss_mib": rounded(own), "rss_mib": rounded(resident), "peak_rss_mib": rounded(peak) });
+    let memory = json!({ "nodes": count, "pss_mib": rounded(own), "rss_mib": rounded(resident), "largest_rss_mib": rounded(largest), "peak_rss_mib": rounded(peak) });
     stage.report.insert("memory".to_owned(), memory);
 }
 
