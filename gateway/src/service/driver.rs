@@ -196,7 +196,7 @@ impl Driver {
                     let now_ms = self.now_ms();
                     let _ = self.session.handle_frame(now_ms, frame);
                 }
-                Event::Frame(Some(Err(status))) => break broken(&status),
+                Event::Frame(Some(Err(status))) => break self.unreadable(&status).await,
                 Event::Frame(None) => break ended("the other side closed the line"),
                 Event::Woken(woken) => self.woken(woken),
                 Event::Done(done) => self.done(done),
@@ -213,6 +213,16 @@ impl Driver {
         let retry_after_ms = (end.retry_after_ms > 0).then_some(u64::from(end.retry_after_ms));
         tracing::info!(peer = %self.peer_division, reason = %end.detail, "link ended");
         LinkEnd { reason: end.detail, retry_after_ms, was_up }
+    }
+
+    /// The stream itself failed: with the line, or at a frame that is too large or no frame at all. Whoever sent that
+    /// is told, if anybody is there to hear it.
+    async fn unreadable(&mut self, status: &Status) -> End {
+        let end = broken(status);
+        let detail = format!("a frame could not be read: {}", status.message());
+        self.session.shutdown(self.now_ms(), v1::GoodbyeReason::ProtocolError, &detail, 0);
+        self.pump().await;
+        end
     }
 
     /// Waits for whatever comes first.

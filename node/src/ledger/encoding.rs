@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, GB18030, UTF_8};
 
@@ -122,6 +122,7 @@ pub(super) struct Text<R> {
     last_byte: u8,
     ended: bool,
     spent: Arc<AtomicU64>,
+    drained: Arc<AtomicBool>,
 }
 
 impl<R: Read> Text<R> {
@@ -135,12 +136,18 @@ impl<R: Read> Text<R> {
             last_byte: b'\n',
             ended: false,
             spent: Arc::default(),
+            drained: Arc::default(),
         }
     }
 
     /// Bytes given since this was last set to 0.
     pub(super) fn spent(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.spent)
+    }
+
+    /// Set once somebody has asked for more than there is.
+    pub(super) fn drained(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.drained)
     }
 
     fn refill(&mut self) -> io::Result<()> {
@@ -177,6 +184,9 @@ impl<R: Read> Read for Text<R> {
             to.copy_from_slice(from);
         }
         self.given += count;
+        if count == 0 && !buffer.is_empty() {
+            self.drained.store(true, Ordering::Relaxed);
+        }
         self.spent.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }

@@ -84,6 +84,14 @@ pub enum LedgerError {
         /// What is allowed.
         limit_bytes: u64,
     },
+    /// The same in a file that ends first.
+    #[error(
+        "line {line}: a quotation mark in the row that begins here is not closed before the file ends (第 {line} 行的引号没有配对)"
+    )]
+    OpenQuote {
+        /// Where the row begins.
+        line: u64,
+    },
     /// A line of the CSV cannot be read or written.
     #[error("the table cannot be read or written: {0} (表格无法读写)")]
     Csv(csv::Error),

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Chain, Cursor, Read, Seek};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use csv::StringRecord;
 
@@ -17,6 +17,7 @@ type Rewound<R> = Chain<Cursor<Vec<u8>>, BufReader<Text<R>>>;
 pub(super) struct Table<R> {
     reader: csv::Reader<Rewound<R>>,
     spent: Arc<AtomicU64>,
+    drained: Arc<AtomicBool>,
     pub(super) headers: Vec<String>,
 }
 
@@ -25,7 +26,7 @@ impl<R: Read + Seek> Table<R> {
     pub(super) fn open(mut input: R) -> Result<Table<R>, LedgerError> {
         let encoding = detect(&mut input)?;
         let text = Text::new(input, encoding);
-        let spent = text.spent();
+        let (spent, drained) = (text.spent(), text.drained());
         let mut text = BufReader::new(text);
         let mut first = Vec::new();
         while first.trim_ascii().is_empty() {
@@ -41,7 +42,7 @@ impl<R: Read + Seek> Table<R> {
             // With the default, a line ending in CR LF would leave its LF to the next row and shift the lines.
             .terminator(csv::Terminator::Any(b'\n'))
             .from_reader(Cursor::new(first).chain(text));
-        let mut table = Table { reader, spent, headers: Vec::new() };
+        let mut table = Table { reader, spent, drained, headers: Vec::new() };
         let mut header = StringRecord::new();
         table.next_row(&mut header)?.ok_or(LedgerError::Empty)?;
         table.headers = header.iter().map(|cell| cell.trim().to_owned()).collect();
@@ -55,6 +56,11 @@ impl<R: Read + Seek> Table<R> {
             let line = self.reader.position().line();
             match self.reader.read_record(row) {
                 Ok(false) => return Ok(None),
+                // The text ends with a line break, so only inside quotation marks can a row last beyond it; the rows
+                // that it has swallowed must not pass for a long text.
+                Ok(true) if self.drained.load(Ordering::Relaxed) => {
+                    return Err(LedgerError::OpenQuote { line });
+                }
                 Ok(true) if row.iter().all(|cell| cell.trim().is_empty()) => {}
                 Ok(true) => {
                     let inside = row.iter().flat_map(str::bytes).filter(|b| *b == b'\n').count() as u64;
@@ -111,6 +117,19 @@ mod tests {
         assert_eq!(rows(text), expected);
         assert_eq!(rows(&text.replace('\n', "\r\n")).iter().map(|r| r.0).collect::<Vec<_>>(), [4, 6, 8]);
         assert_eq!(rows(&format!("\u{feff}\n{text}"))[0].0, 5);
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_never_closed_does_not_swallow_the_rest() {
+        for end in ["", "\n"] {
+            let text = format!("h,x\na,1\nb,\"2\nc,3\nd,4{end}");
+            let mut table = Table::open(Cursor::new(text.as_bytes())).unwrap();
+            let mut row = StringRecord::new();
+            assert_eq!(table.next_row(&mut row).unwrap(), Some(2));
+            assert!(matches!(table.next_row(&mut row), Err(LedgerError::OpenQuote { line: 3 })));
+        }
+        let header = Table::open(Cursor::new("\"h,x\na,1\n".as_bytes())).map(|t| t.headers);
+        assert!(matches!(header, Err(LedgerError::OpenQuote { line: 1 })));
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! Callers that no well-behaved program would be: TLS without a certificate, with an old one, in an old version; frames
+//! in the wrong order. It must never be gentle.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use guantong::identity::{DialError, Dialed, ExpectedPeer, Identity, IdentityFiles, connect};
+use guantong_proto::v1;
+use guantong_proto::v1::exchange_service_client::ExchangeServiceClient;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// For one call to go wrong.
+const CALL_TIME: Duration = Duration::from_secs(30);
+
+/// Speaks TLS with a node, with the certificate of a folder or without one, and reads until the node ends it. Gives
+/// what the client's own library says.
+pub async fn speak_tls(
+    address: &str,
+    authority: &Path,
+    certificate: Option<&Path>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(dir) => {
+            let chain = vec![CertificateDer::from_pem_file(dir.join("certificate.pem")).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let spoken = async {
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+        stream.flush().await?;
+        stream.read_to_end(&mut Vec::new()).await
+    };
+    match tokio::time::timeout(CALL_TIME, spoken).await.unwrap() {
+        Ok(bytes) => format!("{bytes} bytes and no error"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Sends bytes that are no TLS, and reads until the node ends it.
+pub async fn send_garbage(address: &str, bytes: &[u8]) {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    let _ = tcp.write_all(bytes).await;
+    let _ = tokio::time::timeout(CALL_TIME, tcp.read_to_end(&mut Vec::new())).await.unwrap();
+}
+
+/// Connects with the identity of a folder.
+///
+/// # Errors
+/// As any program of ours would get it.
+pub async fn dial(address: &str, dir: &Path) -> Result<Dialed, DialError> {
+    let identity = Identity::load(&IdentityFiles::in_dir(dir)).unwrap();
+    connect(address, &identity, ExpectedPeer::AnyNode, CALL_TIME).await
+}
+
+/// Plays a child: sends these frames, and gives what the parent answers until it ends the link.
+///
+/// # Errors
+/// The status of the call or of its end.
+pub async fn play(dialed: &Dialed, frames: Vec<v1::frame::Kind>) -> Result<Vec<v1::Frame>, tonic::Status> {
+    let (out, requests) = tokio::sync::mpsc::channel(frames.len().max(1));
+    for kind in frames {
+        let frame = Some(v1::Frame { kind: Some(kind) });
+        out.send(v1::LinkRequest { frame }).await.unwrap();
+    }
+    let mut client = ExchangeServiceClient::new(dialed.channel.clone());
+    let played = async {
+        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let mut answers = client.link(requests).await?.into_inner();
+        let mut all = Vec::new();
+        while let Some(answer) = answers.message().await? {
+            let frame = answer.frame.unwrap_or_default();
+            let last = matches!(frame.kind, Some(v1::frame::Kind::Goodbye(_)));
+            all.push(frame);
+            if last {
+                break;
+            }
+        }
+        Ok(all)
+    };
+    let played = tokio::time::timeout(CALL_TIME, played).await.unwrap();
+    drop(out);
+    played
+}
+
+/// The Goodbye among answers.
+pub fn goodbye(frames: &[v1::Frame]) -> Option<&v1::Goodbye> {
+    frames.iter().find_map(|frame| match &frame.kind {
+        Some(v1::frame::Kind::Goodbye(goodbye)) => Some(goodbye),
+        _ => None,
+    })
+}
