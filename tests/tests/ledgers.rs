@@ -219,7 +219,8 @@ async fn a_thousand_bad_rows(fleet: &Fleet) {
     until("all of them are at the county", async || {
         let tallies = fleet.cli(COUNTY, &["tallies", COUNTY, "--json"]).await.exits(0).json();
         let all = tallies["tallies"].as_array().unwrap().iter();
-        all.filter(|t| t["measure"] == "cameras" && t["class"] == "all" && t["value"] == 1_500).count() == 1
+        all.filter(|t| t["measure"] == "cameras" && t["class"] == "social" && t["value"] == 1_500).count()
+            == 1
     })
     .await;
 }

@@ -156,7 +156,7 @@ async fn wrong_callers(scene: &mut Scene) {
     let as_whom = |dir: &PathBuf| {
         ["status", "--json", "--node", &address, "--identity", dir.to_str().unwrap()].map(str::to_owned)
     };
-    let status = run(&as_whom(&operator)).await.exits(3).json();
+    let status = run(&as_whom(&operator)).await.exits(0).json();
     assert_eq!(status["division"], "220822000000", "an operator may look");
     run(&as_whom(&partner)).await.exits(1).says(&["no grant"]);
     let node = scene.node(SECOND);
@@ -328,6 +328,19 @@ async fn a_copy_of_a_linked_node_is_refused() {
     assert!(scene.fleet.record(COUNTY, &case(99)).await.is_none());
 }
 
+/// What was written last before the backup could as well have been written after the restore: such a value stands
+/// beside the one that the county kept, for a person to decide, and neither is lost.
+async fn what_the_backup_may_have_repeated(fleet: &Fleet) {
+    let listed = fleet.cli(TOWNSHIP, &["conflicts", "list", "--json"]).await.exits(3).json();
+    let listed = listed["conflicts"].as_array().unwrap().clone();
+    let names: Vec<&str> = listed.iter().map(|conflict| conflict["name"].as_str().unwrap()).collect();
+    assert_eq!(names, [format!("{}/conflicts/risk", case(49))]);
+    let values = listed[0]["values"].as_array().unwrap().iter();
+    let mut values: Vec<&str> = values.map(|value| value["value"].as_str().unwrap()).collect();
+    values.sort_unstable();
+    assert_eq!(values, ["CASE_RISK_BLUE", "CASE_RISK_RED"]);
+}
+
 /// A node that goes on from an old backup is noticed, gets back what it forgot, and loses nothing that it writes after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_node_gets_back_what_it_forgot() {
@@ -336,10 +349,13 @@ async fn a_restored_node_gets_back_what_it_forgot() {
     let township = division(TOWNSHIP);
     let fleet = &mut scene.fleet;
     fleet.write(TOWNSHIP, &case(50), &risk(v1::CaseRisk::Blue)).await.unwrap();
-    fleet.equal().await;
-    fleet.tree.stop(township).await.unwrap();
-    fleet.tree.start(township).await.unwrap();
-    fleet.linked(township).await;
+    // Two greetings: what was written before the tokens that are good now is above doubt.
+    for _ in 0..2 {
+        fleet.equal().await;
+        fleet.tree.stop(township).await.unwrap();
+        fleet.tree.start(township).await.unwrap();
+        fleet.linked(township).await;
+    }
     fleet.write(TOWNSHIP, &case(49), &risk(v1::CaseRisk::Blue)).await.unwrap();
     fleet.equal().await;
     fleet.tree.stop(township).await.unwrap();
@@ -377,8 +393,7 @@ async fn a_restored_node_gets_back_what_it_forgot() {
         }
     }
     fleet.equal().await;
-    let listed = fleet.cli(TOWNSHIP, &["conflicts", "list", "--json"]).await;
-    eprintln!("{listed:?}");
+    what_the_backup_may_have_repeated(fleet).await;
     let warnings = fleet.status(TOWNSHIP).await.warnings;
     assert!(warnings.iter().any(|warning| warning.contains("restored or copied")), "{warnings:?}");
     scene.writes = 100;
