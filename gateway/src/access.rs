@@ -49,8 +49,8 @@ pub struct ChildRight<'a> {
     /// While this node recovers: foreign stamps up to here are taken for records in the child's scope. For others that
     /// concern it, only stamps that this node may have given out itself and lost: nobody else can bring them back.
     pub recovering_to: Option<Stamp>,
-    /// Whether this node writes in a division's name.
-    pub writes_as: &'a dyn Fn(Division) -> bool,
+    /// Whether a writer is, or may have been, one of this node.
+    pub is_own: &'a dyn Fn(Writer) -> bool,
 }
 
 impl ChildRight<'_> {
@@ -63,7 +63,7 @@ impl ChildRight<'_> {
         held: &Record,
     ) -> Option<Writer> {
         let recovering = |writer: Writer| {
-            self.recovering_to.filter(|_| self.scope.contains(home) || (self.writes_as)(writer.division))
+            self.recovering_to.filter(|_| self.scope.contains(home) || (self.is_own)(writer))
         };
         let refused = register.entries().iter().find(|entry| {
             if self.scope.contains(entry.writer.division) {
@@ -106,7 +106,10 @@ mod tests {
         assert!(!may_send(township, &Audience::of_home(case, county)));
         assert!(!may_send(township, &Audience::of_home(case, division("220822102"))));
         let kind = schema.kind_named("division").unwrap();
-        assert!(may_send(township, &Audience::of_home(kind, county)), "everyone below has it and gives it back");
+        assert!(
+            may_send(township, &Audience::of_home(kind, county)),
+            "everyone below has it and gives it back"
+        );
     }
 
     #[test]
@@ -131,7 +134,8 @@ mod tests {
     #[test]
     fn a_child_passes_foreign_stamps_only_as_far_as_we_have_them() {
         let home = division("220822101");
-        let right = ChildRight { scope: home, recovering_to: None, writes_as: &|d| d == division("220822") };
+        let right =
+            ChildRight { scope: home, recovering_to: None, is_own: &|w| w.division == division("220822") };
         let value = |n: u8| Bytes::from(vec![0x30, n]);
         let ours = Register::single(writer("220822"), Stamp::from_ms(5), value(1));
         let mut held = Record::default();

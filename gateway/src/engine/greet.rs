@@ -108,13 +108,12 @@ impl Task {
         doubt: Doubt,
         give_up: impl FnMut(&crate::ingest::writers::WriterState) -> bool,
     ) -> Result<(Changes, Vec<LinkChange>), EngineError> {
-        let given_up = self.writers.renew(give_up);
-        let writers = self.writers.clone();
+        let renewed = self.writers.renew(give_up);
+        let given_up: std::collections::HashSet<crate::stamp::Writer> =
+            self.writers.states().iter().filter(|s| !s.current).map(|s| s.writer).collect();
         let suspect = |_: &RecordName, record: &Record| {
-            record.fields().iter().flat_map(|(_, register)| register.live()).any(|(entry, _)| {
-                let state = writers.states().iter().find(|s| s.writer == entry.writer);
-                entry.stamp > after && state.is_some_and(|s| !s.current)
-            })
+            let entries = record.fields().iter().flat_map(|(_, register)| register.entries());
+            entries.into_iter().any(|entry| entry.stamp > after && given_up.contains(&entry.writer))
         };
         let found = self.scan(None, suspect).await?;
         let count = found.len();
@@ -127,7 +126,7 @@ impl Task {
                 }
             }
         });
-        let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
+        let mut links: Vec<LinkChange> = renewed.into_iter().map(LinkChange::GiveUp).collect();
         links.extend(created);
         Ok((changes, links))
     }

@@ -16,7 +16,7 @@ use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, Register, view};
 use crate::release::{self, Concern, Direction};
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, Writer};
 
 /// Where a record comes from.
 #[derive(Clone, Debug)]
@@ -79,7 +79,8 @@ impl Work<'_> {
             sender.recovering_to.is_some() && may_send(joined) && judged().is_ok()
         };
         if sender.role == Role::Child && !may_send(&before) && !brought_back() {
-            let detail = format!("the record does not concern {}; it is not that node's to send", sender.division);
+            let detail =
+                format!("the record does not concern {}; it is not that node's to send", sender.division);
             let refused = vec![refused(0, RefusalReason::OutOfScope, detail)];
             return Accepted { refused, ..Accepted::default() };
         }
@@ -87,7 +88,8 @@ impl Work<'_> {
         let mut accepted = Accepted::default();
         let mut after = self.record(slot).clone();
         let mut changed: Vec<FieldNumber> = Vec::new();
-        let others = incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
+        let others =
+            incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
         for (field, register) in steps.into_iter().chain(others) {
             match self.judge(sender, slot, field, register, &audience, &after) {
                 Ok(()) => {
@@ -145,9 +147,9 @@ impl Work<'_> {
         if sender.role == Role::Parent {
             return Ok(());
         }
-        let writes_as = |division| self.ctx.topology.acts_for(division);
+        let is_own = |w: Writer| self.ctx.topology.acts_for(w.division) || self.writers.is_ours(w);
         let right =
-            ChildRight { scope: sender.division, recovering_to: sender.recovering_to, writes_as: &writes_as };
+            ChildRight { scope: sender.division, recovering_to: sender.recovering_to, is_own: &is_own };
         if let Some(writer) = right.foreign_entry(home, field, register, self.record(slot)) {
             let detail = format!("a write of {} that did not come from there", writer.division);
             return Err(refused(field, RefusalReason::ForeignWriter, detail));
@@ -231,6 +233,15 @@ impl Work<'_> {
             return;
         }
         let mut projection = self.projection(slot, sender.role, sender.division);
+        if sender.role == Role::Child {
+            // What does not cross upward is missing in what it sent, whether it has it or not.
+            let audience = Audience::of(kind, home, self.record(slot));
+            let sealed = release::is_sealed(kind, home, self.record(slot));
+            let concern = Concern { home, audience: &audience, sealed };
+            let own = self.ctx.topology.own();
+            let crosses = |f| release::crosses_up(f, concern, sender.division, own);
+            projection.retain(|field, _| kind.field(field).is_some_and(crosses));
+        }
         if !refused.is_empty() {
             let taken = |field: FieldNumber| !refused.iter().any(|r| r.field == field);
             incoming.retain(|field, _| taken(field));

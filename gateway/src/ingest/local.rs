@@ -141,7 +141,9 @@ pub enum WriteError {
     #[error("field {0} has too many values or writers side by side; settle its conflicts first")]
     TooManyValues(FieldNumber),
     /// What this writer wrote before was purged here, and is not back yet.
-    #[error("field {0} was purged here when another node took it over, and has not come back yet; try again later")]
+    #[error(
+        "field {0} was purged here when another node took it over, and has not come back yet; try again later"
+    )]
     Purged(FieldNumber),
     /// A value breaks a rule.
     #[error("{}", .0.iter().map(Violation::detail).collect::<Vec<_>>().join("; "))]

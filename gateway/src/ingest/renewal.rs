@@ -43,20 +43,22 @@ impl Work<'_> {
                 continue;
             }
             let union = rule.is_some_and(|r| r.policy == Policy::Union);
+            let before = register;
             let mut register = register.clone();
             for (author, (writer_then, then, value)) in self.suspect(&register, after) {
                 let stamped = self.writers.stamp(author.0, &author.1, self.ctx.now_ms);
                 let Some((writer, stamp)) = stamped else { continue };
                 // Of a union, a writer's value holds all its entries.
                 let own = register.live().find(|(e, _)| union && e.writer == writer).map(|(_, v)| v.to_vec());
-                let value = own.unwrap_or_default().into_iter().chain(value.iter().copied()).collect::<Vec<u8>>();
+                let value =
+                    own.unwrap_or_default().into_iter().chain(value.iter().copied()).collect::<Vec<u8>>();
                 merge::write(&mut register, writer, stamp, value.into(), &[(writer_then, then)]);
             }
             if doubt == Doubt::Copied {
                 let doubtful = self.unsee(&mut register, after);
                 record.remember_purged(*field, &doubtful);
             }
-            changed = true;
+            changed |= register != *before;
             record.set(*field, register);
         }
         if changed {
@@ -73,7 +75,11 @@ impl Work<'_> {
     }
 
     fn is_suspect(&self, register: &Register, after: Stamp) -> bool {
-        register.entries().iter().any(|e| e.stamp > after && self.writers.renewed().contains(&e.writer))
+        register.entries().iter().any(|e| e.stamp > after && self.is_given_up(e.writer))
+    }
+
+    fn is_given_up(&self, writer: Writer) -> bool {
+        self.writers.states().iter().any(|s| s.writer == writer && !s.current)
     }
 
     /// The values of writers just given up after `after`, one for each division and purpose.
@@ -89,10 +95,14 @@ impl Work<'_> {
         suspect
     }
 
-    /// Takes back what was said to be seen of writers just given up, and gives it: from a child that has it, it is still
-    /// taken, as something that this node had.
+    /// Takes back what was said to be seen of writers given up, and gives it: from a child that has it, it is still
+    /// taken, as something that this node had. Values of writers given up earlier are not doubtful: see
+    /// `Writers::renewed`.
     fn unsee(&self, register: &mut Register, after: Stamp) -> Register {
-        let doubtful = |e: &Entry| e.stamp > after && self.writers.renewed().contains(&e.writer);
+        let renewed = |writer| self.writers.renewed().contains(&writer);
+        let doubtful = |e: &Entry| {
+            e.stamp > after && (renewed(e.writer) || e.value.is_none() && self.is_given_up(e.writer))
+        };
         let taken: Vec<Entry> = register.entries().iter().filter(|e| doubtful(e)).cloned().collect();
         for entry in register.entries_mut() {
             if doubtful(entry) {

@@ -67,7 +67,10 @@ fn link(
             // Down goes all that the other end may hold.
             let heir = below.disk.topology(below.division).child_over(name.home).map(|c| c.1);
             let held = high.get(number).is_some() && release::may_hold(field, concern, below.division, heir);
-            if (crosses || held) && low.get(number) != high.get(number) && !held_back.contains(&(name.clone(), number)) {
+            if (crosses || held)
+                && low.get(number) != high.get(number)
+                && !held_back.contains(&(name.clone(), number))
+            {
                 wrong.push(format!(
                     "{} and {} differ in {name:?} {}: {:?} and {:?}",
                     below.division,
@@ -104,11 +107,14 @@ fn sums(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<Str
     let mut recount: BTreeMap<TallyKey, i64> = BTreeMap::new();
     for (name, record) in records {
         let contribution = aggregate::contribution_of(node.schema.kind(name.kind), name.home, record);
-        aggregate::spread(&contribution, name.home, node.division, 1, |key, n| *recount.entry(key).or_default() += n);
+        aggregate::spread(&contribution, name.home, node.division, 1, |key, n| {
+            *recount.entry(key).or_default() += n
+        });
     }
     recount.retain(|_, n| *n != 0);
     if recount != node.disk.tallies {
-        wrong.push(format!("{}: sums {:?} are not the recount {recount:?}", node.division, node.disk.tallies));
+        wrong
+            .push(format!("{}: sums {:?} are not the recount {recount:?}", node.division, node.disk.tallies));
     }
 }
 
@@ -136,7 +142,8 @@ type HeldBack = BTreeSet<(RecordName, u32)>;
 
 fn held_back(world: &World) -> HeldBack {
     let refused = world.nodes.iter().filter(|n| !n.absent).flat_map(|node| {
-        let observed = node.disk.quarantine.iter().filter(|(_, (_, r))| r.reason == RefusalReason::FutureObservation);
+        let observed =
+            node.disk.quarantine.iter().filter(|(_, (_, r))| r.reason == RefusalReason::FutureObservation);
         observed.filter_map(|((_, key, field), _)| Some((node.disk.records.get(key)?.name.clone(), *field)))
     });
     refused.collect()
@@ -173,12 +180,7 @@ fn writes(
 }
 
 /// Whether the node is to hold the field.
-fn belongs(
-    world: &World,
-    node: &Node,
-    change: &Change,
-    records: &[BTreeMap<RecordName, Record>],
-) -> bool {
+fn belongs(world: &World, node: &Node, change: &Change, records: &[BTreeMap<RecordName, Record>]) -> bool {
     let kind = world.schema.kind(change.name.kind);
     let Some(field) = kind.field(change.field) else { return false };
     // What the home's own tier may not hold stays where it was written, and with whoever was there then.
@@ -211,12 +213,20 @@ fn belongs(
 
 /// Whether what is written at the home comes down to a node elsewhere: it must cross each link up to the first node
 /// that contains both.
-fn above_hold(world: &World, node: &Node, field: &guantong_proto::rules::Field, concern: Concern<'_>) -> bool {
+fn above_hold(
+    world: &World,
+    node: &Node,
+    field: &guantong_proto::rules::Field,
+    concern: Concern<'_>,
+) -> bool {
     let mut at = world.nodes.iter().find(|n| !n.absent && !n.is_copy && n.division.contains(concern.home));
     let mut lowest: Option<&Node> = None;
     while let Some(found) = at {
         let lower = world.nodes.iter().find(|n| {
-            !n.absent && !n.is_copy && found.division.strictly_contains(n.division) && n.division.contains(concern.home)
+            !n.absent
+                && !n.is_copy
+                && found.division.strictly_contains(n.division)
+                && n.division.contains(concern.home)
         });
         lowest = Some(found);
         at = lower;
@@ -228,7 +238,9 @@ fn above_hold(world: &World, node: &Node, field: &guantong_proto::rules::Field, 
         }
         let above = below.parent.and_then(|p| world.node_of(p)).map(|i| &world.nodes[i]);
         match above {
-            Some(above) if release::crosses_up(field, concern, below.division, above.division) => from = Some(above),
+            Some(above) if release::crosses_up(field, concern, below.division, above.division) => {
+                from = Some(above)
+            }
             _ => return false,
         }
     }
@@ -239,8 +251,11 @@ fn above_hold(world: &World, node: &Node, field: &guantong_proto::rules::Field, 
 fn present(ledger: &Ledger, record: &Record, change: &Change) -> bool {
     let Some(register) = record.get(change.field) else { return false };
     if let Some(entries) = &change.entries {
-        let held: Vec<(Vec<u8>, u64)> =
-            register.live().flat_map(|(_, v)| view::union_entries(v)).map(|e| (e.id.to_vec(), e.stamp)).collect();
+        let held: Vec<(Vec<u8>, u64)> = register
+            .live()
+            .flat_map(|(_, v)| view::union_entries(v))
+            .map(|e| (e.id.to_vec(), e.stamp))
+            .collect();
         return entries.iter().all(|(id, stamp)| held.iter().any(|(h, s)| h == id && s >= stamp));
     }
     let stands = register.live().any(|(e, _)| (e.writer, e.stamp) == (change.writer, change.stamp));

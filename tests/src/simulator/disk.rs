@@ -128,8 +128,10 @@ impl Disk {
     /// The purges for which nothing is owed below any more, nor was refused there.
     pub fn purges_ready(&self) -> Vec<RecordKey> {
         let below = |peer: &PeerId| self.peers.get(peer).is_some_and(|p| p.role == Role::Child);
-        let owed = |key: &RecordKey| self.outbox.values().any(|row| below(&row.peer) && row.keys.contains(key));
-        let refused = |key: &RecordKey| self.quarantine.keys().any(|(peer, refused, _)| below(peer) && refused == key);
+        let owed =
+            |key: &RecordKey| self.outbox.values().any(|row| below(&row.peer) && row.keys.contains(key));
+        let refused =
+            |key: &RecordKey| self.quarantine.keys().any(|(peer, refused, _)| below(peer) && refused == key);
         self.purges.iter().filter(|key| !owed(key) && !refused(key)).copied().collect()
     }
 
@@ -143,7 +145,8 @@ impl Disk {
             let held = self.records.get(&change.key).map_or(0, |stored| stored.revision);
             assert_eq!(held, change.revision, "a record was changed since it was read");
             self.names.insert(change.name.clone(), change.key);
-            let stored = Stored { name: change.name.clone(), revision: held + 1, state: change.state.clone() };
+            let stored =
+                Stored { name: change.name.clone(), revision: held + 1, state: change.state.clone() };
             self.records.insert(change.key, stored);
             self.audience.extend(change.audience_added.iter().map(|d| (change.key, *d)));
         }
@@ -169,7 +172,12 @@ impl Disk {
     }
 
     fn owe(&mut self, group: &OutboxGroup) {
-        self.put_row(Row { peer: group.peer, lane: group.lane, fresh: group.fresh, keys: group.keys.clone() });
+        self.put_row(Row {
+            peer: group.peer,
+            lane: group.lane,
+            fresh: group.fresh,
+            keys: group.keys.clone(),
+        });
     }
 
     fn put_row(&mut self, row: Row) {
@@ -207,14 +215,18 @@ impl Disk {
                 // A row from before the refusal may have carried an older state, read for a slower lane: that it was
                 // taken says nothing of what was refused.
                 for (seq, row) in seqs.iter().filter_map(|seq| Some((*seq, self.outbox.remove(seq)?))) {
-                    self.quarantine
-                        .retain(|(p, key, _), (noted, _)| p != peer || *noted >= seq || !row.keys.contains(key));
+                    self.quarantine.retain(|(p, key, _), (noted, _)| {
+                        p != peer || *noted >= seq || !row.keys.contains(key)
+                    });
                 }
                 for q in refused {
-                    self.quarantine.insert((*peer, q.key, q.refused.field), (self.last_seq, q.refused.clone()));
+                    self.quarantine
+                        .insert((*peer, q.key, q.refused.field), (self.last_seq, q.refused.clone()));
                 }
             }
-            LinkChange::Backfill { peer, scope, subtree_kinds } => self.backfill(*peer, *scope, subtree_kinds),
+            LinkChange::Backfill { peer, scope, subtree_kinds } => {
+                self.backfill(*peer, *scope, subtree_kinds)
+            }
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
         }
@@ -235,9 +247,14 @@ impl Disk {
     }
 
     fn retry(&mut self, peer: PeerId, due_ms: Option<u64>) {
-        let due = |refused: &Refused| due_ms.is_none_or(|now| refused.retry_at_ms.is_some_and(|at| at <= now));
-        let mut keys: Vec<RecordKey> =
-            self.quarantine.iter().filter(|((p, ..), (_, r))| *p == peer && due(r)).map(|((_, key, _), _)| *key).collect();
+        let due =
+            |refused: &Refused| due_ms.is_none_or(|now| refused.retry_at_ms.is_some_and(|at| at <= now));
+        let mut keys: Vec<RecordKey> = self
+            .quarantine
+            .iter()
+            .filter(|((p, ..), (_, r))| *p == peer && due(r))
+            .map(|((_, key, _), _)| *key)
+            .collect();
         keys.dedup();
         keys.retain(|key| !self.outbox.values().any(|row| row.peer == peer && row.keys.contains(key)));
         self.put_row(Row { peer, lane: Lane::Bulk, fresh: false, keys });

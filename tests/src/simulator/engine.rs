@@ -157,7 +157,8 @@ impl Node {
 
     /// A transaction in words.
     fn told(&self, changes: &Changes) -> String {
-        let name = |key: &RecordKey| self.disk.records.get(key).map(|s| format!("{:?}", s.name)).unwrap_or_default();
+        let name =
+            |key: &RecordKey| self.disk.records.get(key).map(|s| format!("{:?}", s.name)).unwrap_or_default();
         let changed: Vec<String> = changes.records.iter().map(|r| name(&r.key)).collect();
         let division = |id| self.disk.peers.get(&id).map(|p| p.division);
         let owed: Vec<String> = changes
@@ -227,7 +228,11 @@ impl Node {
         let older = older.map(|(l, _)| *l);
         let right = matches!(plan.recognition, Recognition::Known | Recognition::ParentRestored);
         if let Some(older) = older {
-            let (gone, reason) = if right { (older, GoodbyeReason::Replaced) } else { (link, GoodbyeReason::DuplicateIdentity) };
+            let (gone, reason) = if right {
+                (older, GoodbyeReason::Replaced)
+            } else {
+                (link, GoodbyeReason::DuplicateIdentity)
+            };
             let now_ms = self.now_ms(step.now_ms);
             if let Some(end) = self.memory.ends.get_mut(&gone) {
                 end.session.shutdown(now_ms, reason, "", 1_000);
@@ -243,7 +248,9 @@ impl Node {
     }
 
     fn welcomed(&mut self, step: &mut Step<'_>, link: LinkId, welcome: &v1::Welcome) -> bool {
-        let Some(peer) = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned() else { return true };
+        let Some(peer) = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned() else {
+            return true;
+        };
         let own = self.own_store(&self.writers(), step.now_ms);
         let plan = peering::welcomed(&peer, welcome, own);
         self.carry_out(step, link, plan, None)
@@ -344,7 +351,8 @@ impl Node {
         let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, DRIFT_MS);
         if self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();
-            let (changes, links, rewritten) = self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);
+            let (changes, links, rewritten) =
+                self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);
             if !self.finish(step, &changes, &links, rewritten, Vec::new()) {
                 return false;
             }
@@ -352,7 +360,8 @@ impl Node {
         let due = self.disk.purges_ready();
         if !due.is_empty() {
             let mut writers = self.writers();
-            let names: Vec<RecordName> = due.iter().filter_map(|k| Some(self.disk.records.get(k)?.name.clone())).collect();
+            let names: Vec<RecordName> =
+                due.iter().filter_map(|k| Some(self.disk.records.get(k)?.name.clone())).collect();
             let (_, changes, links) = self.decide(step.now_ms, step.rng, &mut writers, |work, disk| {
                 for name in &names {
                     let slot = bring(work, disk, name);
@@ -432,7 +441,9 @@ fn take_batch(
                 let accepted = work.accept(sender, slot, decoded.clone(), &record.state, None);
                 // What the node itself had to say to that.
                 let own = |c: &Change| decoded.get(c.field).and_then(|r| r.seen(c.writer)) < Some(c.stamp);
-                written.extend(changes_between(schema, &name, &before, work.record(slot)).into_iter().filter(own));
+                written.extend(
+                    changes_between(schema, &name, &before, work.record(slot)).into_iter().filter(own),
+                );
                 for r in accepted.refused {
                     refuse(r.field, r.reason, r.detail, r.retry_at_ms);
                 }

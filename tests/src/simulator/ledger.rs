@@ -52,7 +52,8 @@ pub fn changes_between(schema: &Schema, name: &RecordName, before: &Record, afte
                 continue;
             }
             let of_author = |old: &&(Writer, Stamp)| !union || old.0.division == entry.writer.division;
-            let old: Vec<_> = held.into_iter().flat_map(|r| r.live()).flat_map(|(_, v)| view::union_entries(v)).collect();
+            let old: Vec<_> =
+                held.into_iter().flat_map(|r| r.live()).flat_map(|(_, v)| view::union_entries(v)).collect();
             let entries = view::union_entries(value)
                 .filter(|e| !old.contains(e))
                 .map(|e| (e.id.to_vec(), e.stamp))
@@ -126,7 +127,8 @@ impl Ledger {
 
     /// A disk goes from what it is to what it was, or away: what nobody else has is gone, and that is nobody's fault.
     pub fn put_back(&mut self, from: &Disk, to: Option<&Disk>, others: &[&Disk]) {
-        let mut cache: BTreeMap<RecordName, (Option<Record>, Option<Record>, Vec<Option<Record>>)> = BTreeMap::new();
+        let mut cache: BTreeMap<RecordName, (Option<Record>, Option<Record>, Vec<Option<Record>>)> =
+            BTreeMap::new();
         let mut gone = Vec::new();
         for (index, written) in self.written.iter().enumerate().filter(|(_, w)| !w.gone) {
             let name = &written.change.name;
@@ -136,7 +138,9 @@ impl Ledger {
             });
             let has = |record: &Option<Record>| record.as_ref().is_some_and(|r| self.has(r, &written.change));
             if has(was) && !has(is) {
-                let purged = is.as_ref().is_some_and(|r| r.had(written.change.field, written.change.writer) >= Some(written.change.stamp));
+                let purged = is.as_ref().is_some_and(|r| {
+                    r.had(written.change.field, written.change.writer) >= Some(written.change.stamp)
+                });
                 gone.push((index, purged, !elsewhere.iter().any(has) && (!purged || written.receded)));
             }
         }

@@ -82,12 +82,19 @@ pub struct Node {
     pub batch_raw_bytes: usize,
     /// A copy of another node, which others do not dial.
     pub is_copy: bool,
+    /// Its store was put back to a backup.
+    pub was_put_back: bool,
     pub(super) divisions: Arc<Divisions>,
 }
 
 impl Node {
     /// A node that was never started.
-    pub fn new(division: Division, parent: Option<Division>, schema: Arc<Schema>, divisions: Arc<Divisions>) -> Node {
+    pub fn new(
+        division: Division,
+        parent: Option<Division>,
+        schema: Arc<Schema>,
+        divisions: Arc<Divisions>,
+    ) -> Node {
         Node {
             division,
             parent,
@@ -102,6 +109,7 @@ impl Node {
             window_bytes: 1 << 20,
             batch_raw_bytes: 256 * 1024,
             is_copy: false,
+            was_put_back: false,
             divisions,
         }
     }
@@ -144,7 +152,12 @@ impl Node {
     pub fn commit(&mut self, changes: &Changes, links: &[LinkChange]) {
         self.disk.commit(changes, links);
         let all = links.iter().any(|l| {
-            matches!(l, LinkChange::Backfill { .. } | LinkChange::RetryQuarantine { .. } | LinkChange::CompactOutbox(_))
+            matches!(
+                l,
+                LinkChange::Backfill { .. }
+                    | LinkChange::RetryQuarantine { .. }
+                    | LinkChange::CompactOutbox(_)
+            )
         });
         let revision = self.disk.revision;
         for end in self.memory.ends.values_mut() {
@@ -155,14 +168,17 @@ impl Node {
                 end.session.notify(lane_out(group.lane));
             }
             if all {
-                [Lane::Urgent, Lane::Normal, Lane::Bulk].iter().for_each(|lane| end.session.notify(lane_out(*lane)));
+                [Lane::Urgent, Lane::Normal, Lane::Bulk]
+                    .iter()
+                    .for_each(|lane| end.session.notify(lane_out(*lane)));
             }
         }
     }
 
     /// Numbers of the kinds that everyone below gets.
     pub fn subtree_kinds(&self) -> Vec<u32> {
-        let subtree = |rule: &guantong_proto::rules::Kind| rule.audience == guantong_proto::rules::Audience::Subtree;
+        let subtree =
+            |rule: &guantong_proto::rules::Kind| rule.audience == guantong_proto::rules::Audience::Subtree;
         self.schema.kinds().iter().filter(|k| subtree(k.rule)).map(|k| k.rule.number).collect()
     }
 
@@ -192,7 +208,9 @@ impl Node {
                 .keys
                 .iter()
                 .filter_map(|key| self.disk.records.get(key))
-                .filter_map(|stored| route.batch_record(&stored.name, &stored.state, None, row.fresh).ok().flatten())
+                .filter_map(|stored| {
+                    route.batch_record(&stored.name, &stored.state, None, row.fresh).ok().flatten()
+                })
                 .collect();
             bytes += records.iter().map(|r| r.state.len()).sum::<usize>();
             rows.push(OutboxRow { seq: *seq, records });
@@ -206,6 +224,11 @@ impl Node {
     /// Nothing waits in it and nothing is owed to anyone that is there.
     pub fn is_quiet(&self) -> bool {
         !self.up || self.memory.inbox.is_empty() && self.disk.outbox.is_empty()
+    }
+
+    /// Whether every peer that it knows has met the store as it is since the process opened it.
+    pub fn has_met_all(&self) -> bool {
+        self.disk.peers.values().all(|p| p.opened_revision.is_none())
     }
 
     /// Whether the node has children.

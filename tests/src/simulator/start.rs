@@ -23,7 +23,8 @@ impl Node {
         }
         if let Some(parent) = self.parent.filter(|p| self.disk.peer(*p).is_none()) {
             let peer = PeerState::new(self.disk.next_peer(), Role::Parent, parent);
-            let backfill = LinkChange::Backfill { peer: peer.id, scope: None, subtree_kinds: self.subtree_kinds() };
+            let backfill =
+                LinkChange::Backfill { peer: peer.id, scope: None, subtree_kinds: self.subtree_kinds() };
             self.commit(&Changes::default(), &[LinkChange::Peer(peer), backfill]);
         }
         if self.disk.fingerprint != self.schema.fingerprint() {
@@ -41,7 +42,12 @@ impl Node {
                 let slot = bring(work, disk, name);
                 let before = work.record(slot).clone();
                 work.relearn(slot);
-                written.extend(super::ledger::changes_between(work.context().schema, name, &before, work.record(slot)));
+                written.extend(super::ledger::changes_between(
+                    work.context().schema,
+                    name,
+                    &before,
+                    work.record(slot),
+                ));
             }
             written
         });

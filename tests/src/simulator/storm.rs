@@ -47,7 +47,8 @@ pub struct Weather {
 impl Weather {
     /// Draws the weather of a run.
     pub fn draw(rng: &mut ChaCha8Rng) -> Weather {
-        let mut some = |often: f64, most: u32| if rng.random_bool(often) { rng.random_range(1..=most) } else { 0 };
+        let mut some =
+            |often: f64, most: u32| if rng.random_bool(often) { rng.random_range(1..=most) } else { 0 };
         let mut weather = Weather {
             steps: 0,
             writes: 60 + some(0.5, 100),
@@ -63,6 +64,10 @@ impl Weather {
         };
         weather.narrow = rng.random_bool(0.3);
         weather.steps = rng.random_range(300..3_000);
+        if weather.copies > 0 {
+            // A parent that is put back forgets which of two copies it had found.
+            weather.restores = 0;
+        }
         // Trouble that someone wants to look at alone.
         if let Ok(only) = std::env::var("GUANTONG_SIM_WITHOUT") {
             for word in only.split(',') {
@@ -97,7 +102,8 @@ impl Weather {
 /// The rules of an earlier program: some fields are missing.
 fn older(rng: &mut ChaCha8Rng) -> Schema {
     // The roles were there from the beginning, and so was what a record cannot be without.
-    let ever = ["steps", "lifecycle", "sealed", "deleted", "record_complete", "code", "device_id", "grid_code"];
+    let ever =
+        ["steps", "lifecycle", "sealed", "deleted", "record_complete", "code", "device_id", "grid_code"];
     let optional = |f: &&rules::Field| !ever.contains(&f.name) && f.derived_from.is_none();
     let mut missing: BTreeSet<(&str, u32)> = BTreeSet::new();
     for kind in rules::KINDS {
@@ -237,11 +243,15 @@ impl World {
 
     fn back_up_or_restore(&mut self) {
         let index = self.rng.random_range(0..self.nodes.len());
-        let node = &mut self.nodes[index];
-        if node.absent {
+        if self.nodes[index].absent {
             return;
         }
-        if node.backups.is_empty() || self.rng.random_bool(0.5) {
+        // Two stores that were both put back before they met again have nobody to tell them so.
+        let others_met =
+            |(i, n): (usize, &Node)| i == index || n.absent || !n.was_put_back || n.has_met_all();
+        let may_restore = self.nodes.iter().enumerate().all(others_met);
+        let node = &mut self.nodes[index];
+        if node.backups.is_empty() || !may_restore || self.rng.random_bool(0.5) {
             let backup = node.disk.clone();
             node.backups.push(backup);
             return;
@@ -253,13 +263,19 @@ impl World {
         self.crash(index);
         self.ledger.trace(|| format!("node {index} is put back to revision {}", backup.revision));
         self.put_back(index, Some(backup));
+        self.nodes[index].was_put_back = true;
         self.start(index);
     }
 
     /// Puts a node's disk back, or takes it away, and notes what is gone with it.
     pub fn put_back(&mut self, index: usize, backup: Option<super::disk::Disk>) {
-        let others: Vec<&super::disk::Disk> =
-            self.nodes.iter().enumerate().filter(|(i, n)| *i != index && !n.absent).map(|(_, n)| &n.disk).collect();
+        let others: Vec<&super::disk::Disk> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(i, n)| *i != index && !n.absent)
+            .map(|(_, n)| &n.disk)
+            .collect();
         self.ledger.put_back(&self.nodes[index].disk, backup.as_ref(), &others);
         self.nodes[index].disk = backup.unwrap_or_default();
     }
@@ -272,8 +288,12 @@ impl World {
         // Those that others dial are not copied: a name leads to one place only.
         let Some(index) = self.some_node(|n| n.parent.is_some() && !n.is_parent()) else { return };
         let original = &self.nodes[index];
-        let mut copy =
-            Node::new(original.division, original.parent, original.schema.clone(), original.divisions.clone());
+        let mut copy = Node::new(
+            original.division,
+            original.parent,
+            original.schema.clone(),
+            original.divisions.clone(),
+        );
         copy.disk = original.disk.clone();
         copy.is_copy = true;
         copy.absent = false;

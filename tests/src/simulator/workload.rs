@@ -141,7 +141,8 @@ pub fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Option<Acti
     let kind = node.schema.kind(name.kind).rule.name;
     if kind == "case" && rng.random_bool(0.5) {
         let to = *places.all.choose(rng)?;
-        let near = places.all.iter().filter(|d| d.above() == node.division.above() || node.division.contains(**d));
+        let near =
+            places.all.iter().filter(|d| d.above() == node.division.above() || node.division.contains(**d));
         let to = if rng.random_bool(0.8) { *near.choose(rng)? } else { to };
         return Some(Action::Move { name, actor: node.division, to, choice: rng.random_range(0..64) });
     }
@@ -155,7 +156,10 @@ pub fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Option<Acti
     };
     let mut fields = pieces(message);
     if rng.random_bool(0.08) {
-        let clear = fields.choose(rng).map(|f| f.0).filter(|f| node.schema.kind(name.kind).field(*f).is_some_and(|r| !r.required))?;
+        let clear = fields
+            .choose(rng)
+            .map(|f| f.0)
+            .filter(|f| node.schema.kind(name.kind).field(*f).is_some_and(|r| !r.required))?;
         fields.iter_mut().filter(|f| f.0 == clear).for_each(|f| f.1 = Bytes::new());
     }
     Some(fields_action(rng, node, name, fields, acting))
@@ -245,7 +249,9 @@ fn change_grid(rng: &mut ChaCha8Rng) -> v1::Grid {
         0 => grid.display_name = Some(text(rng)),
         1 => grid.grid_type = Some(rng.random_range(1..=3)),
         2 => grid.residents = Some(rng.random_range(0..900)),
-        3 => grid.staffing = Some(v1::Staffing { chiefs: Some(rng.random_range(0..3)), ..Default::default() }),
+        3 => {
+            grid.staffing = Some(v1::Staffing { chiefs: Some(rng.random_range(0..3)), ..Default::default() })
+        }
         4 => grid.contact = Some(v1::Contact { name: text(rng), telephone: String::new() }),
         _ => grid.deleted = Some(rng.random_bool(0.5)),
     }
@@ -267,11 +273,15 @@ fn change_case(rng: &mut ChaCha8Rng, now_ms: u64) -> v1::Case {
         7 => {
             let number = rng.random_range(0..50).to_string();
             let id = format!("x:{number}");
-            case.external_refs = vec![v1::ExternalRef { id, system: "x".into(), number, ..Default::default() }];
+            case.external_refs =
+                vec![v1::ExternalRef { id, system: "x".into(), number, ..Default::default() }];
         }
         8 => case.mediator = Some(v1::Contact { name: text(rng), telephone: String::new() }),
         9 => case.reply = Some(v1::Reply { text: text(rng), satisfaction: 1 }),
-        10 => case.supervision = Some(v1::Supervision { level: 1, at: Some(timestamp(now_ms)), ..Default::default() }),
+        10 => {
+            case.supervision =
+                Some(v1::Supervision { level: 1, at: Some(timestamp(now_ms)), ..Default::default() })
+        }
         _ => case.sealed = Some(rng.random_bool(0.9)),
     }
     case

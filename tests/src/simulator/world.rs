@@ -113,7 +113,12 @@ impl World {
     }
 
     /// Runs one step of a node's engine, or whatever else needs all of these.
-    pub fn with_step<T>(&mut self, index: usize, crash: Option<Crash>, f: impl FnOnce(&mut Node, &mut Step<'_>) -> T) -> T {
+    pub fn with_step<T>(
+        &mut self,
+        index: usize,
+        crash: Option<Crash>,
+        f: impl FnOnce(&mut Node, &mut Step<'_>) -> T,
+    ) -> T {
         let mut step =
             Step { rng: &mut self.rng, now_ms: self.now_ms, ledger: &mut self.ledger, index, crash };
         f(&mut self.nodes[index], &mut step)
@@ -165,7 +170,8 @@ impl World {
         let node = &self.nodes[index];
         let dialled = node.memory.ends.values().any(|e| e.session.side() == Side::Child);
         let Some(parent) = node.parent.and_then(|p| self.node_of(p)) else { return false };
-        if !node.up || node.line_cut || dialled || node.memory.dial_ms > self.now_ms || !self.nodes[parent].up {
+        if !node.up || node.line_cut || dialled || node.memory.dial_ms > self.now_ms || !self.nodes[parent].up
+        {
             return false;
         }
         let link = self.next_link;
@@ -228,7 +234,9 @@ impl World {
                 false => end.session.offer(want.lane, rows),
             }
         }
-        if end.checksum_due && let Some(position) = end.session.position() {
+        if end.checksum_due
+            && let Some(position) = end.session.position()
+        {
             end.checksum_due = !end.session.queue_checksum(position, Vec::new(), 0);
         }
         let output = end.session.poll(self.now_ms);
@@ -329,7 +337,9 @@ impl World {
 
     /// Whether nothing waits, is owed or is under way anywhere.
     pub fn is_quiet(&self) -> bool {
-        let linked = |n: &Node| n.parent.is_none() || n.memory.ends.values().any(|e| e.session.side() == Side::Child && e.current);
+        let linked = |n: &Node| {
+            n.parent.is_none() || n.memory.ends.values().any(|e| e.session.side() == Side::Child && e.current)
+        };
         let done = |n: &Node| n.is_quiet() && linked(n) && !n.memory.ends.values().any(|e| e.dirty);
         self.nodes.iter().filter(|n| !n.absent).all(done)
             && self.wires.values().all(|w| w.frames.iter().all(|f| f.is_empty()) && !w.broken)
