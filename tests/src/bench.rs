@@ -40,7 +40,9 @@ impl Chain {
         tree.start_all().await?;
         let chain = Chain { tree, divisions, _folder: folder };
         for division in &chain.divisions[1..] {
-            chain.wait(*division, |status| status.links.iter().any(|l| l.peer_is_parent && l.connected)).await?;
+            chain
+                .wait(*division, |status| status.links.iter().any(|l| l.peer_is_parent && l.connected))
+                .await?;
         }
         Ok(chain)
     }

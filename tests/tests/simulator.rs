@@ -6,7 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use guantong_tests::simulator::{self, Report};
+use guantong_gateway::casework;
+use guantong_gateway::division::Division;
+use guantong_gateway::ingest::local::LocalWrite;
+use guantong_gateway::record::{RecordName, raw};
+use guantong_proto::rules::fields;
+use guantong_proto::v1;
+use guantong_tests::simulator::{self, Action, Report, World};
+use prost::Message;
 
 /// Seeds that are run unless told otherwise.
 const SEEDS: u64 = 1_000;
@@ -59,4 +66,164 @@ fn no_fate_of_the_tree_loses_a_write() {
         eprintln!("GUANTONG_SIM_SEED={seed}: {why}");
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed, the first of them {}", failed.len(), failed[0].0);
+}
+
+const PREFECTURE: u64 = 460100000000;
+const COUNTIES: [u64; 2] = [460105000000, 460106000000];
+const TOWNSHIPS: [u64; 3] = [460105001000, 460105002000, 460106001000];
+
+/// One prefecture with two counties, of which the first has two townships and the second one.
+fn two_counties() -> World {
+    let above = |code: u64| (code, code / 1_000_000 * 1_000_000);
+    let mut tree = vec![(PREFECTURE, 0)];
+    tree.extend(COUNTIES.map(|county| (county, PREFECTURE)));
+    tree.extend(TOWNSHIPS.map(above));
+    let mut world = World::calm(&tree, &[]);
+    world.settle().unwrap();
+    world
+}
+
+fn node(world: &World, code: u64) -> usize {
+    world.node_of(Division::from_code(code).unwrap()).unwrap()
+}
+
+fn case(world: &World, home: u64) -> RecordName {
+    RecordName::new(Division::from_code(home).unwrap(), world.schema.kind_named("case").unwrap().id, "one")
+        .unwrap()
+}
+
+fn write(name: &RecordName, case: &v1::Case) -> Action {
+    let fields = raw::split(&case.encode_to_vec().into()).unwrap();
+    Action::Fields { name: name.clone(), write: LocalWrite::of(fields), seen_all: false }
+}
+
+fn title(world: &World, code: u64, name: &RecordName) -> Vec<Vec<u8>> {
+    let record = world.nodes[node(world, code)].disk.record(name).unwrap_or_default();
+    let register = record.get(fields::case::TITLE).cloned().unwrap_or_default();
+    let mut values: Vec<Vec<u8>> = register.live().map(|(_, v)| v[2..].to_vec()).collect();
+    values.sort();
+    values.dedup();
+    values
+}
+
+fn titled(text: &str) -> v1::Case {
+    v1::Case { title: Some(text.into()), ..v1::Case::default() }
+}
+
+fn held_by(code: u64, text: &str) -> v1::Case {
+    let lifecycle = v1::Lifecycle {
+        state: v1::CaseState::Accepted as i32,
+        holder: code.to_string(),
+        unit: "division".into(),
+        ..v1::Lifecycle::default()
+    };
+    v1::Case { lifecycle: Some(lifecycle), ..titled(text) }
+}
+
+#[test]
+fn a_case_that_is_handed_over_reaches_its_audience_and_nobody_else() {
+    let mut world = two_counties();
+    let name = case(&world, TOWNSHIPS[0]);
+    let township = node(&world, TOWNSHIPS[0]);
+    world.ask(township, write(&name, &held_by(TOWNSHIPS[0], "x")));
+    world.settle().unwrap();
+    assert_eq!(title(&world, COUNTIES[0], &name), [b"x"], "a county may hold titles");
+    assert!(title(&world, PREFECTURE, &name).is_empty(), "a prefecture may not");
+
+    // Up to the county, up to the prefecture, down to the other county's township.
+    let own = |world: &World, code| world.nodes[node(world, code)].division;
+    for (code, action, to) in [
+        (TOWNSHIPS[0], v1::Move::Escalate, None),
+        (COUNTIES[0], v1::Move::Accept, None),
+        (COUNTIES[0], v1::Move::Escalate, None),
+        (PREFECTURE, v1::Move::Accept, None),
+        (PREFECTURE, v1::Move::Assign, Some(TOWNSHIPS[2])),
+    ] {
+        let (index, actor) = (node(&world, code), own(&world, code));
+        let to = to.map_or(actor, |to| Division::from_code(to).unwrap());
+        let lifecycle = world.lifecycle(index, &name);
+        let legal = casework::legal_moves(name.home, lifecycle.as_ref(), actor);
+        let choice = legal.iter().position(|m| *m == action).unwrap();
+        world.ask(index, Action::Move { name: name.clone(), actor, to, choice });
+        world.settle().unwrap();
+    }
+    for code in [TOWNSHIPS[0], COUNTIES[0], PREFECTURE, COUNTIES[1], TOWNSHIPS[2]] {
+        assert_eq!(title(&world, code, &name), [b"x"], "{code} is concerned");
+    }
+    assert!(world.nodes[node(&world, TOWNSHIPS[1])].disk.record(&name).is_none(), "the neighbour is not");
+
+    let last = node(&world, TOWNSHIPS[2]);
+    let note = v1::CaseNote { id: "n".into(), text: "seen".into(), ..v1::CaseNote::default() };
+    world.ask(last, write(&name, &v1::Case { notes: vec![note], ..v1::Case::default() }));
+    world.settle().unwrap();
+    let first = world.nodes[township].disk.record(&name).unwrap();
+    assert!(first.get(fields::case::NOTES).is_some(), "what the new holder notes comes back to the home");
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}
+
+#[test]
+fn a_restore_is_noticed_although_the_store_has_caught_up_and_the_first_welcome_is_lost() {
+    let mut world = two_counties();
+    let name = case(&world, TOWNSHIPS[0]);
+    let township = node(&world, TOWNSHIPS[0]);
+    world.ask(township, write(&name, &held_by(TOWNSHIPS[0], "a")));
+    world.settle().unwrap();
+    let backup = world.nodes[township].disk.clone();
+    world.ask(township, write(&name, &titled("lost")));
+    world.settle().unwrap();
+    let seen = world.nodes[township].disk.revision;
+
+    world.crash(township);
+    world.put_back(township, Some(backup));
+    world.start(township);
+    world.nodes[township].line_cut = true;
+    for text in ["b", "c", "d", "e", "f", "g", "h", "i"] {
+        world.ask(township, write(&name, &titled(text)));
+        world.engine_step(township, None);
+    }
+    assert!(world.nodes[township].disk.revision > seen, "by its revision alone nobody would notice");
+    world.nodes[township].line_cut = false;
+    world.dial(township);
+    world.pump(township);
+    let link = *world.wires.keys().last().unwrap();
+    world.deliver(link, 0);
+    let county = node(&world, COUNTIES[0]);
+    world.pump(county);
+    world.engine_step(county, None);
+    // The Welcome is on its way.
+    world.wires.get_mut(&link).unwrap().cut();
+
+    world.settle().unwrap();
+    for code in [TOWNSHIPS[0], COUNTIES[0]] {
+        assert_eq!(
+            title(&world, code, &name),
+            [b"i".to_vec(), b"lost".to_vec()],
+            "both stand side by side at {code}"
+        );
+    }
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}
+
+#[test]
+fn a_copy_beside_its_original_is_refused_and_neither_loses_a_write() {
+    let mut world = two_counties();
+    let name = case(&world, TOWNSHIPS[0]);
+    let township = node(&world, TOWNSHIPS[0]);
+    world.ask(township, write(&name, &held_by(TOWNSHIPS[0], "a")));
+    world.settle().unwrap();
+    let copy = world.copy(township);
+    world.nodes[township].line_cut = true;
+    world.crash(township);
+    world.start(township);
+    world.ask(township, write(&name, &titled("original")));
+    world.ask(copy, write(&name, &titled("copy")));
+    world.settle_but(&[township]).unwrap();
+    world.nodes[township].line_cut = false;
+    world.crash(copy);
+    world.settle_but(&[copy]).unwrap();
+    let both = [b"copy".to_vec(), b"original".to_vec()];
+    assert_eq!(title(&world, COUNTIES[0], &name), both);
+    world.remove_copy(copy);
+    world.settle().unwrap();
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
 }

@@ -5,8 +5,8 @@ use super::EngineError;
 use super::greet::bring_one;
 use super::task::Task;
 use crate::ingest::changes::{Changes, LinkChange};
-use crate::ingest::topology::PeerId;
 use crate::ingest::renewal::Doubt;
+use crate::ingest::topology::PeerId;
 use crate::stamp::Stamp;
 
 /// Records purged at a time.

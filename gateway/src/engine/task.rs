@@ -46,7 +46,8 @@ impl Task {
     ) -> Result<Task, EngineError> {
         let writers = Writers::new(shared.store.writers().await?);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
-        let mut task = Task { shared, store, writers, peers, ticks: 0, divisions_learned: true, wrote: false };
+        let mut task =
+            Task { shared, store, writers, peers, ticks: 0, divisions_learned: true, wrote: false };
         task.note_opening().await?;
         task.adopt_parent(parent).await?;
         task.refresh_topology(parent);

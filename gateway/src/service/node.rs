@@ -142,23 +142,45 @@ impl NodeService for Node {
     ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
         caller::operator(request.extensions())?;
         let size = page::size(request.get_ref().page_size)?;
-        let after = page::after("quarantine", &request.get_ref().page_token)?;
+        let after = page::after("quarantine", &request.get_ref().page_token)?.unwrap_or_default();
+        let listed = match after.strip_prefix("held-") {
+            Some(id) => self.held(id.parse().unwrap_or(0), size).await,
+            None => self.refused(&after, size).await,
+        };
+        let (mut quarantined, mut last) = listed.map_err(|e| status::of_store(&e))?;
+        if last.is_none() && !after.starts_with("held-") {
+            // What peers refused is all listed; what is held here follows.
+            let (held, more) =
+                self.held(0, size - quarantined.len()).await.map_err(|e| status::of_store(&e))?;
+            quarantined.extend(held);
+            last = more;
+        }
+        let next_page_token = last.map(|last| page::token("quarantine", &last)).unwrap_or_default();
+        Ok(Response::new(v1::ListQuarantineResponse { quarantined, next_page_token }))
+    }
+}
+
+/// A page of the quarantine, and where the next one begins.
+type Page = (Vec<v1::Quarantined>, Option<String>);
+
+impl Node {
+    /// What peers refused.
+    async fn refused(&self, after: &str, size: usize) -> Result<Page, StoreError> {
         let number = |text: &str| text.parse::<i64>().ok();
-        let after = after.and_then(|a| match a.split('-').map(number).collect::<Vec<_>>()[..] {
+        let after = match after.split('-').map(number).collect::<Vec<_>>()[..] {
             [Some(peer), Some(key), Some(field)] => Some((PeerId(peer), key, field as u32)),
             _ => None,
-        });
+        };
         let shared = self.engine.shared();
-        let rows = shared.store.quarantine(after, size).await.map_err(|e| status::of_store(&e))?;
+        let rows = shared.store.quarantine(after, size).await?;
         let last = rows.last().filter(|_| rows.len() == size);
         let last = last.map(|row| format!("{}-{}-{}", row.peer.0, row.key, row.refused.field));
         let topology = shared.topology();
         let quarantined = rows.into_iter().map(|row| {
             let kind = shared.schema.kind(row.name.kind);
-            let field = kind.field(row.refused.field).map(|f| f.name.to_owned()).unwrap_or_default();
             v1::Quarantined {
                 record: row.name.display(&shared.schema).to_string(),
-                field_name: field,
+                field_name: kind.field(row.refused.field).map(|f| f.name.to_owned()).unwrap_or_default(),
                 peer_division: topology.peer(row.peer).map(|p| p.1.to_string()).unwrap_or_default(),
                 reason: format!("{}: {}", row.refused.reason.as_str_name(), row.refused.detail),
                 create_time: Some(view::timestamp(row.refused_ms)),
@@ -166,9 +188,27 @@ impl NodeService for Node {
                 lane: row.lane as i32 + 1,
             }
         });
-        let quarantined: Vec<_> = quarantined.collect();
-        let next_page_token = last.map(|last| page::token("quarantine", &last)).unwrap_or_default();
-        Ok(Response::new(v1::ListQuarantineResponse { quarantined, next_page_token }))
+        Ok((quarantined.collect(), last))
+    }
+
+    /// Rows of ledgers that wait here until their division is known.
+    async fn held(&self, after: i64, size: usize) -> Result<Page, StoreError> {
+        let shared = self.engine.shared();
+        let rows = shared.store.held(after, size, None).await?;
+        let last = rows.last().filter(|_| rows.len() == size).map(|row| format!("held-{}", row.id));
+        let mut quarantined = Vec::with_capacity(rows.len());
+        for entry in rows {
+            let ledger = shared.store.source(entry.row.source).await?;
+            let ledger = ledger.map(|(name, _)| name).unwrap_or_default();
+            quarantined.push(v1::Quarantined {
+                record: format!("{ledger}: {}", entry.row.row_key),
+                reason: entry.row.reason,
+                create_time: Some(view::timestamp(entry.row.held_ms)),
+                lane: v1::Lane::Bulk.into(),
+                ..v1::Quarantined::default()
+            });
+        }
+        Ok((quarantined, last))
     }
 }
 

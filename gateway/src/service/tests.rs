@@ -60,7 +60,12 @@ impl Node {
         Node::open(division(own), parent.map(division), environment, TempDir::new().unwrap()).await
     }
 
-    async fn open(own: Division, parent: Option<Division>, environment: Environment, folder: TempDir) -> Node {
+    async fn open(
+        own: Division,
+        parent: Option<Division>,
+        environment: Environment,
+        folder: TempDir,
+    ) -> Node {
         let path = folder.path().join("store.sqlite");
         let options = Options { durable: false, ..Options::default() };
         let (store, writer) =

@@ -250,7 +250,11 @@ mod tests {
         assert_eq!(greet(&mut issued, None, 12).0, Recognition::New, "the first Welcome did not arrive");
         issued = issued.confirmed();
         assert_eq!(greet(&mut issued, None, 13).0, Recognition::ChildRestored);
-        assert_eq!(greet(&mut issued, None, 14).0, Recognition::ChildRestored, "until it has stored a new one");
+        assert_eq!(
+            greet(&mut issued, None, 14).0,
+            Recognition::ChildRestored,
+            "until it has stored a new one"
+        );
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
         return crate::serve::run(&args.config).map(|()| Outcome::Done);
     }
     let config = crate::serve::check(&args.config)?;
-    let text = format!("{} is sound: the node of division {} (配置无误)\n", args.config.display(), config.division);
+    let text =
+        format!("{} is sound: the node of division {} (配置无误)\n", args.config.display(), config.division);
     Report::done(text, serde_json::Value::Null).print(false)
 }
 

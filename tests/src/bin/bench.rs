@@ -9,8 +9,10 @@ use guantong_tests::bench::{chain, latency};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
-#[command(after_help = "Build the program first: cargo build --release. Figures from one run are comparable with each \
-                        other, not with those of another machine.")]
+#[command(
+    after_help = "Build the program first: cargo build --release. Figures from one run are comparable with each \
+                        other, not with those of another machine."
+)]
 struct Args {
     /// Print one JSON document.
     #[arg(long, global = true)]

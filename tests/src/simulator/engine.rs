@@ -54,7 +54,11 @@ enum Tell {
 }
 
 /// Brings a record in, once.
-pub fn bring(work: &mut Work<'_>, disk: &mut Disk, name: &RecordName) -> guantong_gateway::ingest::Slot {
+pub(super) fn bring(
+    work: &mut Work<'_>,
+    disk: &mut Disk,
+    name: &RecordName,
+) -> guantong_gateway::ingest::Slot {
     if let Some(slot) = work.slot(name) {
         return slot;
     }

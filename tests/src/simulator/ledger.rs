@@ -32,7 +32,12 @@ pub struct Change {
 }
 
 /// What a write did to a record.
-pub fn changes_between(schema: &Schema, name: &RecordName, before: &Record, after: &Record) -> Vec<Change> {
+pub(super) fn changes_between(
+    schema: &Schema,
+    name: &RecordName,
+    before: &Record,
+    after: &Record,
+) -> Vec<Change> {
     let mut changes = Vec::new();
     for (field, register) in after.fields() {
         let rule = schema.kind(name.kind).field(*field);
@@ -73,7 +78,7 @@ pub fn changes_between(schema: &Schema, name: &RecordName, before: &Record, afte
 }
 
 /// A value, by where it stood and who wrote it when.
-pub type Value = (RecordName, FieldNumber, Writer, Stamp);
+pub(super) type Value = (RecordName, FieldNumber, Writer, Stamp);
 
 /// A change that is on a disk.
 pub struct Written {

@@ -11,7 +11,7 @@ use prost::Message;
 use super::node::Node;
 
 /// A link's number, never reused.
-pub type LinkId = u64;
+pub(super) type LinkId = u64;
 
 /// The stream.
 pub struct Wire {

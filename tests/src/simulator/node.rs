@@ -22,7 +22,7 @@ use super::link::{End, LinkId};
 use super::workload::Action;
 
 /// How far clocks may be apart.
-pub const DRIFT_MS: u64 = 300_000;
+pub(super) const DRIFT_MS: u64 = 300_000;
 
 /// What waits for the engine.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl Node {
 }
 
 /// A lane as the wire names it.
-pub fn lane_out(lane: Lane) -> v1::Lane {
+pub(super) fn lane_out(lane: Lane) -> v1::Lane {
     match lane {
         Lane::Urgent => v1::Lane::Urgent,
         Lane::Normal => v1::Lane::Normal,

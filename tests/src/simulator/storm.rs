@@ -287,6 +287,11 @@ impl World {
         }
         // Those that others dial are not copied: a name leads to one place only.
         let Some(index) = self.some_node(|n| n.parent.is_some() && !n.is_parent()) else { return };
+        self.copy(index);
+    }
+
+    /// Starts a copy of a node, and gives its number.
+    pub fn copy(&mut self, index: usize) -> usize {
         let original = &self.nodes[index];
         let mut copy = Node::new(
             original.division,
@@ -300,6 +305,7 @@ impl World {
         self.ledger.trace(|| format!("node {index} is copied"));
         self.nodes.push(copy);
         self.start(self.nodes.len() - 1);
+        self.nodes.len() - 1
     }
 
     /// Finds and stops a copy.
@@ -379,9 +385,17 @@ impl World {
     /// # Errors
     /// Something still moves after so many rounds.
     pub fn settle(&mut self) -> Result<(), String> {
+        self.settle_but(&[])
+    }
+
+    /// Fair rounds until nothing moves except at some nodes.
+    ///
+    /// # Errors
+    /// Something still moves after so many rounds.
+    pub fn settle_but(&mut self, except: &[usize]) -> Result<(), String> {
         for _ in 0..SETTLE_ROUNDS {
             self.round();
-            if self.is_quiet() {
+            if self.is_quiet(except) {
                 return Ok(());
             }
         }

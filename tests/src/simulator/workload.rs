@@ -125,7 +125,7 @@ pub struct Places {
 }
 
 /// Draws something that a local system of this node might do.
-pub fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Option<Action> {
+pub(super) fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Option<Action> {
     let known = rng.random_bool(0.75);
     let name = if known { node.disk.names.keys().choose(rng).cloned() } else { None };
     let own: Vec<Division> = places.all.iter().copied().filter(|d| node.division.contains(*d)).collect();

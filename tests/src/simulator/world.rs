@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use guantong_gateway::division::{Division, Divisions};
 use guantong_gateway::ingest::topology::Role;
+use guantong_gateway::record::{RecordName, view};
 use guantong_gateway::schema::Schema;
 use guantong_gateway::session::{Output, Side};
 use guantong_proto::v1;
@@ -19,10 +20,10 @@ use super::ledger::Ledger;
 use super::link::{End, LinkId, Wire};
 use super::node::{Command, Node};
 use super::storm::Weather;
-use super::workload::Places;
+use super::workload::{Action, Places};
 
 /// When the world begins, Unix milliseconds.
-pub const START_MS: u64 = 1_780_000_000_000;
+pub(super) const START_MS: u64 = 1_780_000_000_000;
 
 /// Division and parent of each node; those that come later are marked. One prefecture with counties, one without, a
 /// county directly below the province, a county without townships' nodes at first.
@@ -72,16 +73,26 @@ fn division(code: u64) -> Division {
 }
 
 impl World {
-    /// The tree, started.
+    /// The tree, started, with the weather of its seed.
     pub fn new(seed: u64, verbose: bool) -> World {
-        let codes = TREE.iter().map(|t| (t.0, t.1, t.2)).collect::<Vec<_>>();
-        World::with_tree(seed, verbose, &codes, &WITHOUT_NODES)
-    }
-
-    /// Another tree, started.
-    pub fn with_tree(seed: u64, verbose: bool, tree: &[(u64, u64, bool)], without: &[u64]) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
+        World::with_tree(rng, weather, verbose, &TREE, &WITHOUT_NODES)
+    }
+
+    /// Another tree, on a calm day: division and parent of each node, and divisions without nodes.
+    pub fn calm(tree: &[(u64, u64)], without: &[u64]) -> World {
+        let tree: Vec<(u64, u64, bool)> = tree.iter().map(|(own, parent)| (*own, *parent, false)).collect();
+        World::with_tree(ChaCha8Rng::seed_from_u64(1), Weather::default(), false, &tree, without)
+    }
+
+    fn with_tree(
+        mut rng: ChaCha8Rng,
+        weather: Weather,
+        verbose: bool,
+        tree: &[(u64, u64, bool)],
+        without: &[u64],
+    ) -> World {
         let divisions = Arc::new(Divisions::embedded());
         let schema = Arc::new(Schema::current());
         let mut nodes = Vec::new();
@@ -122,6 +133,11 @@ impl World {
         let mut step =
             Step { rng: &mut self.rng, now_ms: self.now_ms, ledger: &mut self.ledger, index, crash };
         f(&mut self.nodes[index], &mut step)
+    }
+
+    /// Asks a node for something, as a local system does.
+    pub fn ask(&mut self, index: usize, action: Action) {
+        self.nodes[index].memory.inbox.push_back(Command::Write(action));
     }
 
     /// Starts a node.
@@ -335,13 +351,21 @@ impl World {
         waiting.choose(&mut self.rng).copied()
     }
 
-    /// Whether nothing waits, is owed or is under way anywhere.
-    pub fn is_quiet(&self) -> bool {
+    /// State and holder of a case, as a node shows them.
+    pub fn lifecycle(&self, index: usize, name: &RecordName) -> Option<v1::Lifecycle> {
+        let rule = self.schema.kind(name.kind).field_named("lifecycle")?;
+        let record = self.nodes[index].disk.record(name)?;
+        let shown = view::shown(rule, record.get(rule.number)?, name.home)?;
+        v1::Case::decode(shown.value).ok()?.lifecycle
+    }
+
+    /// Whether nothing waits, is owed or is under way anywhere, but at the nodes excepted.
+    pub fn is_quiet(&self, except: &[usize]) -> bool {
         let linked = |n: &Node| {
             n.parent.is_none() || n.memory.ends.values().any(|e| e.session.side() == Side::Child && e.current)
         };
         let done = |n: &Node| n.is_quiet() && linked(n) && !n.memory.ends.values().any(|e| e.dirty);
-        self.nodes.iter().filter(|n| !n.absent).all(done)
+        self.nodes.iter().enumerate().filter(|(i, n)| !n.absent && !except.contains(i)).all(|(_, n)| done(n))
             && self.wires.values().all(|w| w.frames.iter().all(|f| f.is_empty()) && !w.broken)
     }
 

@@ -63,7 +63,8 @@ async fn an_old_ledger_reverts_no_correction_and_a_new_value_stands_beside_it() 
     node.write(&record, write).await.unwrap();
     let again = import(&node, "grid", None, vec![row(&grid(CODE, "一网格"))]).await;
     assert_eq!((again.unchanged_count, again.conflict_count), (1, 0));
-    let live = async || node.record(&record).await.unwrap().get(fields::grid::DISPLAY_NAME).unwrap().live().count();
+    let live =
+        async || node.record(&record).await.unwrap().get(fields::grid::DISPLAY_NAME).unwrap().live().count();
     assert_eq!(live().await, 1, "the correction stands alone");
     let changed = import(&node, "grid", None, vec![row(&grid(CODE, "新一网格"))]).await;
     assert_eq!(changed.conflict_count, 1);

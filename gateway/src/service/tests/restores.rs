@@ -30,7 +30,8 @@ async fn a_restored_node_is_noticed_gets_back_what_it_forgot_and_becomes_a_new_w
     let offline = case(&county, "220822101000", "3");
     township.write(&offline, new_case("220822101000")).await.unwrap();
     let _line = link(&township, &county).await;
-    until(async || township.record(&forgotten).await.is_some() && county.record(&offline).await.is_some()).await;
+    until(async || township.record(&forgotten).await.is_some() && county.record(&offline).await.is_some())
+        .await;
     assert_ne!(township.engine.shared().epoch(), epoch);
     let writer = |record: Option<Record>| record.unwrap().fields()[0].1.live().next().unwrap().0.writer;
     assert_ne!(writer(county.record(&offline).await), writer(county.record(&kept).await));
