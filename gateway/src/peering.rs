@@ -139,3 +139,65 @@ impl PeerState {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn own(revision: u64) -> OwnStore {
+        OwnStore { revision, latest: Stamp::from_ms(revision), now_ms: 1_000, drift_ms: 300 }
+    }
+
+    fn child() -> Division {
+        Division::parse("220822101").unwrap()
+    }
+
+    /// Greets and confirms; gives both sides as they are stored then.
+    fn greeted(revision: u64) -> (PeerState, v1::Token) {
+        let hello = v1::Hello { revision, ..v1::Hello::default() };
+        let (plan, token) = welcome(None, PeerId(1), child(), &hello, own(revision), 7);
+        (PeerState { issued: plan.peer.issued.confirmed(), ..plan.peer }, token.into())
+    }
+
+    #[test]
+    fn a_child_that_fell_behind_what_was_seen_of_it_was_restored_whatever_its_token() {
+        let (mut peer, token) = greeted(10);
+        peer.revision = 15;
+        let hello = |revision| v1::Hello { revision, token: Some(token), ..v1::Hello::default() };
+        let made = |revision| welcome(Some(peer.clone()), PeerId(1), child(), &hello(revision), own(10), 8).0;
+        assert_eq!(made(15).recognition, Recognition::Known);
+        assert_eq!(made(14).recognition, Recognition::ChildRestored);
+    }
+
+    #[test]
+    fn a_parent_that_has_caught_up_with_its_lost_life_still_notices() {
+        let (mut peer, token) = greeted(10);
+        let hello = v1::Hello { revision: 10, peer_revision: 15, token: Some(token), ..v1::Hello::default() };
+        let made = |peer: &PeerState| welcome(Some(peer.clone()), PeerId(1), child(), &hello, own(40), 8).0;
+        assert_eq!(made(&peer).recognition, Recognition::Known);
+        peer.opened_revision = Some(12);
+        let plan = made(&peer);
+        assert_eq!(plan.recognition, Recognition::ParentRestored);
+        assert_eq!(plan.peer.opened_revision, None, "the child has met the store as it is now");
+        assert_eq!(
+            plan.peer.recovering_to,
+            Some(Stamp::from_ms(1_300)),
+            "its lost clock may have been ahead"
+        );
+    }
+
+    #[test]
+    fn what_is_written_again_reaches_back_to_the_token_before_the_last() {
+        let known = PeerState {
+            clock_at_token: Stamp::from_ms(9),
+            clock_before_token: Stamp::from_ms(4),
+            ..PeerState::new(PeerId(1), Role::Parent, child().county())
+        };
+        let welcome =
+            v1::Welcome { recognition: Recognition::ChildRestored.into(), ..v1::Welcome::default() };
+        let plan = welcomed(&known, &welcome, own(20));
+        assert_eq!(plan.renew_after, Some(Stamp::from_ms(4)));
+        assert_eq!(plan.peer.clock_before_token, Stamp::from_ms(9));
+    }
+}

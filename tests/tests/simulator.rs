@@ -205,7 +205,7 @@ fn a_restore_is_noticed_although_the_store_has_caught_up_and_the_first_welcome_i
 }
 
 #[test]
-fn a_copy_beside_its_original_is_refused_and_neither_loses_a_write() {
+fn a_copy_and_its_original_lose_no_write() {
     let mut world = two_counties();
     let name = case(&world, TOWNSHIPS[0]);
     let township = node(&world, TOWNSHIPS[0]);

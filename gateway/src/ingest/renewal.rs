@@ -153,3 +153,72 @@ pub fn excess(topology: &Topology, kind: &Kind, home: Division, record: &Record)
     let may_not = |f: &&Field| !release::may_hold(f, concern, own, heir);
     beyond.into_iter().filter(may_not).map(|f| f.number).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::division::Divisions;
+    use crate::ingest::Context;
+    use crate::ingest::writers::{WriterState, Writers};
+    use crate::record::RecordName;
+    use crate::record::codec;
+    use crate::schema::Schema;
+    use crate::stamp::Clock;
+
+    const TITLE: FieldNumber = 12;
+
+    fn value(text: &str) -> Bytes {
+        let mut out = Vec::new();
+        crate::record::raw::put_message(&mut out, crate::record::raw::message_tag(TITLE), text.as_bytes());
+        out.into()
+    }
+
+    /// A township's store that wrote `x` at 5 s: its title after it was given up for what it wrote after 3 s.
+    fn restamped(doubt: Doubt) -> (Writer, Record) {
+        let (schema, divisions) = (Schema::current(), Divisions::embedded());
+        let own = Division::parse("220822101").unwrap();
+        let topology = Topology::new(own);
+        let writer = Writer { division: own, id: 1 };
+        let clock = Clock::resume(Stamp::from_ms(5_000));
+        let state = WriterState { writer, purpose: String::new(), clock, current: true };
+        let mut writers = Writers::new(vec![state]);
+        writers.provide_ids(4, || 2);
+        writers.renew(|_| true);
+        let ctx = Context {
+            schema: &schema,
+            topology: &topology,
+            divisions: &divisions,
+            now_ms: 9_000,
+            drift_ms: 1_000,
+        };
+        let mut work = Work::new(ctx, &mut writers);
+        let mut record = Record::default();
+        record.set(TITLE, Register::single(writer, Stamp::from_ms(5_000), value("x")));
+        let name = RecordName::new(own, schema.kind_named("case").unwrap().id, "c").unwrap();
+        let slot = work.bring(name, 1, Some((1, codec::encode(&record)))).unwrap();
+        work.restamp(slot, Stamp::from_ms(3_000), doubt);
+        (writer, work.record(slot).clone())
+    }
+
+    #[test]
+    fn a_store_that_was_put_back_claims_nothing_about_what_it_wrote_in_the_life_that_it_lost() {
+        let (writer, record) = restamped(Doubt::Copied);
+        let mut register = record.get(TITLE).unwrap().clone();
+        assert_eq!(register.seen(writer), Some(Stamp::from_ms(3_000)));
+        assert_eq!(record.had(TITLE, writer), Some(Stamp::from_ms(5_000)), "a child may still bring it back");
+        let lost = Register::single(writer, Stamp::from_ms(4_000), value("y"));
+        merge::merge_register(&mut register, &lost);
+        let mut live: Vec<_> = register.live().map(|(_, v)| v.clone()).collect();
+        live.sort();
+        assert_eq!(live, [value("x"), value("y")], "both stand, for a person to choose");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_leaves_no_second_copy_of_its_values() {
+        let (writer, record) = restamped(Doubt::ClockAhead);
+        let mut register = record.get(TITLE).unwrap().clone();
+        merge::merge_register(&mut register, &Register::single(writer, Stamp::from_ms(5_000), value("x")));
+        assert_eq!(register.live().count(), 1);
+    }
+}
