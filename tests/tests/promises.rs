@@ -30,10 +30,6 @@ async fn four_tiers() -> Fleet {
     .await
 }
 
-fn case_name(id: &str) -> String {
-    format!("divisions/{}/cases/{id}", division(BORN))
-}
-
 async fn case(fleet: &Fleet, node: &str, name: &str) -> Option<v1::Case> {
     fleet.shown(node, name).await
 }
