@@ -12,6 +12,9 @@ use guantong_proto::rules::Policy;
 
 use super::disk::Disk;
 
+/// One record as different stores hold it, each read once.
+type Versions = (Option<Record>, Option<Record>, Vec<Option<Record>>);
+
 /// One field of one write.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -132,8 +135,7 @@ impl Ledger {
 
     /// A disk goes from what it is to what it was, or away: what nobody else has is gone, and that is nobody's fault.
     pub fn put_back(&mut self, from: &Disk, to: Option<&Disk>, others: &[&Disk]) {
-        let mut cache: BTreeMap<RecordName, (Option<Record>, Option<Record>, Vec<Option<Record>>)> =
-            BTreeMap::new();
+        let mut cache: BTreeMap<RecordName, Versions> = BTreeMap::new();
         let mut gone = Vec::new();
         for (index, written) in self.written.iter().enumerate().filter(|(_, w)| !w.gone) {
             let name = &written.change.name;
