@@ -76,6 +76,8 @@ pub struct Meta {
     pub created_ms: u64,
     /// Number of the last transaction.
     pub revision: u64,
+    /// Of the rules by which its records were judged; `None`: none were yet.
+    pub schema_fingerprint: Option<[u8; 16]>,
 }
 
 #[derive(Debug)]

@@ -13,7 +13,9 @@ CREATE TABLE node (
     -- Number of the last transaction.
     revision INTEGER NOT NULL,
     -- How many records there are.
-    records INTEGER NOT NULL
+    records INTEGER NOT NULL,
+    -- Of the rules by which sums and conflicts were judged; NULL: nothing was judged yet.
+    schema_fingerprint BLOB
 ) STRICT;
 
 CREATE TABLE record (

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::command::Command;
+use super::greet::bring_one;
 use super::group::Group;
 use super::{EngineError, Shared};
 use crate::division::{Division, Divisions};
@@ -49,10 +50,41 @@ impl Task {
         let mut task =
             Task { shared, store, writers, peers, ticks: 0, divisions_learned: true, wrote: false };
         task.note_opening().await?;
+        task.relearn(parent).await?;
         task.adopt_parent(parent).await?;
         task.refresh_topology(parent);
         task.load_divisions().await?;
         Ok(task)
+    }
+
+    /// Judges every record anew if the program knows other rules than the one that wrote last: sums and conflicts, and
+    /// what was unknown until now is owed to everyone it concerns. Interrupted, it begins again at the next start.
+    async fn relearn(&mut self, parent: Option<Division>) -> Result<(), EngineError> {
+        let fingerprint = self.shared.schema.fingerprint();
+        let judged_by = self.shared.store.meta().await?.schema_fingerprint;
+        if judged_by == Some(fingerprint) {
+            return Ok(());
+        }
+        if judged_by.is_some() {
+            tracing::info!("the program knows other rules than before: all records are judged anew");
+            self.refresh_topology(parent);
+            self.commit(&Changes::default(), &[LinkChange::ForgetJudgements]).await?;
+            let mut after = 0;
+            loop {
+                let page = self.shared.store.scan(after, SCAN_RECORDS).await?;
+                let Some(last) = page.last() else { break };
+                after = last.key;
+                let (_, changes, created) = self.decide(page.len(), |work| {
+                    for stored in page {
+                        if let Some(slot) = bring_one(work, stored) {
+                            work.relearn(slot);
+                        }
+                    }
+                });
+                self.commit(&changes, &created).await?;
+            }
+        }
+        self.commit(&Changes::default(), &[LinkChange::Learned(fingerprint)]).await
     }
 
     /// Remembers at which revision this process found the store, until each peer has met it: see

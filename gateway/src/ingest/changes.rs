@@ -155,8 +155,8 @@ pub struct Refused {
     pub retry_at_ms: Option<u64>,
 }
 
-/// What a transaction writes about peers, beside records. (Written by the lead; the store applies it in the same
-/// transaction as `Changes`, in order, before the outbox groups of `Changes`.)
+/// What a transaction writes about peers, beside records. Applied in order, in the same transaction as
+/// `Changes`, after its records and before its outbox groups.
 #[derive(Clone, Debug)]
 pub enum LinkChange {
     /// A writer that was made; stored before anything that it wrote.
@@ -165,6 +165,10 @@ pub enum LinkChange {
     GiveUp(Writer),
     /// The store's new random number.
     NewEpoch(u64),
+    /// All sums and open conflicts go: every record is about to be judged anew by other rules.
+    ForgetJudgements,
+    /// Fingerprint of the rules by which every record was judged.
+    Learned([u8; 16]),
     /// Everything the store knows of a peer (insert or replace, by id; ids are given out by the store's caller: highest + 1).
     Peer(PeerState),
     /// The peer's store was seen at this revision (keeps the highest).

@@ -90,6 +90,19 @@ impl Node {
         (Node::open(own, parent, environment(), folder).await, copy)
     }
 
+    /// Stops, lets someone else write to the store, and goes on.
+    async fn reopened(self, meanwhile: impl AsyncFnOnce(&mut crate::store::Writer)) -> Node {
+        let (own, parent, folder) = self.close().await;
+        let path = folder.path().join("store.sqlite");
+        let (store, mut writer) =
+            Store::open(path.to_str().unwrap(), own, || 1, 1, Options::default()).await.unwrap();
+        meanwhile(&mut writer).await;
+        writer.close().await.unwrap();
+        store.close().await;
+        drop(store);
+        Node::open(own, parent, environment(), folder).await
+    }
+
     /// Goes on with another store.
     async fn replace(self, store: TempDir) -> Node {
         let (own, parent, _) = self.close().await;

@@ -71,6 +71,16 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::NewEpoch(epoch) => {
             sql.run("UPDATE node SET epoch = ?", Args::ints(&[*epoch as i64])).await.map(|_| ())
         }
+        LinkChange::ForgetJudgements => {
+            sql.run("DELETE FROM tally", Args::new()).await?;
+            sql.run("DELETE FROM conflict", Args::new()).await.map(|_| ())
+        }
+        LinkChange::Learned(schema) => {
+            let learned = "UPDATE node SET schema_fingerprint = ?";
+            let mut args = Args::new();
+            args.push_blob(schema);
+            sql.run(learned, args).await.map(|_| ())
+        }
         LinkChange::Peer(peer) => peers::put(sql, peer).await,
         LinkChange::Seen { peer, revision } => peers::seen(sql, *peer, *revision).await,
         LinkChange::TokenConfirmed(peer) => peers::confirm(sql, *peer).await,

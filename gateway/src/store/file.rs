@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use super::sql::{Args, Sql, code, division, int};
+use super::sql::{Args, Sql, blob, code, division, int};
 use super::{Meta, Options, StoreError};
 use crate::division::Division;
 
@@ -167,13 +167,14 @@ pub(super) async fn prepare(
 /// What the store says of itself.
 pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
     let row =
-        sql.row("SELECT division, epoch, created_ms, revision FROM node WHERE slot = 0", Args::new()).await?;
+        sql.row("SELECT division, epoch, created_ms, revision, coalesce(schema_fingerprint, x'') FROM node WHERE slot = 0", Args::new()).await?;
     let row = row.ok_or_else(|| StoreError::unreadable("what the store says of itself"))?;
     Ok(Meta {
         division: division(&row, 0)?,
         epoch: int(&row, 1)? as u64,
         created_ms: int(&row, 2)? as u64,
         revision: int(&row, 3)? as u64,
+        schema_fingerprint: <[u8; 16]>::try_from(&blob(&row, 4)?[..]).ok(),
     })
 }
 

@@ -37,6 +37,29 @@ async fn a_restored_node_is_noticed_gets_back_what_it_forgot_and_becomes_a_new_w
     assert_ne!(writer(county.record(&offline).await), writer(county.record(&kept).await));
 }
 
+#[tokio::test]
+async fn a_program_with_other_rules_judges_every_record_anew_and_owes_it() {
+    use crate::ingest::changes::{Changes, LinkChange};
+    let township = Node::new("220822101", Some("220822")).await;
+    let name = case(&township, "220822101000", "1");
+    township.write(&name, new_case("220822101000")).await.unwrap();
+    let tallies = async |node: &Node| node.engine.shared().store.tallies(node.own).await.unwrap();
+    let owed = async |node: &Node| {
+        let peer = node.engine.peer(Role::Parent, division("220822")).await.unwrap().unwrap().id;
+        node.engine.shared().store.backlog(peer).await.unwrap().bulk.count
+    };
+    let (sums, before) = (tallies(&township).await, owed(&township).await);
+    assert!(!sums.is_empty());
+    let township = township.reopened(async |_| {}).await;
+    assert_eq!(owed(&township).await, before, "the same program has nothing to learn");
+    let older = async |writer: &mut crate::store::Writer| {
+        writer.apply(&Changes::default(), &[LinkChange::Learned([0; 16])], 1).await.unwrap();
+    };
+    let township = township.reopened(older).await;
+    assert_eq!(tallies(&township).await, sums, "counted once");
+    assert_eq!(owed(&township).await, before + 1);
+}
+
 static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 
 #[tokio::test]

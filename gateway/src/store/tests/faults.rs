@@ -87,6 +87,8 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         LinkChange::NewWriter(NewWriter { writer: us, purpose: String::new() }),
         LinkChange::GiveUp(WriterId { division: division("220822"), id: 6 }),
         LinkChange::NewEpoch(99),
+        LinkChange::ForgetJudgements,
+        LinkChange::Learned([7; 16]),
         LinkChange::Peer(peer(3, Role::Child, "220822102")),
         LinkChange::Seen { peer: PeerId(1), revision: 8 },
         LinkChange::TokenConfirmed(PeerId(2)),
