@@ -199,6 +199,8 @@ impl Disk {
                 let given_up = self.writers.iter_mut().filter(|s| s.writer == *writer);
                 given_up.for_each(|state| state.current = false);
             }
+            LinkChange::ForgetJudgements => self.tallies.clear(),
+            LinkChange::Learned(fingerprint) => self.fingerprint = *fingerprint,
             LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
             LinkChange::Peer(peer) => drop(self.peers.insert(peer.id, peer.clone())),
             LinkChange::Seen { peer, revision } => {
