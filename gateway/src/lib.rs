@@ -18,6 +18,7 @@ pub mod release;
 pub mod schema;
 pub mod session;
 pub mod stamp;
+pub mod threshold;
 
 #[cfg(feature = "store")]
 pub mod engine;

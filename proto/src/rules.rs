@@ -262,6 +262,11 @@ mod tests {
         ),
         ("division", &["code Latest - V Normal required", "display_name Latest - V Normal required"]),
         ("node", &["software_version Latest - V Normal Home required", "backlog Latest - V Normal Home"]),
+        (
+            "submission",
+            &["period Latest - V Normal Home required", "declaration Latest - V Normal Home required"],
+        ),
+        ("threshold", &["measure Latest - V Normal required", "bounds Senior - V Normal required"]),
     ];
 
     fn tier(tier: Tier) -> &'static str {
@@ -311,9 +316,13 @@ mod tests {
             (5, "node", "nodes"),
         ];
         assert!(numbers.starts_with(&fixed), "{numbers:?}");
+        for later in [(7, "submission", "submissions"), (8, "threshold", "thresholds")] {
+            assert!(numbers.contains(&later), "{numbers:?}");
+        }
         for kind in KINDS {
             let links = if kind.name == "case" { LinkWriters::Audience } else { LinkWriters::ByField };
-            let audience = if kind.name == "division" { Audience::Subtree } else { Audience::Steps };
+            let below = ["division", "threshold"].contains(&kind.name);
+            let audience = if below { Audience::Subtree } else { Audience::Steps };
             assert_eq!((kind.link_writers, kind.audience), (links, audience), "{}", kind.name);
         }
     }

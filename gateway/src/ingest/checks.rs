@@ -17,6 +17,7 @@ mod camera;
 mod case;
 mod division;
 mod grid;
+mod threshold;
 
 /// West, east, south and north end of what coordinates may name, in degrees.
 const WEST_EAST: std::ops::RangeInclusive<f64> = 73.0..=136.0;
@@ -101,6 +102,7 @@ pub fn check(subject: &Subject<'_>) -> Result<(), Vec<Violation>> {
         "case" => case::check(&mut checker),
         "camera" => camera::check(&mut checker),
         "division" => division::check(&mut checker),
+        "threshold" => threshold::check(&mut checker),
         _ => {}
     }
     if checker.found.is_empty() { Ok(()) } else { Err(checker.found) }

@@ -20,7 +20,7 @@ const PAGE_SIZE: i32 = 500;
 /// Export records as CSV or JSON lines (导出记录)
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportArgs {
-    /// grid, case, camera, division or node
+    /// grid, case, camera, division, node, submission or threshold
     #[arg(long, value_parser = kind)]
     kind: &'static Kind,
     /// Records of this division and those inside it; default: the node's own
