@@ -8,6 +8,8 @@ pub mod access;
 pub mod aggregate;
 pub mod calendar;
 pub mod casework;
+pub mod claiming;
+pub mod completeness;
 pub mod division;
 pub mod ingest;
 pub mod merge;
