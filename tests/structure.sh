@@ -27,17 +27,18 @@ declare -A MAY_IMPORT=(
     [merge]="record stamp"
     [release]="division record schema"
     [access]="division record schema stamp"
+    [grant]="division record schema"
     [aggregate]="division record schema"
     [casework]="calendar division"
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate calendar casework division merge record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate calendar casework division grant merge record release schema session::greeting stamp threshold"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest record release schema"
-    [store]="aggregate division ingest record schema session::greeting stamp"
-    [engine]="casework division ingest outgoing peering record schema session::greeting stamp store"
-    [service]="division engine ingest outgoing record schema session stamp store"
+    [store]="aggregate division grant ingest record schema session::greeting stamp"
+    [engine]="casework division grant ingest outgoing peering record schema session::greeting stamp store"
+    [service]="division engine grant ingest outgoing record schema session stamp store"
 )
 
 # The project's files that match, new ones included.

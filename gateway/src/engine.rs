@@ -24,6 +24,7 @@ use crate::session::greeting::Token;
 use crate::store::{Store, StoreError, Writer as StoreWriter};
 
 mod command;
+mod grants;
 mod greet;
 mod group;
 mod import;
@@ -117,6 +118,7 @@ pub struct Shared {
     revision: AtomicU64,
     wakes: Mutex<HashMap<PeerId, watch::Sender<Wake>>>,
     alarms: Mutex<Vec<String>>,
+    grants: RwLock<Arc<grants::Grants>>,
 }
 
 impl Shared {
@@ -214,6 +216,7 @@ impl Engine {
             revision: AtomicU64::new(meta.revision),
             wakes: Mutex::default(),
             alarms: Mutex::default(),
+            grants: RwLock::default(),
             own,
             store,
             schema,

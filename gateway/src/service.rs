@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guantong_proto::v1;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
 use guantong_proto::v1::exchange_service_server::ExchangeServiceServer;
+use guantong_proto::v1::grant_service_server::GrantServiceServer;
 use guantong_proto::v1::node_service_server::NodeServiceServer;
 use guantong_proto::v1::record_service_server::RecordServiceServer;
 use tokio_util::sync::CancellationToken;
@@ -17,10 +18,12 @@ mod caller;
 mod conflicts;
 mod driver;
 mod exchange;
+mod grants;
 mod links;
 mod node;
 mod page;
 mod records;
+mod sight;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -55,9 +58,11 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
         exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop);
     let records = records::Records::new(engine.clone());
     let conflicts = conflicts::Conflicts::new(engine.clone());
+    let grants = grants::Grants::new(engine.clone());
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(ConflictServiceServer::new(conflicts).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(GrantServiceServer::new(grants).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

@@ -8,6 +8,7 @@
 mod apply;
 mod error;
 mod file;
+mod grants;
 mod history;
 mod imports;
 mod outbox;

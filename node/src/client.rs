@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
+use guantong_proto::v1::grant_service_client::GrantServiceClient;
 use guantong_proto::v1::node_service_client::NodeServiceClient;
 use guantong_proto::v1::record_service_client::RecordServiceClient;
 use hyper_util::rt::TokioIo;
@@ -95,6 +96,11 @@ impl Client {
     /// Values that stand side by side.
     pub fn conflicts(&self) -> ConflictServiceClient<Channel> {
         ConflictServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// What partners may.
+    pub fn grants(&self) -> GrantServiceClient<Channel> {
+        GrantServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// The node itself: status, tallies, quarantine.

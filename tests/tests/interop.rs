@@ -66,7 +66,7 @@ async fn errors_have_details(fleet: &Fleet) {
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
     let details = status.get_error_details();
     let violations = &details.bad_request().unwrap().field_violations;
-    assert_eq!(violations[0].field, "involved_count");
+    assert_eq!(violations[0].field, "case.involved_count");
     assert_eq!(details.error_info().unwrap().domain, "guantong");
 
     let request = v1::GetRecordRequest { name: name.to_owned() };

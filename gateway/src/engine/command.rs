@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Answer, EngineError, Greeted};
 use crate::division::Division;
-use crate::ingest::changes::{PeerState, RecordKey};
+use crate::ingest::changes::{GrantRow, PeerState, RecordKey};
 use crate::ingest::local::{Basis, LocalWrite};
 use crate::ingest::topology::{PeerId, Role};
 use crate::record::RecordName;
@@ -60,6 +60,8 @@ pub enum WriteAction {
         outcome: Option<v1::Outcome>,
         /// What the caller saw.
         basis: Basis,
+        /// As in `LocalWrite`.
+        purpose: String,
     },
 }
 
@@ -135,6 +137,8 @@ pub(super) enum Command {
     TokenConfirmed(PeerId, Reply<()>),
     Recovered(PeerId, Reply<()>),
     Peer(Role, Division, Reply<Option<PeerState>>),
+    Grant(GrantRow, Reply<()>),
+    Revoke(String, Reply<()>),
     Stop(oneshot::Sender<()>),
 }
 

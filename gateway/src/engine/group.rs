@@ -13,7 +13,7 @@ use crate::casework::MoveRequest;
 use crate::division::Division;
 use crate::ingest::changes::{LinkChange, Quarantine, RecordKey, Refused, RequestMemory};
 use crate::ingest::link::Sender;
-use crate::ingest::local::{WriteError, Written};
+use crate::ingest::local::{LocalWrite, WriteError, Written};
 use crate::ingest::{Slot, Work};
 use crate::record::{NameError, Record, RecordName, codec};
 use crate::store::Loaded;
@@ -322,7 +322,8 @@ fn take_write(
 }
 
 fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, WriteError> {
-    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis } = &write.action
+    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis, purpose } =
+        &write.action
     else {
         return Err(WriteError::NotFound);
     };
@@ -349,7 +350,8 @@ fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, 
     // Unique in the case: two moves of one case never have the same stamp and actor.
     let seed = (actor.code(), request.now_ms, lifecycle.map(|l| l.encode_to_vec()));
     let step_id = format!("{}-{:08x}", request.now_ms, blake3_32(format!("{seed:?}").as_bytes()));
-    work.move_case(slot, &request, &step_id, basis.clone(), write.traceparent.as_ref())
+    let base = LocalWrite { basis: basis.clone(), purpose: purpose.clone(), ..LocalWrite::of(Vec::new()) };
+    work.move_case(slot, &request, &step_id, base, write.traceparent.as_ref())
 }
 
 fn blake3_32(bytes: &[u8]) -> u32 {

@@ -49,6 +49,7 @@ impl Task {
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
         let mut task =
             Task { shared, store, writers, peers, ticks: 0, divisions_learned: true, wrote: false };
+        task.shared.load_grants().await?;
         task.note_opening().await?;
         task.relearn(parent).await?;
         task.adopt_parent(parent).await?;
@@ -235,6 +236,14 @@ impl Task {
             Command::Peer(role, division, reply) => {
                 let found = self.peers.values().find(|p| p.role == role && p.division == division);
                 let _ = reply.send(Ok(found.cloned()));
+            }
+            Command::Grant(row, reply) => {
+                let outcome = self.change_grants(LinkChange::Grant(row)).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Revoke(partner, reply) => {
+                let outcome = self.change_grants(LinkChange::Revoke(partner)).await;
+                let _ = reply.send(outcome);
             }
             // These go in groups.
             Command::Link(..)

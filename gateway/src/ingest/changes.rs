@@ -8,6 +8,7 @@ use guantong_proto::v1::RefusalReason;
 
 use crate::aggregate::TallyKey;
 use crate::division::{Division, DivisionEntry};
+use crate::grant::Grant;
 use crate::record::{FieldNumber, RecordName};
 use crate::stamp::{Stamp, Writer};
 
@@ -210,6 +211,23 @@ pub enum LinkChange {
     },
     /// Joins the outbox groups of a peer so that each record stands once in each lane.
     CompactOutbox(PeerId),
+    /// A partner's grant, in place of the one it had.
+    Grant(GrantRow),
+    /// A partner's grant goes.
+    Revoke(String),
+}
+
+/// What a partner was granted, by whom and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantRow {
+    /// The partner's name.
+    pub partner: String,
+    /// What it may.
+    pub grant: Grant,
+    /// Unix milliseconds.
+    pub granted_ms: u64,
+    /// Who granted it.
+    pub granted_by: String,
 }
 
 /// A field, or a whole record (field 0), that a peer refused.

@@ -437,13 +437,14 @@ impl Work<'_> {
         v1::Case::decode(shown.value).ok()?.lifecycle
     }
 
-    /// Moves a case along its way: lifecycle, step and outcome in one write. `step_id` is unique in the case.
+    /// Moves a case along its way: lifecycle, step and outcome in one write, which is otherwise as `base` says.
+    /// `step_id` is unique in the case.
     pub fn move_case(
         &mut self,
         slot: Slot,
         request: &MoveRequest<'_>,
         step_id: &str,
-        basis: Basis,
+        base: LocalWrite,
         traceparent: Option<&Arc<str>>,
     ) -> Result<Written, WriteError> {
         if !self.exists(slot) {
@@ -463,12 +464,8 @@ impl Work<'_> {
             let case = v1::Case { outcome: Some(outcome), ..v1::Case::default() };
             fields.push((fields::case::OUTCOME, value(case)));
         }
-        let write = LocalWrite {
-            basis,
-            acting: Some(request.actor),
-            authority: Authority::Move,
-            ..LocalWrite::of(fields)
-        };
+        let (acting, authority) = (Some(request.actor), Authority::Move);
+        let write = LocalWrite { fields, acting, authority, ..base };
         self.write(slot, &write, traceparent)
     }
 }

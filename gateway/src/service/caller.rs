@@ -4,6 +4,8 @@ use tonic::{Extensions, Status};
 
 use super::status;
 use crate::division::Division;
+use crate::engine::Shared;
+use crate::grant::Grant;
 
 /// Put into the extensions of every request by the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,44 @@ pub enum Who {
     Operator(String),
     /// A partner. Without a grant it may call nothing.
     Partner(String),
+}
+
+impl Caller {
+    /// For whoever asks later who did it.
+    pub(super) fn name(&self) -> String {
+        match &self.who {
+            Who::Local => self.address.clone(),
+            Who::Node(division) => format!("node {division}"),
+            Who::Operator(name) => format!("operator {name}"),
+            Who::Partner(name) => format!("partner {name}"),
+        }
+    }
+}
+
+/// What the caller may see and write now: local programs and operators everything, partners what was granted to them.
+/// Nodes exchange records over links only.
+pub(super) fn granted(shared: &Shared, extensions: &Extensions) -> Result<Grant, Status> {
+    match extensions.get::<Caller>().map(|caller| &caller.who) {
+        Some(Who::Local | Who::Operator(_)) => Ok(Grant::everything(shared.own())),
+        Some(Who::Partner(name)) => shared.grant(name).ok_or_else(|| {
+            status::not_allowed(format!(
+                "the partner `{name}` has no grant at this node; its operator gives one with `guantong grant set` \
+                 (该合作方尚未授权)"
+            ))
+        }),
+        Some(Who::Node(_)) => {
+            Err(status::not_allowed("a node's certificate is for links; use one of a partner or operator"))
+        }
+        None => Err(status::not_allowed("the caller is not known")),
+    }
+}
+
+/// The partner who calls, if it is one.
+pub(super) fn partner(extensions: &Extensions) -> Option<&str> {
+    match extensions.get::<Caller>().map(|caller| &caller.who) {
+        Some(Who::Partner(name)) => Some(name),
+        _ => None,
+    }
 }
 
 /// The caller, if it may use this node's records: local programs and operators.

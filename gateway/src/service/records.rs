@@ -9,6 +9,7 @@ use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::sight::{PARTNER_PURPOSE, Sight};
 use super::{caller, page, status, trace, view};
 use crate::division::Division;
 use crate::engine::{Begun, Engine, Import, ImportProgress, Request as Repeatable, Write, WriteAction};
@@ -36,21 +37,16 @@ impl Records {
         self.engine.name(name).map_err(|e| status::bad_name(field, &e))
     }
 
-    async fn read(&self, name: &RecordName) -> Result<v1::Record, Status> {
-        let shared = self.engine.shared();
-        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
-        let Some(loaded) = found else {
-            return Err(status::not_found(&name.display(&shared.schema).to_string()));
-        };
-        let record = codec::decode(loaded.state).map_err(|e| status::broken(&e.to_string()))?;
-        Ok(view::record(&shared.schema, name, &record))
+    async fn read(&self, sight: &Sight, name: &RecordName) -> Result<v1::Record, Status> {
+        let (_, record) = sight.read(&self.engine, name).await?;
+        Ok(sight.view(self.engine.shared(), name, &record))
     }
 
-    async fn write(&self, write: Write) -> Result<v1::Record, Status> {
+    async fn write(&self, sight: &Sight, write: Write) -> Result<v1::Record, Status> {
         let (name, kind) = (write.name.clone(), write.name.kind);
         let schema = &self.engine.shared().schema;
         self.engine.write(write).await.map_err(|e| status::of_engine(schema, kind, &e))?;
-        self.read(&name).await
+        self.read(sight, &name).await
     }
 }
 
@@ -123,20 +119,21 @@ impl RecordService for Records {
         &self,
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::Record>, Status> {
-        caller::operator(request.extensions())?;
+        let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let name = self.name("name", &request.get_ref().name)?;
-        Ok(Response::new(self.read(&name).await?))
+        Ok(Response::new(self.read(&sight, &name).await?))
     }
 
     async fn list_records(
         &self,
         request: Request<v1::ListRecordsRequest>,
     ) -> Result<Response<v1::ListRecordsResponse>, Status> {
-        caller::operator(request.extensions())?;
-        let request = request.into_inner();
         let shared = self.engine.shared();
-        let parent = page::parent("parent", &request.parent)?;
+        let sight = Sight::of(shared, request.extensions())?;
+        let request = request.into_inner();
+        let parent = sight.part_of("parent", page::parent("parent", &request.parent)?)?;
         let kind = page::kind(&shared.schema, &request.kind)?;
+        sight.check_kind(kind)?;
         let size = page::size(request.page_size)?;
         let query = format!("{parent} {} {}", kind.rule.name, request.show_deleted);
         let after = match page::after(&query, &request.page_token)? {
@@ -151,8 +148,9 @@ impl RecordService for Records {
         let mut records = Vec::with_capacity(listed.len());
         for stored in listed {
             let record = codec::decode(stored.state).map_err(|e| status::broken(&e.to_string()))?;
-            if request.show_deleted || !view::is_deleted(kind, &stored.name, &record) {
-                records.push(view::record(&shared.schema, &stored.name, &record));
+            let shown = request.show_deleted || !view::is_deleted(kind, &stored.name, &record);
+            if shown && sight.sees(kind, &stored.name, &record) {
+                records.push(sight.view(shared, &stored.name, &record));
             }
         }
         let next_page_token = last.map(|last| page::token(&query, &last)).unwrap_or_default();
@@ -163,7 +161,7 @@ impl RecordService for Records {
         &self,
         request: Request<v1::WriteRecordRequest>,
     ) -> Result<Response<v1::Record>, Status> {
-        caller::operator(request.extensions())?;
+        let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let traceparent = trace::of_request(request.metadata());
         let request = request.into_inner();
         let repeat = repeatable(&request.request_id, &request)?;
@@ -175,14 +173,16 @@ impl RecordService for Records {
             basis: basis(&record.etag, &record.read_token)?,
             acting: acting(&request.acting_division)?,
             must_create: request.must_create,
+            purpose: sight.purpose(),
             ..LocalWrite::of(fields)
         };
+        sight.check_write(&self.engine, &name, write.fields.iter().map(|f| f.0)).await?;
         let write = Write { name, action: WriteAction::Fields(write), request: repeat, traceparent };
-        Ok(Response::new(self.write(write).await?))
+        Ok(Response::new(self.write(&sight, write).await?))
     }
 
     async fn move_case(&self, request: Request<v1::MoveCaseRequest>) -> Result<Response<v1::Record>, Status> {
-        caller::operator(request.extensions())?;
+        let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let traceparent = trace::of_request(request.metadata());
         let request = request.into_inner();
         let repeat = repeatable(&request.request_id, &request)?;
@@ -198,8 +198,10 @@ impl RecordService for Records {
             reason: request.reason,
             outcome: request.outcome,
             basis: basis(&request.etag, &Bytes::new())?,
+            purpose: sight.purpose(),
         };
-        Ok(Response::new(self.write(Write { name, action, request: repeat, traceparent }).await?))
+        sight.check_write(&self.engine, &name, []).await?;
+        Ok(Response::new(self.write(&sight, Write { name, action, request: repeat, traceparent }).await?))
     }
 
     async fn import_records(
@@ -245,8 +247,11 @@ impl Records {
         let kind = page::kind(&self.engine.shared().schema, &header.kind)?;
         let source = header.source.trim();
         let fits = (1..=64).contains(&source.chars().count()) && !source.chars().any(char::is_control);
-        if !fits {
-            return Err(status::invalid("source", "source: the ledger's name, 1 to 64 characters"));
+        if !fits || source.starts_with(PARTNER_PURPOSE) {
+            let text = format!(
+                "source: the ledger's name, 1 to 64 characters, not beginning with {PARTNER_PURPOSE}"
+            );
+            return Err(status::invalid("source", text));
         }
         Ok(Ledger { kind: kind.id, source: source.into() })
     }

@@ -9,8 +9,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::engine::EngineError;
 use crate::ingest::local::WriteError;
-use crate::record::NameError;
-use crate::schema::{KindId, Schema};
+use crate::record::{FieldNumber, NameError};
+use crate::schema::{Kind, KindId, Schema};
 use crate::store::StoreError;
 
 /// `google.rpc.ErrorInfo.domain` of all our errors.
@@ -91,20 +91,33 @@ pub fn of_store(error: &StoreError) -> Status {
     plain(Code::Unavailable, error.to_string(), "STORE")
 }
 
-/// What the engine did not do. `kind` gives fields their names.
-pub fn of_engine(schema: &Schema, kind: KindId, error: &EngineError) -> Status {
+/// What the engine did not do that concerns no record.
+pub fn unfinished(error: &EngineError) -> Status {
     match error {
         EngineError::Store(error) => of_store(error),
-        EngineError::Refused(error) => of_write(schema, kind, error),
+        EngineError::Refused(error) => plain(Code::FailedPrecondition, error.to_string(), "NOT_NOW"),
         EngineError::RequestReused => invalid("request_id", error.to_string()),
         EngineError::Stopped => plain(Code::Unavailable, error.to_string(), "STOPPING"),
         EngineError::Overloaded => busy(error.to_string(), Duration::from_secs(5)),
     }
 }
 
+/// What the engine did not do. `kind` gives fields their names.
+pub fn of_engine(schema: &Schema, kind: KindId, error: &EngineError) -> Status {
+    match error {
+        EngineError::Refused(error) => of_write(schema, kind, error),
+        other => unfinished(other),
+    }
+}
+
+/// A field in the caller's words: `camera.device_id`.
+pub(super) fn path(kind: &Kind, field: FieldNumber) -> String {
+    let name = kind.field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
+    format!("{}.{name}", kind.rule.name)
+}
+
 fn of_write(schema: &Schema, kind: KindId, error: &WriteError) -> Status {
-    let name =
-        |field| schema.kind(kind).field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
+    let name = |field: FieldNumber| path(schema.kind(kind), field);
     let message = error.to_string();
     match error {
         WriteError::OutOfScope { .. } | WriteError::NotActing(_) | WriteError::NotAllowed { .. } => {

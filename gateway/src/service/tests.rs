@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod grants;
 mod ledgers;
 mod restores;
 
@@ -122,7 +123,7 @@ impl Node {
 
     async fn shown(&self, name: &RecordName) -> v1::Case {
         let record = self.record(name).await.unwrap_or_default();
-        let shown = view::record(&self.engine.shared().schema, name, &record);
+        let shown = view::record(&self.engine.shared().schema, name, &record, |_| true);
         v1::Case::decode(shown.fields).unwrap()
     }
 
@@ -287,6 +288,7 @@ async fn a_case_is_handed_to_another_township_with_its_file_and_comes_back_concl
         reason: "相邻乡镇".into(),
         outcome,
         basis: Default::default(),
+        purpose: String::new(),
     };
     let moved = async |node: &Node, action| {
         let write = Write { name: name.clone(), action, request: None, traceparent: None };

@@ -20,12 +20,18 @@ fn written(stamp: Stamp) -> Option<Timestamp> {
     Some(timestamp(stamp.ms()))
 }
 
-/// A record as its policies show it.
-pub(super) fn record(schema: &Schema, name: &RecordName, record: &Record) -> v1::Record {
+/// A record as its policies show it, with those fields that `shows` allows. The etag is over all of them: it tells
+/// nothing but that something changed.
+pub(super) fn record(
+    schema: &Schema,
+    name: &RecordName,
+    record: &Record,
+    shows: impl Fn(FieldNumber) -> bool,
+) -> v1::Record {
     let kind = schema.kind(name.kind);
     let mut fields = Vec::new();
     let mut origins = Vec::with_capacity(record.fields().len());
-    for (number, register) in record.fields() {
+    for (number, register) in record.fields().iter().filter(|(number, _)| shows(*number)) {
         let Some(shown) = kind.field(*number).and_then(|f| view::shown(f, register, name.home)) else {
             continue;
         };
@@ -40,17 +46,17 @@ pub(super) fn record(schema: &Schema, name: &RecordName, record: &Record) -> v1:
         name: name.display(schema).to_string(),
         fields: fields.into(),
         etag: etag(record),
-        read_token: read_token(record),
-        conflicting_fields: conflicting_fields(kind, record),
+        read_token: read_token(record, &shows),
+        conflicting_fields: conflicting_fields(kind, record).into_iter().filter(|f| shows(*f)).collect(),
         origins,
         audience: Audience::of(kind, name.home, record).divisions().iter().map(ToString::to_string).collect(),
     }
 }
 
-/// The live stamps of every field, as a record without values.
-fn read_token(record: &Record) -> Bytes {
+/// The live stamps of the fields that are shown, as a record without values.
+fn read_token(record: &Record, shows: impl Fn(FieldNumber) -> bool) -> Bytes {
     let mut token = Record::default();
-    for (field, register) in record.fields() {
+    for (field, register) in record.fields().iter().filter(|(field, _)| shows(*field)) {
         let live = register.live().map(|(e, _)| Entry { value: None, ..e.clone() });
         let live: Vec<Entry> = live.collect();
         if !live.is_empty() {

@@ -6,7 +6,7 @@ use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
 use super::sql::{Args, Sql};
-use super::{StoreError, Writer, history, imports, outbox, peers, quarantine, records, tallies};
+use super::{StoreError, Writer, grants, history, imports, outbox, peers, quarantine, records, tallies};
 use crate::ingest::changes::{Changes, LinkChange};
 
 impl Writer {
@@ -92,5 +92,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         }
         LinkChange::RetryQuarantine { peer, due_ms } => quarantine::retry(sql, *peer, *due_ms, now_ms).await,
         LinkChange::CompactOutbox(peer) => outbox::compact(sql, *peer).await,
+        LinkChange::Grant(row) => grants::put(sql, row).await,
+        LinkChange::Revoke(partner) => grants::remove(sql, partner).await,
     }
 }

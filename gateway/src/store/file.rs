@@ -16,8 +16,11 @@ use crate::division::Division;
 const APPLICATION_ID: i64 = 0x4754_6e67;
 
 /// The steps from an empty file to the present format, which is their number.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_store.sql")];
-const KNOWN: i64 = MIGRATIONS.len() as i64;
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_store.sql"),
+    include_str!("../../migrations/sqlite/0003_partners.sql"),
+];
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// Page cache of the connection that writes. Larger brings little: what is written is mostly new.
 const WRITER_CACHE_KIB: u32 = 4 * 1024;

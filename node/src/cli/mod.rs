@@ -10,6 +10,7 @@ mod connection;
 mod divisions;
 mod export;
 mod get;
+mod grant;
 mod import;
 mod json;
 pub mod pki;
@@ -69,6 +70,7 @@ enum Command {
     Set(set::SetArgs),
     Move(case_move::MoveArgs),
     Conflicts(conflicts::ConflictsArgs),
+    Grant(grant::GrantArgs),
     Quarantine(quarantine::QuarantineArgs),
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
@@ -122,6 +124,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Set(args) => print(args.node.json, set::run(&args)),
         Command::Move(args) => print(args.node.json, case_move::run(&args)),
         Command::Conflicts(args) => print(args.node.json, conflicts::run(&args)),
+        Command::Grant(args) => print(args.node.json, grant::run(&args)),
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Tallies(args) => print(args.node.json, tallies::run(&args)),
     }

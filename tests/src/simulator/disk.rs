@@ -231,6 +231,8 @@ impl Disk {
             }
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
+            // Partners have no part in what nodes exchange.
+            LinkChange::Grant(_) | LinkChange::Revoke(_) => {}
         }
     }
 

@@ -115,7 +115,7 @@ fn next_move(
         outcome,
         now_ms: work.context().now_ms,
     };
-    work.move_case(slot, &request, &format!("step-{seed:x}"), Basis::Shown, None).map(drop)
+    work.move_case(slot, &request, &format!("step-{seed:x}"), LocalWrite::of(Vec::new()), None).map(drop)
 }
 
 /// The divisions of the tree, with nodes or without.

@@ -79,7 +79,7 @@ async fn a_newer_store_is_refused() {
     sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
     let refused = place.open(fast()).await.unwrap_err();
-    assert_eq!(refused, StoreError::NewerSchema { found: 99, known: 1 });
+    assert_eq!(refused, StoreError::NewerSchema { found: 99, known: file::KNOWN });
 }
 
 #[tokio::test]

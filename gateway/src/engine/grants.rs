@@ -1,0 +1,54 @@
+//! Grants of partners: kept in memory beside the store, so that each call is judged by the grant of that moment.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use super::command::Command;
+use super::task::Task;
+use super::{Engine, EngineError, Shared};
+use crate::grant::Grant;
+use crate::ingest::changes::{Changes, GrantRow, LinkChange};
+use crate::store::StoreError;
+
+/// All grants, by the partners' names.
+pub(super) type Grants = BTreeMap<String, GrantRow>;
+
+impl Shared {
+    /// The grants in force now.
+    pub fn grants(&self) -> Arc<Grants> {
+        self.grants.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a partner may now; `None`: nothing.
+    pub fn grant(&self, partner: &str) -> Option<Grant> {
+        self.grants().get(partner).map(|row| row.grant)
+    }
+
+    /// Reads the grants from the store.
+    pub(super) async fn load_grants(&self) -> Result<(), StoreError> {
+        let grants = self.store.grants().await?;
+        let grants = grants.into_iter().map(|row| (row.partner.clone(), row)).collect();
+        *self.grants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(grants);
+        Ok(())
+    }
+}
+
+impl Task {
+    /// Stores a change of grants; when it returns, it is in force.
+    pub(super) async fn change_grants(&mut self, change: LinkChange) -> Result<(), EngineError> {
+        self.commit(&Changes::default(), &[change]).await?;
+        Ok(self.shared.load_grants().await?)
+    }
+}
+
+impl Engine {
+    /// Gives a partner a grant in place of the one it has. Afterwards it is in force.
+    pub async fn set_grant(&self, grant: GrantRow) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Grant(grant, reply)).await
+    }
+
+    /// Takes a partner's grant away.
+    pub async fn revoke_grant(&self, partner: &str) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Revoke(partner.to_owned(), reply)).await
+    }
+}

@@ -1,0 +1,186 @@
+//! What a caller may see and write: a scope, kinds of records, how much of them. A partner has what an operator granted
+//! to it; operators have everything that the node holds.
+//!
+//! It judges and does nothing else: who calls is the certificate's to say, and what is written is judged by `access`
+//! and the checks of local writes beside this.
+
+use guantong_proto::rules;
+
+use crate::division::Division;
+use crate::record::audience::Audience;
+use crate::schema::KindId;
+
+/// How far a grant goes. Each level has what the ones before it have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Sums over divisions, never a record.
+    Aggregates,
+    /// Records are read.
+    Read,
+    /// Records are written.
+    Write,
+}
+
+/// Kinds of records, one bit for each by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kinds(u64);
+
+impl Kinds {
+    /// Every kind, those of later programs too.
+    pub const ALL: Kinds = Kinds(u64::MAX);
+
+    /// These and no others. Kinds have numbers below 64.
+    pub fn of(kinds: impl IntoIterator<Item = KindId>) -> Kinds {
+        Kinds(kinds.into_iter().filter(|k| k.0 < 64).fold(0, |bits, kind| bits | 1 << kind.0))
+    }
+
+    /// As they are stored.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// From what is stored.
+    pub const fn from_bits(bits: u64) -> Kinds {
+        Kinds(bits)
+    }
+
+    /// Whether a kind is among them.
+    pub const fn contains(self, kind: KindId) -> bool {
+        self.0 == u64::MAX || kind.0 < 64 && self.0 >> kind.0 & 1 == 1
+    }
+}
+
+/// What a caller may see and write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// Records that concern this division or one inside it.
+    pub scope: Division,
+    /// Of these kinds.
+    pub kinds: Kinds,
+    /// How far.
+    pub level: Level,
+    /// Fields that say something about a person, too.
+    pub personal: bool,
+}
+
+impl Grant {
+    /// What operators of a node may: everything that it holds.
+    pub const fn everything(own: Division) -> Grant {
+        Grant { scope: own, kinds: Kinds::ALL, level: Level::Write, personal: true }
+    }
+
+    /// Whether sums of a division may be asked for.
+    pub const fn may_aggregate(&self, division: Division) -> bool {
+        self.scope.contains(division)
+    }
+
+    /// Whether records of a kind may be read that were born in `home`.
+    pub fn may_read(&self, kind: KindId, home: Division) -> bool {
+        self.level >= Level::Read && self.kinds.contains(kind) && self.scope.contains(home)
+    }
+
+    /// Whether records of a kind may be written that were born in `home`, or are to be.
+    pub fn may_write(&self, kind: KindId, home: Division) -> bool {
+        self.level >= Level::Write && self.may_read(kind, home)
+    }
+
+    /// Whether a record may be read: one that was handed to the scope belongs to it like one that was born there.
+    pub fn may_read_record(&self, kind: KindId, audience: &Audience) -> bool {
+        self.level >= Level::Read && self.kinds.contains(kind) && audience.concerns(self.scope)
+    }
+
+    /// Whether a record may be written. One that only reaches the scope from above may not.
+    pub fn may_write_record(&self, kind: KindId, audience: &Audience) -> bool {
+        self.level >= Level::Write && self.kinds.contains(kind) && audience.has_at_or_below(self.scope)
+    }
+
+    /// Whether a field of a record that may be read is shown, and may be written where the record may.
+    pub const fn shows(&self, field: &rules::Field) -> bool {
+        self.personal || !field.personal
+    }
+}
+
+/// Whether a text can be a partner's name: 1 to 63 of the characters a-z 0-9 . - _, a letter or digit first.
+pub fn is_partner_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    (1..=63).contains(&name.len())
+        && name.bytes().all(allowed)
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::schema::{Kind, Schema};
+    use proptest::prelude::*;
+
+    fn division(code: &str) -> Division {
+        Division::parse(code).unwrap()
+    }
+
+    fn kind(schema: &Schema, name: &str) -> Kind {
+        schema.kind_named(name).unwrap().clone()
+    }
+
+    const CASE: KindId = KindId(2);
+    const CAMERA: KindId = KindId(3);
+
+    #[test]
+    fn a_grant_covers_its_scope_its_kinds_and_its_level() {
+        let grant = Grant {
+            scope: division("220822"),
+            kinds: Kinds::of([CASE]),
+            level: Level::Read,
+            personal: false,
+        };
+        let (inside, outside) = (division("220822101"), division("220821101"));
+        assert!(grant.may_read(CASE, inside) && !grant.may_read(CASE, outside));
+        assert!(!grant.may_read(CAMERA, inside), "another kind");
+        assert!(!grant.may_write(CASE, inside), "it reads only");
+        assert!(grant.may_aggregate(inside) && !grant.may_aggregate(division("2208")));
+        let sums = Grant { level: Level::Aggregates, ..grant };
+        assert!(!sums.may_read(CASE, inside) && sums.may_aggregate(inside));
+        assert!(Grant { level: Level::Write, ..grant }.may_write(CASE, inside));
+    }
+
+    #[test]
+    fn personal_fields_are_shown_to_whom_they_are_granted() {
+        let schema = Schema::current();
+        let case = kind(&schema, "case");
+        let (parties, title) = (case.field_named("parties").unwrap(), case.field_named("title").unwrap());
+        let grant = Grant { personal: false, ..Grant::everything(division("22")) };
+        assert!(!grant.shows(parties) && grant.shows(title));
+        assert!(Grant::everything(division("22")).shows(parties));
+    }
+
+    #[test]
+    fn what_reaches_a_scope_from_above_is_read_there_and_not_written() {
+        let schema = Schema::current();
+        let divisions = kind(&schema, "division");
+        let audience = Audience::of_home(&divisions, division("2208"));
+        let grant = Grant::everything(division("220822"));
+        assert!(grant.may_read_record(divisions.id, &audience));
+        assert!(!grant.may_write_record(divisions.id, &audience));
+    }
+
+    #[test]
+    fn names_are_those_of_certificates() {
+        for name in ["hotline-12345", "a", "0.b_c"] {
+            assert!(is_partner_name(name), "{name}");
+        }
+        for name in ["", "-a", "A", "热线", "a b", "a/b", &"a".repeat(64)] {
+            assert!(!is_partner_name(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn kinds_are_what_they_were_made_of(numbers in proptest::collection::btree_set(0u32..63, 0..10), asked in 0u32..80) {
+            let kinds = Kinds::of(numbers.iter().map(|n| KindId(*n)));
+            prop_assert_eq!(kinds.contains(KindId(asked)), numbers.contains(&asked));
+            prop_assert_eq!(Kinds::from_bits(kinds.bits()), kinds);
+            prop_assert!(Kinds::ALL.contains(KindId(asked)));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What one caller sees of the records, and may write: what its grant covers, without what it does not. What it may not
+//! see is left out of answers; asked for by name it is refused, in words that do not say whether it exists.
+
+use guantong_proto::v1;
+use tonic::{Extensions, Status};
+
+use super::{caller, status, view};
+use crate::division::Division;
+use crate::engine::{Engine, Shared};
+use crate::grant::{Grant, Level};
+use crate::ingest::writers;
+use crate::record::audience::Audience;
+use crate::record::{FieldNumber, Record, RecordName, codec};
+use crate::schema::Kind;
+use crate::store::Loaded;
+
+/// The purpose of a partner's writer begins so; no import source is named so.
+pub(super) const PARTNER_PURPOSE: &str = "partner:";
+
+/// One caller's view, as of its call.
+pub(super) struct Sight {
+    grant: Grant,
+    purpose: String,
+}
+
+impl Sight {
+    /// Of whoever calls.
+    pub(super) fn of(shared: &Shared, extensions: &Extensions) -> Result<Sight, Status> {
+        let purpose = caller::partner(extensions).map(|name| format!("{PARTNER_PURPOSE}{name}"));
+        let purpose = purpose.unwrap_or_else(|| writers::LOCAL.into());
+        Ok(Sight { grant: caller::granted(shared, extensions)?, purpose })
+    }
+
+    /// What writes are made as: each partner is a writer of its own.
+    pub(super) fn purpose(&self) -> String {
+        self.purpose.clone()
+    }
+
+    /// The part of a division that the caller may ask about: itself, or the grant's scope inside it.
+    pub(super) fn part_of(&self, field: &str, division: Division) -> Result<Division, Status> {
+        let scope = self.grant.scope;
+        if scope.contains(division) {
+            return Ok(division);
+        }
+        // A list of more than is granted leaves the rest out.
+        if division.contains(scope) {
+            return Ok(scope);
+        }
+        Err(status::not_allowed(format!(
+            "{field}: {division} lies outside {scope}, which is what you may see"
+        )))
+    }
+
+    /// Refuses kinds whose records the caller may not read.
+    pub(super) fn check_kind(&self, kind: &Kind) -> Result<(), Status> {
+        if self.grant.level < Level::Read {
+            return Err(status::not_allowed(
+                "the grant is for aggregates only; no record can be read with it",
+            ));
+        }
+        if self.grant.kinds.contains(kind.id) {
+            return Ok(());
+        }
+        Err(status::not_allowed(format!("the grant does not cover records of kind `{}`", kind.rule.name)))
+    }
+
+    /// Whether a record is shown.
+    pub(super) fn sees(&self, kind: &Kind, name: &RecordName, record: &Record) -> bool {
+        self.grant.may_read_record(kind.id, &Audience::of(kind, name.home, record))
+    }
+
+    /// Whether a field is shown.
+    pub(super) fn shows(&self, kind: &Kind, field: FieldNumber) -> bool {
+        self.grant.personal || kind.field(field).is_some_and(|field| self.grant.shows(field))
+    }
+
+    /// A record as the caller sees it: without the fields that it may not.
+    pub(super) fn view(&self, shared: &Shared, name: &RecordName, record: &Record) -> v1::Record {
+        let kind = shared.schema.kind(name.kind);
+        view::record(&shared.schema, name, record, |field| self.shows(kind, field))
+    }
+
+    /// A record that the caller asks for by name.
+    pub(super) async fn read(&self, engine: &Engine, name: &RecordName) -> Result<(Loaded, Record), Status> {
+        let shared = engine.shared();
+        let kind = shared.schema.kind(name.kind);
+        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
+        let named_in = self.grant.may_read(kind.id, name.home);
+        let Some(loaded) = found else {
+            let shown = name.display(&shared.schema).to_string();
+            return Err(if named_in { status::not_found(&shown) } else { self.outside(kind) });
+        };
+        let record = codec::decode(loaded.state.clone()).map_err(|e| status::broken(&e.to_string()))?;
+        if named_in || self.sees(kind, name, &record) {
+            Ok((loaded, record))
+        } else {
+            Err(self.outside(kind))
+        }
+    }
+
+    /// Refuses a write of a record, or of fields, that the caller may not write. The audience only grows, so what may
+    /// be written now still may when the write is decided.
+    pub(super) async fn check_write(
+        &self,
+        engine: &Engine,
+        name: &RecordName,
+        fields: impl IntoIterator<Item = FieldNumber>,
+    ) -> Result<(), Status> {
+        let shared = engine.shared();
+        let kind = shared.schema.kind(name.kind);
+        let hidden = fields.into_iter().find(|field| !self.shows(kind, *field));
+        if let Some(field) = hidden.and_then(|field| kind.field(field)) {
+            return Err(status::not_allowed(format!(
+                "{}: the grant does not cover personal data",
+                status::path(kind, field.number)
+            )));
+        }
+        if self.grant.may_write(kind.id, name.home) {
+            return Ok(());
+        }
+        // Operators write whatever the node holds; what it does not is refused by the rules of writes.
+        if self.grant == Grant::everything(shared.own()) {
+            return Ok(());
+        }
+        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
+        let record = found.map(|loaded| codec::decode(loaded.state)).transpose();
+        let record = record.map_err(|e| status::broken(&e.to_string()))?;
+        let audience = record.map(|record| Audience::of(kind, name.home, &record));
+        if audience.is_some_and(|audience| self.grant.may_write_record(kind.id, &audience)) {
+            return Ok(());
+        }
+        if self.grant.level == Level::Read && self.grant.may_read(kind.id, name.home) {
+            return Err(status::not_allowed("the grant is for reading; nothing can be written with it"));
+        }
+        Err(self.outside(kind))
+    }
+
+    fn outside(&self, kind: &Kind) -> Status {
+        match self.check_kind(kind) {
+            Err(refused) => refused,
+            Ok(()) => status::not_allowed(format!(
+                "the record is not one of those that concern {}, which is what you may see",
+                self.grant.scope
+            )),
+        }
+    }
+}
