@@ -94,8 +94,8 @@ static FUNCTIONS: &[Class] = &[
 ];
 static NETWORKS: &[Class] = &[
     class(v1::SourceNetwork::Xueliang as i32, "xueliang", "雪亮工程"),
-    class(v1::SourceNetwork::Tianwang as i32, "tianwang", "天网"),
-    class(v1::SourceNetwork::Huiyan as i32, "huiyan", "慧眼"),
+    class(v1::SourceNetwork::Tianwang as i32, "tianwang", "天网工程"),
+    class(v1::SourceNetwork::Huiyan as i32, "huiyan", "慧眼工程"),
     class(v1::SourceNetwork::Other as i32, "other", "其他"),
     NOT_GIVEN,
 ];
