@@ -14,7 +14,7 @@ use guantong_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::division::{Division, Divisions};
-use crate::ingest::changes::{Changes, PeerState, RecordKey};
+use crate::ingest::changes::{Changes, PeerState, RecordKey, Subscription};
 use crate::ingest::local::{WriteError, Written};
 use crate::ingest::topology::{PeerId, Role, Topology};
 use crate::outgoing::Route;
@@ -29,10 +29,12 @@ mod greet;
 mod group;
 mod import;
 mod jobs;
+mod subscribers;
 mod task;
 
 use command::Command;
-pub use command::{Begun, Import, ImportProgress, LinkBatch, Request, Write, WriteAction};
+pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
+pub use subscribers::SUBSCRIPTIONS_MAX;
 
 /// Commands that may wait. Each holds at most a batch, so this bounds memory too.
 const QUEUE_MAX: usize = 64;
@@ -62,6 +64,14 @@ pub enum EngineError {
     /// The same request id came before with another content.
     #[error("the request id was used before for another request; draw a new one")]
     RequestReused,
+    /// A subscription of this name exists.
+    #[error("there is a subscription of this name; choose another, or delete that one")]
+    SubscriptionExists,
+    /// No more subscriptions are taken.
+    #[error(
+        "there are {SUBSCRIPTIONS_MAX} subscriptions, and no more are taken; delete those that nobody reads"
+    )]
+    TooManySubscriptions,
     /// The node is stopping.
     #[error("the node is stopping; try again when it is back")]
     Stopped,
@@ -273,6 +283,22 @@ impl Engine {
     /// As a parent: the child has stored its token.
     pub async fn token_confirmed(&self, peer: PeerId) -> Result<(), EngineError> {
         self.ask(|reply| Command::TokenConfirmed(peer, reply)).await
+    }
+
+    /// Begins a subscription: from now on it is owed all that it covers.
+    pub async fn subscribe(&self, new: NewSubscription) -> Result<Subscription, EngineError> {
+        self.ask(|reply| Command::Subscribe(Box::new(new), reply)).await
+    }
+
+    /// Ends a subscription and forgets what it is owed.
+    pub async fn unsubscribe(&self, peer: PeerId) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Unsubscribe(peer, reply)).await
+    }
+
+    /// Owes a subscription everything anew, since its reader may now see something else. `filled_for` is the hash over
+    /// that; nothing happens if it was owed everything for the same already.
+    pub async fn refill(&self, peer: PeerId, filled_for: u64) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Refill(peer, filled_for, reply)).await
     }
 
     /// A child has sent all that it owed at the greeting: it may no longer send foreign stamps.

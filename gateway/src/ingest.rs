@@ -195,11 +195,22 @@ impl<'a> Work<'a> {
     /// Notes that a record goes to everyone it concerns, except `sender`.
     fn owe_all(&mut self, slot: Slot, sender: Option<PeerId>, lane: Lane, traceparent: Option<&Arc<str>>) {
         let touched = &self.touched[slot.0];
-        let audience = Audience::of(self.kind(slot), touched.name.home, &touched.record);
+        let (kind, home) = (touched.name.kind, touched.name.home);
+        let audience = Audience::of(self.kind(slot), home, &touched.record);
         let fresh = touched.revision == 0 && sender.is_none();
         let key = touched.key;
-        for peer in self.ctx.topology.concerned(&audience).filter(|p| Some(*p) != sender) {
+        for peer in self.ctx.topology.concerned(kind, &audience).filter(|p| Some(*p) != sender) {
             self.owe(peer, lane, fresh, traceparent, key);
+        }
+    }
+
+    /// Notes that a record goes to the subscriptions that it concerns.
+    fn owe_subscribers(&mut self, slot: Slot) {
+        let touched = &self.touched[slot.0];
+        let (kind, home, key) = (touched.name.kind, touched.name.home, touched.key);
+        let audience = Audience::of(self.kind(slot), home, &touched.record);
+        for peer in self.ctx.topology.subscribers(kind, &audience) {
+            self.owe(peer, Lane::Bulk, false, None, key);
         }
     }
 

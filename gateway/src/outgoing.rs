@@ -34,7 +34,7 @@ impl Route<'_> {
         }
         let to = match self.role {
             Role::Parent => Direction::Up(self.peer),
-            Role::Child => Direction::Down,
+            Role::Child | Role::Partner => Direction::Down,
         };
         let sealed = release::is_sealed(kind, name.home, record);
         let concern = Concern { home: name.home, audience: &audience, sealed };
@@ -62,7 +62,7 @@ impl Route<'_> {
         let mut projection = self.projection(name, record)?;
         let (child, parent) = match self.role {
             Role::Parent => (self.own, self.peer),
-            Role::Child => (self.peer, self.own),
+            Role::Child | Role::Partner => (self.peer, self.own),
         };
         let kind = self.schema.kind(name.kind);
         let audience = Audience::of(kind, name.home, record);

@@ -18,6 +18,7 @@ mod peers;
 mod quarantine;
 mod records;
 mod sql;
+mod subscriptions;
 mod tallies;
 #[cfg(test)]
 mod tests;

@@ -111,7 +111,7 @@ CREATE INDEX quarantine_retry ON quarantine (peer, retry_ms) WHERE retry_ms IS N
 
 CREATE TABLE peer (
     peer INTEGER PRIMARY KEY,
-    -- 1 parent, 2 child.
+    -- 1 parent, 2 child, 3 partner.
     role INTEGER NOT NULL,
     division INTEGER NOT NULL,
     newest_counter INTEGER,

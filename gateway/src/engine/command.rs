@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use super::{Answer, EngineError, Greeted};
 use crate::division::Division;
-use crate::ingest::changes::{GrantRow, PeerState, RecordKey};
+use crate::ingest::changes::{GrantRow, PeerState, RecordKey, Subscription};
 use crate::ingest::local::{Basis, LocalWrite};
-use crate::ingest::topology::{PeerId, Role};
+use crate::ingest::topology::{Interest, PeerId, Role};
 use crate::record::RecordName;
 
 /// Where an answer goes.
@@ -119,6 +119,21 @@ pub struct ImportProgress {
     pub problems: Vec<v1::RowProblem>,
 }
 
+/// A subscription that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewSubscription {
+    /// Last part of its name.
+    pub id: String,
+    /// The partner whose it is; `None`: the operators'.
+    pub owner: Option<String>,
+    /// What it is owed.
+    pub interest: Interest,
+    /// Personal fields are wanted too.
+    pub personal: bool,
+    /// Hash over what its reader is allowed.
+    pub filled_for: u64,
+}
+
 /// One thing to do.
 pub(super) enum Command {
     Link(LinkBatch, Reply<Vec<v1::Refusal>>),
@@ -135,6 +150,9 @@ pub(super) enum Command {
     Welcome(Division, Box<v1::Hello>, Reply<Greeted>),
     Welcomed(Box<v1::Welcome>, Reply<Greeted>),
     TokenConfirmed(PeerId, Reply<()>),
+    Subscribe(Box<NewSubscription>, Reply<Subscription>),
+    Unsubscribe(PeerId, Reply<()>),
+    Refill(PeerId, u64, Reply<()>),
     Recovered(PeerId, Reply<()>),
     Peer(Role, Division, Reply<Option<PeerState>>),
     Grant(GrantRow, Reply<()>),

@@ -67,6 +67,7 @@ impl Task {
             links = renewal;
             let fresh = (self.shared.environment.random)();
             links.push(LinkChange::NewEpoch(fresh));
+            links.extend(self.fill_all());
             epoch = Some(fresh);
         }
         peer.clock_at_token = self.writers.latest();

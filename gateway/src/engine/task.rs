@@ -11,7 +11,7 @@ use super::greet::bring_one;
 use super::group::Group;
 use super::{EngineError, Shared};
 use crate::division::{Division, Divisions};
-use crate::ingest::changes::{Changes, LinkChange, PeerState};
+use crate::ingest::changes::{Changes, LinkChange, PeerState, Subscription};
 use crate::ingest::topology::{PeerId, Role, Topology};
 use crate::ingest::writers::Writers;
 use crate::ingest::{Context, Work, division_entry};
@@ -31,6 +31,7 @@ pub(super) struct Task {
     pub(super) store: StoreWriter,
     pub(super) writers: Writers,
     pub(super) peers: BTreeMap<PeerId, PeerState>,
+    pub(super) subscriptions: BTreeMap<PeerId, Subscription>,
     pub(super) ticks: u64,
     /// The table of divisions has grown since held rows were looked at.
     pub(super) divisions_learned: bool,
@@ -47,8 +48,17 @@ impl Task {
     ) -> Result<Task, EngineError> {
         let writers = Writers::new(shared.store.writers().await?);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
-        let mut task =
-            Task { shared, store, writers, peers, ticks: 0, divisions_learned: true, wrote: false };
+        let subscriptions = shared.store.subscriptions().await?.into_iter().map(|s| (s.peer, s)).collect();
+        let mut task = Task {
+            shared,
+            store,
+            writers,
+            peers,
+            subscriptions,
+            ticks: 0,
+            divisions_learned: true,
+            wrote: false,
+        };
         task.shared.load_grants().await?;
         task.note_opening().await?;
         task.relearn(parent).await?;
@@ -95,7 +105,7 @@ impl Task {
         let opened: Vec<PeerState> = self
             .peers
             .values()
-            .filter(|p| p.opened_revision.is_none())
+            .filter(|p| p.role != Role::Partner && p.opened_revision.is_none())
             .map(|p| PeerState { opened_revision: Some(revision), ..p.clone() })
             .collect();
         if opened.is_empty() {
@@ -141,7 +151,11 @@ impl Task {
                 Role::Parent if Some(peer.division) == keep => topology.set_parent(peer.id, peer.division),
                 Role::Parent => {}
                 Role::Child => topology.add_child(peer.id, peer.division),
+                Role::Partner => {}
             }
+        }
+        for (peer, subscription) in &self.subscriptions {
+            topology.add_subscription(*peer, subscription.interest.clone());
         }
         *self.shared.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
     }
@@ -227,6 +241,18 @@ impl Task {
             }
             Command::Welcomed(welcome, reply) => {
                 let outcome = self.welcomed(&welcome).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Subscribe(new, reply) => {
+                let outcome = self.subscribe(*new).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Unsubscribe(peer, reply) => {
+                let outcome = self.unsubscribe(peer).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Refill(peer, filled_for, reply) => {
+                let outcome = self.refill(peer, filled_for).await;
                 let _ = reply.send(outcome);
             }
             Command::Recovered(peer, reply) => {
@@ -321,6 +347,9 @@ impl Shared {
 impl LinkChange {
     /// Whether it puts rows into an outbox.
     fn fills_outbox(&self) -> bool {
-        matches!(self, LinkChange::Backfill { .. } | LinkChange::RetryQuarantine { .. })
+        matches!(
+            self,
+            LinkChange::Backfill { .. } | LinkChange::Subscribe { .. } | LinkChange::RetryQuarantine { .. }
+        )
     }
 }

@@ -12,7 +12,7 @@ use crate::grant::Grant;
 use crate::record::{FieldNumber, RecordName};
 use crate::stamp::{Stamp, Writer};
 
-use super::topology::{PeerId, Role};
+use super::topology::{Interest, PeerId, Role};
 use super::writers::NewWriter;
 use crate::session::greeting::{IssuedTokens, Token};
 
@@ -202,6 +202,17 @@ pub enum LinkChange {
         /// Numbers of the kinds whose audience is a subtree.
         subtree_kinds: Vec<u32>,
     },
+    /// Everything the store knows of a subscription (insert or replace, by peer), which is then owed all that it covers.
+    Subscribe {
+        /// It.
+        subscription: Subscription,
+        /// Numbers of the kinds that it covers.
+        kinds: Vec<u32>,
+        /// Those of them whose audience is a subtree.
+        subtree_kinds: Vec<u32>,
+    },
+    /// A subscription ends: it goes, and what it was owed.
+    Unsubscribe(PeerId),
     /// Owes the peer again what it refused.
     RetryQuarantine {
         /// The peer.
@@ -237,6 +248,25 @@ pub struct Quarantine {
     pub key: RecordKey,
     /// What, why, and when it may be tried again.
     pub refused: Refused,
+}
+
+/// What a store knows of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its number.
+    pub peer: PeerId,
+    /// What callers know it by: the last part of its name.
+    pub id: String,
+    /// The partner whose it is; `None`: the operators'.
+    pub owner: Option<String>,
+    /// What it is owed.
+    pub interest: Interest,
+    /// Personal fields are wanted too.
+    pub personal: bool,
+    /// Hash over what its reader was allowed when it was last owed everything.
+    pub filled_for: u64,
+    /// Unix milliseconds.
+    pub created_ms: u64,
 }
 
 /// What a store knows of a peer.

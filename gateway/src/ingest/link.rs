@@ -264,7 +264,7 @@ impl Work<'_> {
         let sealed = release::is_sealed(kind, home, record);
         let to = match role {
             Role::Parent => Direction::Up(division),
-            Role::Child => Direction::Down,
+            Role::Child | Role::Partner => Direction::Down,
         };
         let concern = Concern { home, audience: &audience, sealed };
         release::project(kind, concern, self.ctx.topology.own(), to, record)

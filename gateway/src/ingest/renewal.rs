@@ -125,13 +125,15 @@ impl Work<'_> {
         self.owe_all(slot, None, Lane::Bulk, None);
     }
 
-    /// Purges what this node may no longer hold of a record. Nobody is owed anything by that.
+    /// Purges what this node may no longer hold of a record. No node is owed anything by that; subscribers are, so that
+    /// their copies lose it too.
     pub fn purge(&mut self, slot: Slot) {
         let excess = excess(self.ctx.topology, self.kind(slot), self.name(slot).home, self.record(slot));
         if !excess.is_empty() {
             let mut record = self.record(slot).clone();
             excess.into_iter().for_each(|field| record.purge(field));
             self.put(slot, record);
+            self.owe_subscribers(slot);
         }
         let key = self.key(slot);
         self.changes.purged.push(key);

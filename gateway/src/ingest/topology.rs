@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::division::Division;
 use crate::record::audience::Audience;
+use crate::schema::KindId;
 
-/// A peer's number in one store: a parent, a child, later a partner's subscription.
+/// A peer's number in one store: a parent, a child, a partner's subscription.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerId(pub i64);
 
@@ -16,6 +17,24 @@ pub enum Role {
     Parent,
     /// It dials the node.
     Child,
+    /// A partner's subscription: it is owed records and sends none.
+    Partner,
+}
+
+/// Which records a subscription is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// Records that concern this division or one inside it.
+    pub scope: Division,
+    /// Of these kinds; empty: of all.
+    pub kinds: Vec<KindId>,
+}
+
+impl Interest {
+    /// Whether a record of this kind and audience is one of them.
+    pub fn meets(&self, kind: KindId, audience: &Audience) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&kind)) && audience.concerns(self.scope)
+    }
 }
 
 /// A node's own division and its peers.
@@ -24,12 +43,13 @@ pub struct Topology {
     own: Division,
     parent: Option<(PeerId, Division)>,
     children: BTreeMap<Division, PeerId>,
+    subscriptions: Vec<(PeerId, Interest)>,
 }
 
 impl Topology {
     /// A node without peers.
     pub fn new(own: Division) -> Topology {
-        Topology { own, parent: None, children: BTreeMap::new() }
+        Topology { own, parent: None, children: BTreeMap::new(), subscriptions: Vec::new() }
     }
 
     /// The node's own division.
@@ -57,11 +77,24 @@ impl Topology {
         self.children.insert(division, id);
     }
 
-    /// Role and division of a peer.
+    /// Adds a subscription.
+    pub fn add_subscription(&mut self, id: PeerId, interest: Interest) {
+        self.subscriptions.push((id, interest));
+    }
+
+    /// What a subscription is owed; `None`: there is none of this number.
+    pub fn interest(&self, id: PeerId) -> Option<&Interest> {
+        self.subscriptions.iter().find(|s| s.0 == id).map(|s| &s.1)
+    }
+
+    /// Role and division of a peer; of a subscription its scope.
     pub fn peer(&self, id: PeerId) -> Option<(Role, Division)> {
         match self.parent {
             Some((parent, division)) if parent == id => Some((Role::Parent, division)),
-            _ => self.children().find(|c| c.0 == id).map(|c| (Role::Child, c.1)),
+            _ => {
+                let child = self.children().find(|c| c.0 == id).map(|c| (Role::Child, c.1));
+                child.or_else(|| self.interest(id).map(|interest| (Role::Partner, interest.scope)))
+            }
         }
     }
 
@@ -76,8 +109,13 @@ impl Topology {
         self.own.contains(division) && division == division.home() && self.child_over(division).is_none()
     }
 
-    /// The peers that get a record of this audience.
-    pub fn concerned(&self, audience: &Audience) -> impl Iterator<Item = PeerId> + use<> {
+    /// The subscriptions that get a record of this kind and audience.
+    pub fn subscribers(&self, kind: KindId, audience: &Audience) -> impl Iterator<Item = PeerId> {
+        self.subscriptions.iter().filter(move |s| s.1.meets(kind, audience)).map(|s| s.0)
+    }
+
+    /// The peers that get a record of this kind and audience.
+    pub fn concerned(&self, kind: KindId, audience: &Audience) -> impl Iterator<Item = PeerId> + use<> {
         let mut peers: Vec<PeerId> = Vec::with_capacity(2);
         peers.extend(self.parent.map(|p| p.0));
         for division in audience.divisions() {
@@ -88,6 +126,7 @@ impl Topology {
             let below = Division::from_code(home.last_code()).unwrap_or(home);
             peers.extend(self.children.range(home..=below).map(|c| c.1));
         }
+        peers.extend(self.subscribers(kind, audience));
         peers.sort_unstable();
         peers.dedup();
         peers.into_iter()
@@ -101,6 +140,27 @@ mod tests {
 
     fn division(code: &str) -> Division {
         Division::parse(code).unwrap()
+    }
+
+    #[test]
+    fn a_subscription_gets_what_concerns_its_scope_of_its_kinds() {
+        use crate::record::Record;
+        use crate::schema::Schema;
+        let schema = Schema::current();
+        let kind = |name| schema.kind_named(name).unwrap();
+        let mut topology = Topology::new(division("2208"));
+        let kinds = vec![kind("case").id, kind("division").id];
+        topology.add_subscription(PeerId(7), Interest { scope: division("220822"), kinds });
+        topology.add_subscription(PeerId(8), Interest { scope: division("2208"), kinds: vec![] });
+        let concerned = |name, home| -> Vec<i64> {
+            let audience = Audience::of(kind(name), division(home), &Record::default());
+            topology.concerned(kind(name).id, &audience).map(|p| p.0).collect()
+        };
+        assert_eq!(concerned("case", "220822101"), [7, 8]);
+        assert_eq!(concerned("case", "220821101"), [8]);
+        assert_eq!(concerned("grid", "220822101"), [8], "another kind");
+        assert_eq!(concerned("division", "22"), [7, 8], "what everyone below gets");
+        assert_eq!(topology.peer(PeerId(7)), Some((Role::Partner, division("220822"))));
     }
 
     #[test]

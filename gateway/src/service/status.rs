@@ -97,6 +97,10 @@ pub fn unfinished(error: &EngineError) -> Status {
         EngineError::Store(error) => of_store(error),
         EngineError::Refused(error) => plain(Code::FailedPrecondition, error.to_string(), "NOT_NOW"),
         EngineError::RequestReused => invalid("request_id", error.to_string()),
+        EngineError::SubscriptionExists => plain(Code::AlreadyExists, error.to_string(), "EXISTS"),
+        EngineError::TooManySubscriptions => {
+            plain(Code::ResourceExhausted, error.to_string(), "TOO_MANY_SUBSCRIPTIONS")
+        }
         EngineError::Stopped => plain(Code::Unavailable, error.to_string(), "STOPPING"),
         EngineError::Overloaded => busy(error.to_string(), Duration::from_secs(5)),
     }

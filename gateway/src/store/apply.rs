@@ -6,7 +6,9 @@ use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
 use super::sql::{Args, Sql};
-use super::{StoreError, Writer, grants, history, imports, outbox, peers, quarantine, records, tallies};
+use super::{
+    StoreError, Writer, grants, history, imports, outbox, peers, quarantine, records, subscriptions, tallies,
+};
 use crate::ingest::changes::{Changes, LinkChange};
 
 impl Writer {
@@ -90,6 +92,10 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Backfill { peer, scope, subtree_kinds } => {
             outbox::backfill(sql, *peer, *scope, subtree_kinds, now_ms).await
         }
+        LinkChange::Subscribe { subscription, kinds, subtree_kinds } => {
+            subscriptions::put(sql, subscription, kinds, subtree_kinds, now_ms).await
+        }
+        LinkChange::Unsubscribe(peer) => subscriptions::forget(sql, *peer).await,
         LinkChange::RetryQuarantine { peer, due_ms } => quarantine::retry(sql, *peer, *due_ms, now_ms).await,
         LinkChange::CompactOutbox(peer) => outbox::compact(sql, *peer).await,
         LinkChange::Grant(row) => grants::put(sql, row).await,

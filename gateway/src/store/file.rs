@@ -19,6 +19,7 @@ const APPLICATION_ID: i64 = 0x4754_6e67;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_store.sql"),
     include_str!("../../migrations/sqlite/0003_partners.sql"),
+    include_str!("../../migrations/sqlite/0004_subscriptions.sql"),
 ];
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 

@@ -143,7 +143,11 @@ pub(super) async fn backfill(
 }
 
 /// The keys in the one value of a query.
-async fn key_list(sql: &mut Sql<'_>, query: &'static str, args: Args) -> Result<Vec<RecordKey>, StoreError> {
+pub(super) async fn key_list(
+    sql: &mut Sql<'_>,
+    query: &'static str,
+    args: Args,
+) -> Result<Vec<RecordKey>, StoreError> {
     let Some(row) = sql.row(query, args).await? else { return Ok(Vec::new()) };
     let list: Option<&str> = sqlx::Row::try_get(&row, 0)?;
     let key = |key: &str| key.parse().map_err(|_| StoreError::unreadable("a list of keys"));

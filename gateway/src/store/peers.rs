@@ -25,6 +25,7 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
     let role = match peer.role {
         Role::Parent => 1,
         Role::Child => 2,
+        Role::Partner => 3,
     };
     let mut args = Args::ints(&[peer.id.0, role, code(peer.division)]);
     push_token(&mut args, peer.issued.newest);
@@ -110,7 +111,11 @@ impl Store {
         let peer = |row| {
             Ok(PeerState {
                 id: PeerId(int(row, 0)?),
-                role: if int(row, 1)? == 1 { Role::Parent } else { Role::Child },
+                role: match int(row, 1)? {
+                    1 => Role::Parent,
+                    2 => Role::Child,
+                    _ => Role::Partner,
+                },
                 division: division(row, 2)?,
                 issued: IssuedTokens {
                     newest: token(row, 3)?,

@@ -10,6 +10,7 @@ mod peers;
 mod purges;
 mod quarantine;
 mod records;
+mod subscriptions;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -167,6 +168,7 @@ on_sqlite! {
         what_is_refused_is_owed_again;
     peers: peers_are_kept_as_they_are, writers_keep_their_clocks, an_unknown_writer_is_refused;
     imports: a_ledger_is_remembered, rows_wait_for_their_division, answers_are_remembered_for_a_while;
+    subscriptions: a_subscription_is_owed_what_it_covers_until_it_ends;
     purges: a_purge_waits_for_the_receipts_below;
     faults: a_failure_at_any_statement_changes_nothing, a_dropped_transaction_is_whole_or_not_at_all;
     opening: a_store_is_opened_again_as_it_was, only_its_own_division_opens_a_store, one_process_has_a_store;

@@ -96,6 +96,7 @@ impl Disk {
             match peer.role {
                 Role::Parent => topology.set_parent(peer.id, peer.division),
                 Role::Child => topology.add_child(peer.id, peer.division),
+                Role::Partner => {}
             }
         }
         topology
@@ -229,6 +230,8 @@ impl Disk {
             LinkChange::Backfill { peer, scope, subtree_kinds } => {
                 self.backfill(*peer, *scope, subtree_kinds)
             }
+            // Nobody subscribes here: what a subscription is owed is decided by the same `Topology::concerned`.
+            LinkChange::Subscribe { .. } | LinkChange::Unsubscribe(_) => {}
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
             // Partners have no part in what nodes exchange.

@@ -1,0 +1,107 @@
+//! Subscriptions: what each is, and owing it all that it covers. What it is owed stands in the outbox, as for any peer.
+
+use super::outbox::{add, key_list};
+use super::records::range;
+use super::sql::{Args, Sql, code, division, int, json, text};
+use super::{Store, StoreError};
+use crate::ingest::changes::{OutboxGroup, Subscription};
+use crate::ingest::topology::{Interest, PeerId};
+use crate::schema::KindId;
+use guantong_proto::rules::Lane;
+
+/// Stores a subscription in place of what was known of it, and owes it all records of `kinds` that its scope covers.
+pub(super) async fn put(
+    sql: &mut Sql<'_>,
+    subscription: &Subscription,
+    kinds: &[u32],
+    subtree_kinds: &[u32],
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let put = "INSERT INTO subscription (peer, name, owner, kinds, scope, personal, filled_for, created_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (peer) DO UPDATE SET filled_for = excluded.filled_for";
+    let listed: Vec<String> = subscription.interest.kinds.iter().map(|k| k.0.to_string()).collect();
+    let args = Args::new()
+        .int(subscription.peer.0)
+        .text(&subscription.id)
+        .text(subscription.owner.as_deref().unwrap_or_default())
+        .text(&listed.join(","))
+        .int(code(subscription.interest.scope))
+        .int(i64::from(subscription.personal))
+        .int(subscription.filled_for as i64)
+        .int(subscription.created_ms as i64);
+    sql.run(put, args).await?;
+    fill(sql, subscription, kinds, subtree_kinds, now_ms).await
+}
+
+/// Owes a subscription all that it covers.
+async fn fill(
+    sql: &mut Sql<'_>,
+    subscription: &Subscription,
+    kinds: &[u32],
+    subtree_kinds: &[u32],
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let scope = subscription.interest.scope;
+    let (low, high) = range(Some(scope));
+    let kinds = json(kinds.iter().map(|k| i64::from(*k)));
+    let homes = "SELECT group_concat(key) FROM record WHERE county BETWEEN ? AND ? AND home BETWEEN ? AND ?
+        AND kind IN (SELECT value FROM json_each(?))";
+    let args = Args::ints(&[code(scope.county()), high, low, high]).text(&kinds);
+    let mut keys = key_list(sql, homes, args).await?;
+    let handed = "SELECT group_concat(record.key) FROM audience
+        JOIN record ON record.key = audience.key AND record.county = audience.county
+        WHERE audience.division BETWEEN ? AND ? AND record.kind IN (SELECT value FROM json_each(?))";
+    keys.extend(key_list(sql, handed, Args::ints(&[low, high]).text(&kinds)).await?);
+    for home in scope.enclosing().skip(1) {
+        for kind in subtree_kinds {
+            let above = "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
+            let args = Args::ints(&[code(home.county()), i64::from(*kind), code(home)]);
+            keys.extend(key_list(sql, above, args).await?);
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let (peer, lane) = (subscription.peer, Lane::Bulk);
+    add(sql, &[OutboxGroup { peer, lane, traceparent: None, fresh: false, keys }], now_ms).await
+}
+
+/// Forgets a subscription and what it was owed.
+pub(super) async fn forget(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), StoreError> {
+    for delete in [
+        "DELETE FROM subscription WHERE peer = ?",
+        "DELETE FROM peer WHERE peer = ?",
+        "DELETE FROM outbox WHERE peer = ?",
+        "DELETE FROM outbox_total WHERE peer = ?",
+    ] {
+        sql.run(delete, Args::ints(&[peer.0])).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// All subscriptions, by name.
+    pub async fn subscriptions(&self) -> Result<Vec<Subscription>, StoreError> {
+        let list = "SELECT peer, name, owner, kinds, scope, personal, filled_for, created_ms
+            FROM subscription ORDER BY name";
+        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
+        let subscription = |row| {
+            let kind = |number: &str| number.parse().map(KindId);
+            let kinds: Result<Vec<KindId>, _> =
+                text(row, 3)?.split(',').filter(|number| !number.is_empty()).map(kind).collect();
+            Ok(Subscription {
+                peer: PeerId(int(row, 0)?),
+                id: text(row, 1)?,
+                owner: Some(text(row, 2)?).filter(|owner| !owner.is_empty()),
+                interest: Interest {
+                    scope: division(row, 4)?,
+                    kinds: kinds.map_err(|_| StoreError::unreadable("a subscription's kinds"))?,
+                },
+                personal: int(row, 5)? != 0,
+                filled_for: int(row, 6)? as u64,
+                created_ms: int(row, 7)? as u64,
+            })
+        };
+        rows.iter().map(subscription).collect()
+    }
+}
