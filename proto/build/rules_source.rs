@@ -20,6 +20,10 @@ const NAME_NUMBER: u32 = 1;
 /// Fields from this number on mean the same in every kind.
 const FIRST_COMMON_NUMBER: u32 = 90;
 
+/// Fields with these numbers are not of the record: a service says them beside it. They have no rule, and nothing that
+/// works on records ever meets them.
+const BESIDE_NUMBERS: std::ops::RangeInclusive<u32> = 80..=89;
+
 /// The extensions that carry the rules.
 struct Options {
     kind: ExtensionDescriptor,
@@ -97,7 +101,8 @@ fn write_numbers(
     message: &MessageDescriptor,
     wanted: impl Fn(u32) -> bool,
 ) -> Result<()> {
-    for field in message.fields().filter(|f| f.number() != NAME_NUMBER && wanted(f.number())) {
+    let of_record = |number| number != NAME_NUMBER && !BESIDE_NUMBERS.contains(&number);
+    for field in message.fields().filter(|f| of_record(f.number()) && wanted(f.number())) {
         writeln!(out, "{indent}/// `{}`.", field.name())?;
         let name = field.name().to_uppercase();
         writeln!(out, "{indent}pub const {name}: u32 = {};", field.number())?;
@@ -127,11 +132,23 @@ fn write_kind(
     // Descriptors keep the order of the file; tables are searched by number.
     let fields: BTreeMap<u32, _> = message.fields().map(|f| (f.number(), f)).collect();
     for field in fields.values().filter(|f| f.number() != NAME_NUMBER) {
+        if BESIDE_NUMBERS.contains(&field.number()) {
+            check_beside(field, options).map_err(|reason| format!("{}: {reason}", field.full_name()))?;
+            continue;
+        }
         let line = field_source(message, field, &lane, options)
             .map_err(|reason| format!("{}: {reason}", field.full_name()))?;
         writeln!(out, "        {line},")?;
     }
     out.push_str("    ] },\n");
+    Ok(())
+}
+
+/// What a service says beside a record must not look like a field of it.
+fn check_beside(field: &FieldDescriptor, options: &Options) -> Result<()> {
+    if field.options().has_extension(&options.rule) {
+        return Err("numbers 80 to 89 are never stored: a field with a (rule) needs another number".into());
+    }
     Ok(())
 }
 

@@ -145,6 +145,11 @@ pub struct Kind {
     pub fields: &'static [Field],
 }
 
+/// Whether fields with this number are never of a record: a service says them beside it, such as the etag.
+pub const fn is_beside(number: u32) -> bool {
+    80 <= number && number <= 89
+}
+
 impl Kind {
     /// The kind of that singular name.
     pub fn by_name(name: &str) -> Option<&'static Kind> {
@@ -349,6 +354,7 @@ mod tests {
         for kind in KINDS {
             assert!(kind.fields.is_sorted_by(|a, b| a.number < b.number), "{}", kind.name);
             assert!(kind.field(1).is_none(), "the resource name is no field");
+            assert!(kind.fields.iter().all(|f| !is_beside(f.number)), "{}", kind.name);
             for field in kind.fields {
                 assert_eq!(kind.field(field.number), Some(field));
                 assert!(!field.label.is_empty(), "{}.{}", kind.name, field.name);

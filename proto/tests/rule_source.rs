@@ -61,6 +61,17 @@ fn a_complete_rule_becomes_a_row() {
 }
 
 #[test]
+fn what_is_said_beside_a_record_is_no_field_of_it() {
+    let table = table_of(&format!(
+        "optional string first = 2 [(rule) = {{ {COMPLETE} }}]; string etag = 80; repeated string more = 89;"
+    ));
+    let table = table.expect("accepted");
+    assert!(table.contains("first") && !table.contains("etag") && !table.contains("more"), "{table}");
+    refused("string etag = 79;", "etag: a field of a kind needs a (rule)");
+    refused(&format!("optional string first = 80 [(rule) = {{ {COMPLETE} }}];"), "80 to 89 are never stored");
+}
+
+#[test]
 fn an_incomplete_rule_is_named() {
     refused("optional string first = 2;", "first: a field of a kind needs a (rule)");
     refused(r#"optional string first = 2 [(rule) = { label: "甲" }];"#, "no policy");

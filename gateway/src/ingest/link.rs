@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use guantong_proto::rules::{Lane, Policy};
+use guantong_proto::rules::{self, Lane, Policy};
 use guantong_proto::v1::RefusalReason;
 
 use super::changes::Refused;
@@ -132,6 +132,11 @@ impl Work<'_> {
         after: &Record,
     ) -> Result<(), Refused> {
         let (kind, home) = (self.kind(slot), self.name(slot).home);
+        if rules::is_beside(field) {
+            let detail =
+                "the contract keeps this number for what is said beside a record; it is never stored";
+            return Err(refused(field, RefusalReason::Malformed, detail));
+        }
         let rule = kind.field(field);
         let union = rule.is_some_and(|r| r.policy == Policy::Union);
         let live = register.live().count();

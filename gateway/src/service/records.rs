@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use guantong_proto::v1;
 use guantong_proto::v1::record_service_server::RecordService;
+use guantong_proto::{rules, v1};
 use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
@@ -93,7 +93,7 @@ fn fields_to_write(
 ) -> Result<Vec<(FieldNumber, Bytes)>, Status> {
     let mut given =
         raw::split(fields).map_err(|e| status::invalid("record.fields", format!("record.fields: {e}")))?;
-    given.retain(|(field, _)| *field != 1);
+    given.retain(|(field, _)| *field != 1 && !rules::is_beside(*field));
     let paths = mask.map(|m| m.paths.as_slice()).unwrap_or_default();
     if paths.is_empty() || paths == ["*"] {
         return Ok(given);

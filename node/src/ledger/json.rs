@@ -1,6 +1,7 @@
 //! Records for programs (canonical protobuf JSON) and for people (labels and words). Both show everything a record
 //! has; neither decides who may see it.
 
+use guantong_proto::rules;
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 
@@ -30,6 +31,10 @@ pub fn record_to_json(kind: &str, name: &str, fields: &[u8]) -> Result<serde_jso
 pub fn json_to_fields(kind: &str, json: &serde_json::Value) -> Result<(String, Vec<u8>), LedgerError> {
     let view = KindView::by_name(kind)?;
     let mut message = DynamicMessage::deserialize(view.message.clone(), json)?;
+    // What a service said beside the record is no part of it.
+    let beside: Vec<u32> =
+        view.message.fields().map(|f| f.number()).filter(|n| rules::is_beside(*n)).collect();
+    beside.into_iter().for_each(|number| message.clear_field_by_number(number));
     let name = message.take_field_by_name("name");
     let name = name.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok((name, message.encode_to_vec()))
