@@ -23,6 +23,7 @@ use crate::schema::Schema;
 use crate::session::greeting::Token;
 use crate::store::{Store, StoreError, Writer as StoreWriter};
 
+mod claims;
 mod command;
 mod grants;
 mod greet;
@@ -129,6 +130,7 @@ pub struct Shared {
     wakes: Mutex<HashMap<PeerId, watch::Sender<Wake>>>,
     alarms: Mutex<Vec<String>>,
     grants: RwLock<Arc<grants::Grants>>,
+    board: claims::Board,
 }
 
 impl Shared {
@@ -227,6 +229,7 @@ impl Engine {
             wakes: Mutex::default(),
             alarms: Mutex::default(),
             grants: RwLock::default(),
+            board: Default::default(),
             own,
             store,
             schema,

@@ -6,6 +6,7 @@
 //! for each subject; values are bound, never written into them.
 
 mod apply;
+mod claims;
 mod error;
 mod file;
 mod grants;

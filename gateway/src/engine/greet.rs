@@ -73,6 +73,7 @@ impl Task {
         peer.clock_at_token = self.writers.latest();
         if first_welcome {
             changes.purges.extend(self.excess_of_scope(peer.id, peer.division).await?);
+            links.push(self.know_child(peer.division));
         }
         let mut recovering: Vec<_> = Vec::new();
         if recover {
@@ -97,6 +98,9 @@ impl Task {
         }
         if first_welcome {
             self.refresh_topology(None);
+        }
+        if epoch.is_some() || backfill && peer.role == Role::Parent {
+            self.forget_claims();
         }
         let (epoch, revision) = (self.shared.epoch(), self.shared.revision());
         Ok(Greeted { peer, recognition, token, epoch, revision })

@@ -28,6 +28,7 @@ impl Task {
     async fn look_after(&mut self) -> Result<(), EngineError> {
         self.mend_clock().await?;
         self.purge_due().await?;
+        self.attend_claims().await?;
         if std::mem::take(&mut self.divisions_learned) {
             self.release_held().await?;
         }
@@ -45,6 +46,9 @@ impl Task {
     async fn mend_clock(&mut self) -> Result<(), EngineError> {
         let environment = self.shared.environment;
         let now_ms = (environment.now_ms)();
+        if Stamp::from_ms(self.writers.floor_ms()).beyond(now_ms, environment.drift_ms) {
+            self.withdraw_claim(now_ms).await?;
+        }
         let ahead = |s: &crate::ingest::writers::WriterState| s.clock.ran_ahead(now_ms, environment.drift_ms);
         if !self.writers.states().iter().any(|s| s.current && ahead(s)) {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -10,6 +10,7 @@ use super::command::Command;
 use super::greet::bring_one;
 use super::group::Group;
 use super::{EngineError, Shared};
+use crate::claiming::{Claiming, Claims, Pace};
 use crate::division::{Division, Divisions};
 use crate::ingest::changes::{Changes, LinkChange, PeerState, Subscription};
 use crate::ingest::topology::{PeerId, Role, Topology};
@@ -22,6 +23,8 @@ use crate::store::Writer as StoreWriter;
 const GROUP_RECORDS_MAX: usize = 4_000;
 /// How often the task looks after what nobody asked for.
 const TICK: Duration = Duration::from_secs(1);
+/// However much is waiting, it does so at least this often.
+const TICK_OVERDUE: Duration = Duration::from_secs(3);
 /// Records read at a time by work over the whole store.
 pub(super) const SCAN_RECORDS: usize = 1_000;
 
@@ -37,6 +40,9 @@ pub(super) struct Task {
     pub(super) divisions_learned: bool,
     /// Something was written since the store gave its memory back.
     pub(super) wrote: bool,
+    pub(super) claiming: Claiming,
+    /// Claims that are known and not on disk yet.
+    pub(super) unstored_claims: Claims,
 }
 
 impl Task {
@@ -46,9 +52,13 @@ impl Task {
         store: StoreWriter,
         parent: Option<Division>,
     ) -> Result<Task, EngineError> {
-        let writers = Writers::new(shared.store.writers().await?);
+        let claims = shared.store.claims().await?;
+        // Before anything is decided: no stamp may be one that was claimed.
+        let floor_ms = claims.get(&shared.own()).map_or(0, |own| own.through_ms);
+        let writers = Writers::new(shared.store.writers().await?).above(floor_ms);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
         let subscriptions = shared.store.subscriptions().await?.into_iter().map(|s| (s.peer, s)).collect();
+        let claiming = Claiming::new(shared.own(), Pace::default());
         let mut task = Task {
             shared,
             store,
@@ -58,6 +68,8 @@ impl Task {
             ticks: 0,
             divisions_learned: true,
             wrote: false,
+            claiming,
+            unstored_claims: Claims::default(),
         };
         task.shared.load_grants().await?;
         task.note_opening().await?;
@@ -65,6 +77,7 @@ impl Task {
         task.adopt_parent(parent).await?;
         task.refresh_topology(parent);
         task.load_divisions().await?;
+        task.know_claims(claims);
         Ok(task)
     }
 
@@ -188,7 +201,12 @@ impl Task {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut waiting: Option<Command> = None;
+        let mut looked_after = Instant::now();
         loop {
+            if looked_after.elapsed() > TICK_OVERDUE {
+                self.tick().await;
+                looked_after = Instant::now();
+            }
             let command = match waiting.take() {
                 Some(command) => command,
                 None => tokio::select! {
@@ -199,6 +217,7 @@ impl Task {
                     },
                     _ = tick.tick() => {
                         self.tick().await;
+                        looked_after = Instant::now();
                         continue;
                     }
                 },
@@ -319,6 +338,9 @@ impl Task {
                 self.shared.learn(changes);
                 self.divisions_learned |= !changes.divisions.is_empty();
                 self.shared.notify(changes);
+                if !changes.outbox.is_empty() || links.iter().any(LinkChange::fills_outbox) {
+                    self.claiming.written();
+                }
                 if links.iter().any(LinkChange::fills_outbox) {
                     self.shared.notify_all();
                 }
@@ -326,7 +348,8 @@ impl Task {
             }
             Err(error) => {
                 tracing::error!(%error, "the store refused a transaction; nothing of it was kept");
-                self.writers = Writers::new(self.shared.store.writers().await?);
+                let floor_ms = self.writers.floor_ms();
+                self.writers = Writers::new(self.shared.store.writers().await?).above(floor_ms);
                 Err(error.into())
             }
         }

@@ -7,6 +7,7 @@ use guantong_proto::rules::Lane;
 use guantong_proto::v1::RefusalReason;
 
 use crate::aggregate::TallyKey;
+use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
 use crate::grant::Grant;
 use crate::record::{FieldNumber, RecordName};
@@ -220,6 +221,8 @@ pub enum LinkChange {
         /// Only what is due by then, Unix milliseconds; `None`: all.
         due_ms: Option<u64>,
     },
+    /// What nodes claim, each in place of what was known of it; that of the node itself is the floor under its stamps.
+    Claims(Vec<(Division, Claimed)>),
     /// Joins the outbox groups of a peer so that each record stands once in each lane.
     CompactOutbox(PeerId),
     /// A partner's grant, in place of the one it had.

@@ -39,12 +39,37 @@ pub struct Writers {
     renewed: Vec<Writer>,
     /// 64 random bits for each writer that may be made before the next group.
     spare_ids: Vec<u64>,
+    /// All stamps to come are later.
+    floor: Stamp,
 }
 
 impl Writers {
     /// As stored.
     pub fn new(states: Vec<WriterState>) -> Writers {
         Writers { states, ..Writers::default() }
+    }
+
+    /// With the floor that was stored: everything up to `through_ms` may have been claimed.
+    pub fn above(mut self, through_ms: u64) -> Writers {
+        self.floor = last_of(through_ms);
+        self
+    }
+
+    /// Keeps all stamps to come later than `now_ms`, so that this moment can be claimed once all before it has left. The
+    /// floor never falls by this; gives where it is now. It must be stored before anyone relies on it.
+    pub fn raise_floor(&mut self, now_ms: u64) -> u64 {
+        self.floor = self.floor.max(last_of(now_ms));
+        self.floor.ms()
+    }
+
+    /// Everything up to here may have been claimed, Unix milliseconds.
+    pub fn floor_ms(&self) -> u64 {
+        self.floor.ms()
+    }
+
+    /// Lets stamps begin again at `now_ms`: the clock was ahead, and what was claimed by it is withdrawn.
+    pub fn lower_floor(&mut self, now_ms: u64) {
+        self.floor = self.floor.min(last_of(now_ms));
     }
 
     /// All writers, given up ones included.
@@ -88,7 +113,7 @@ impl Writers {
             }
         };
         let clock = &mut self.states[i].clock;
-        *clock = Clock::resume(clock.last().max(latest));
+        *clock = Clock::resume(clock.last().max(latest).max(self.floor));
         let stamp = clock.tick(now_ms);
         if !self.ticked.contains(&i) {
             self.ticked.push(i);
@@ -129,5 +154,40 @@ impl Writers {
     /// The writers made since the last call.
     pub fn take_created(&mut self) -> Vec<NewWriter> {
         std::mem::take(&mut self.created)
+    }
+}
+
+/// The last stamp of a millisecond.
+fn last_of(ms: u64) -> Stamp {
+    Stamp(Stamp::from_ms(ms).0 | 0xffff)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_stamp_is_ever_given_out_under_the_floor() {
+        let own = Division::parse("220822").unwrap();
+        let mut writers = Writers::default();
+        writers.provide_ids(2, || 7);
+        writers.stamp(own, LOCAL, 1_000).unwrap();
+        assert_eq!(writers.raise_floor(1_000), 1_000);
+        let (_, stamp) = writers.stamp(own, LOCAL, 1_000).unwrap();
+        assert!(stamp.ms() > 1_000, "{stamp:?}");
+        let (_, stamp) = writers.stamp(own, LOCAL, 500).unwrap();
+        assert!(stamp.ms() > 1_000, "the clock was put back a little: {stamp:?}");
+        assert_eq!(writers.raise_floor(900), 1_000, "the floor does not fall");
+        let mut again = Writers::new(Vec::new()).above(writers.floor_ms());
+        again.provide_ids(1, || 8);
+        assert!(again.stamp(own, "ledger", 1).unwrap().1.ms() > 1_000, "it outlives the process");
+        again.lower_floor(200);
+        again.provide_ids(1, || 9);
+        assert_eq!(
+            again.stamp(own, LOCAL, 300).unwrap().1.ms(),
+            1_001,
+            "a writer's own stamps rise in any case"
+        );
     }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -18,20 +17,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::Instrument;
 
+mod claims;
+mod outbox;
+
 use super::links::{LinkKey, Links};
 use super::trace;
 use crate::division::Division;
 use crate::engine::{Engine, EngineError, Greeted, LinkBatch, Wake};
 use crate::ingest::changes::RecordKey;
 use crate::ingest::topology::{PeerId, Role};
-use crate::session::{End, Inbound, OutboxRow, Output, Session, Settings, Side, Want};
+use crate::session::{End, Inbound, Output, Session, Settings, Side};
 
 /// Bytes of batches that a peer may have under way to this node.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Frames that may wait for the stream.
 pub(super) const FRAMES_MAX: usize = 32;
-/// A guess at the size of a record, to read about as many as a batch takes.
-const RECORD_BYTES: usize = 256;
 /// Lanes, as `Wake` counts them.
 const LANES: [v1::Lane; 3] = [v1::Lane::Urgent, v1::Lane::Normal, v1::Lane::Bulk];
 
@@ -59,6 +59,7 @@ enum Done {
 enum Event {
     Frame(Option<Result<v1::Frame, Status>>),
     Woken(Wake),
+    Claims,
     Done(Result<Done, tokio::task::JoinError>),
     Sent(bool),
     Timeout,
@@ -88,6 +89,7 @@ pub(super) struct Driver {
     checksum_due: bool,
     /// This store's random number at the greeting.
     epoch: Option<u64>,
+    claims: claims::Claims,
 }
 
 /// Runs a link to the parent until it ends.
@@ -177,6 +179,7 @@ impl Driver {
             waiting: None,
             checksum_due: false,
             epoch: None,
+            claims: claims::Claims::default(),
         }
     }
 
@@ -200,7 +203,8 @@ impl Driver {
                 Event::Frame(None) => break ended("the other side closed the line"),
                 Event::Woken(woken) => self.woken(woken),
                 Event::Done(done) => self.done(done),
-                Event::Sent(true) => {}
+                // Pumping says them.
+                Event::Claims | Event::Sent(true) => {}
                 Event::Sent(false) => break ended("the line does not take frames any more"),
                 Event::Timeout => self.session.handle_timeout(self.now_ms()),
                 Event::Stop => self.shut_down(),
@@ -246,6 +250,7 @@ impl Driver {
         tokio::select! {
             frame = frames.next() => Event::Frame(frame),
             woken = changed(&mut self.wake) => Event::Woken(woken),
+            () = self.claims.changed() => Event::Claims,
             Some(done) = self.jobs.join_next() => Event::Done(done),
             sent = send, if has_waiting => Event::Sent(sent),
             () = timer => Event::Timeout,
@@ -295,6 +300,7 @@ impl Driver {
     /// is full, frames wait and everything else goes on, so that two full streams never wait for each other.
     pub(super) async fn pump(&mut self) -> Option<End> {
         loop {
+            self.say_claims();
             let shared = self.engine.shared();
             self.session.set_revision(shared.revision());
             if self.epoch.is_some_and(|epoch| epoch != shared.epoch()) {
@@ -358,7 +364,7 @@ impl Driver {
                     self.jobs.spawn(async move { Done::Stored(engine.recovered(peer).await) });
                 }
             }
-            Output::PeerClaim(_) => {}
+            Output::PeerClaim(claim) => self.peer_claims(&claim),
             Output::End(end) => return Some(end),
         }
         None
@@ -397,6 +403,7 @@ impl Driver {
         let wake = self.engine.shared().wake(greeted.peer.id);
         self.woken = *wake.borrow();
         self.wake = Some(wake);
+        self.begin_claims();
         tracing::info!(peer = %self.peer_division, recognition = greeted.recognition.as_str_name(), "linked");
     }
 
@@ -431,46 +438,6 @@ impl Driver {
         if let Some(link) = self.link {
             self.links.carried(link, self.session.stats().sent_records, self.received_records);
         }
-    }
-
-    /// Reads what the peer is owed next, as it may have it.
-    async fn read_outbox(&mut self, want: Want) -> Result<(), EngineError> {
-        let shared: Arc<_> = self.engine.shared().clone();
-        let Some((peer, route)) = self.peer.and_then(|peer| Some((peer, shared.route(peer)?))) else {
-            self.session.lane_empty(want.lane);
-            return Ok(());
-        };
-        let keys_max = (want.budget_bytes / RECORD_BYTES).clamp(1, 4_000);
-        let owed = shared.store.owed(peer, lane(want.lane), want.after_seq.unwrap_or(0), keys_max).await?;
-        if owed.rows.is_empty() {
-            self.session.lane_empty(want.lane);
-            return Ok(());
-        }
-        let mut rows = Vec::with_capacity(owed.rows.len());
-        for row in &owed.rows {
-            let mut records = Vec::with_capacity(row.keys.len());
-            for stored in row.keys.iter().filter_map(|key| owed.record(*key)) {
-                match route.batch_record(&stored.name, &stored.state, row.traceparent.as_deref(), row.fresh) {
-                    Ok(record) => records.extend(record),
-                    Err(error) => {
-                        tracing::error!(%error, record = ?stored.name, "a stored record cannot be read")
-                    }
-                }
-            }
-            rows.push(OutboxRow { seq: row.seq, records });
-        }
-        self.rows.extend(owed.rows.into_iter().map(|row| (row.seq, row.keys)));
-        self.session.offer(want.lane, rows);
-        Ok(())
-    }
-}
-
-fn lane(lane: v1::Lane) -> guantong_proto::rules::Lane {
-    use guantong_proto::rules::Lane;
-    match lane {
-        v1::Lane::Urgent => Lane::Urgent,
-        v1::Lane::Normal => Lane::Normal,
-        v1::Lane::Bulk | v1::Lane::Unspecified => Lane::Bulk,
     }
 }
 

@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::sql::{Args, Sql};
 use super::{
-    StoreError, Writer, grants, history, imports, outbox, peers, quarantine, records, subscriptions, tallies,
+    StoreError, Writer, claims, grants, history, imports, outbox, peers, quarantine, records, subscriptions,
+    tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -97,6 +98,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         }
         LinkChange::Unsubscribe(peer) => subscriptions::forget(sql, *peer).await,
         LinkChange::RetryQuarantine { peer, due_ms } => quarantine::retry(sql, *peer, *due_ms, now_ms).await,
+        LinkChange::Claims(rows) => claims::put(sql, rows).await,
         LinkChange::CompactOutbox(peer) => outbox::compact(sql, *peer).await,
         LinkChange::Grant(row) => grants::put(sql, row).await,
         LinkChange::Revoke(partner) => grants::remove(sql, partner).await,

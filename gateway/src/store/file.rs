@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_store.sql"),
     include_str!("../../migrations/sqlite/0003_partners.sql"),
     include_str!("../../migrations/sqlite/0004_subscriptions.sql"),
+    include_str!("../../migrations/sqlite/0005_claims.sql"),
 ];
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 

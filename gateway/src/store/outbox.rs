@@ -7,7 +7,7 @@ use guantong_proto::rules::Lane;
 use super::pack::{keys_of, pack_keys};
 use super::records::range;
 use super::sql::{Args, Rows, Sql, blob, code, int, json};
-use super::{Store, StoreError};
+use super::{Store, StoreError, claims};
 use crate::division::Division;
 use crate::ingest::changes::{OutboxGroup, RecordKey};
 use crate::ingest::topology::PeerId;
@@ -188,7 +188,7 @@ pub(super) async fn compact(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), Store
         add(sql, &[group], written_ms).await?;
     }
     sql.run("UPDATE outbox_total SET least = count WHERE peer = ?", Args::ints(&[peer.0])).await?;
-    Ok(())
+    claims::joined(sql, peer).await
 }
 
 impl Store {
