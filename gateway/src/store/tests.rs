@@ -2,6 +2,7 @@
 //! and the list at the end of this file runs all of them on SQLite.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod claims;
 mod faults;
 mod imports;
 mod opening;
@@ -169,6 +170,8 @@ on_sqlite! {
     peers: peers_are_kept_as_they_are, writers_keep_their_clocks, an_unknown_writer_is_refused;
     imports: a_ledger_is_remembered, rows_wait_for_their_division, answers_are_remembered_for_a_while;
     subscriptions: a_subscription_is_owed_what_it_covers_until_it_ends;
+    claims: claims_are_kept_as_they_are, a_claim_waits_for_all_rows_up_to_its_number_in_every_lane,
+        a_claim_waits_for_rows_that_were_joined_under_new_numbers;
     purges: a_purge_waits_for_the_receipts_below;
     faults: a_failure_at_any_statement_changes_nothing, a_dropped_transaction_is_whole_or_not_at_all;
     opening: a_store_is_opened_again_as_it_was, only_its_own_division_opens_a_store, one_process_has_a_store;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use guantong_gateway::aggregate::TallyKey;
+use guantong_gateway::claiming::Claims;
 use guantong_gateway::division::Division;
 use guantong_gateway::ingest::changes::{Changes, LinkChange, OutboxGroup, PeerState, RecordKey, Refused};
 use guantong_gateway::ingest::topology::{PeerId, Role, Topology};
@@ -65,6 +66,8 @@ pub struct Disk {
     pub purges: BTreeSet<RecordKey>,
     /// All sums.
     pub tallies: BTreeMap<TallyKey, i64>,
+    /// What nodes claim, its own floor among them.
+    pub claims: Claims,
     /// The rules that it was last opened with.
     pub fingerprint: [u8; 16],
     last_key: RecordKey,
@@ -233,6 +236,7 @@ impl Disk {
             // Nobody subscribes here: what a subscription is owed is decided by the same `Topology::concerned`.
             LinkChange::Subscribe { .. } | LinkChange::Unsubscribe(_) => {}
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
+            LinkChange::Claims(rows) => self.claims.extend(rows.iter().copied()),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
             // Partners have no part in what nodes exchange.
             LinkChange::Grant(_) | LinkChange::Revoke(_) => {}
