@@ -9,6 +9,7 @@ use guantong_proto::v1::exchange_service_server::ExchangeServiceServer;
 use guantong_proto::v1::grant_service_server::GrantServiceServer;
 use guantong_proto::v1::node_service_server::NodeServiceServer;
 use guantong_proto::v1::record_service_server::RecordServiceServer;
+use guantong_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -25,6 +26,7 @@ mod page;
 mod records;
 mod sight;
 pub mod status;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -52,17 +54,21 @@ pub struct NodeInfo {
     pub warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
-/// All services of a node. `stop` ends its links with a Goodbye.
+/// All services of a node. `stop` ends its links with a Goodbye, and the feeds of subscriptions.
 pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationToken) -> Routes {
     let exchange =
-        exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop);
+        exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop.clone());
     let records = records::Records::new(engine.clone());
     let conflicts = conflicts::Conflicts::new(engine.clone());
     let grants = grants::Grants::new(engine.clone());
+    let subscriptions = subscriptions::Subscriptions::new(engine.clone(), stop);
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(ConflictServiceServer::new(conflicts).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(GrantServiceServer::new(grants).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(
+            SubscriptionServiceServer::new(subscriptions).max_decoding_message_size(MESSAGE_MAX_BYTES),
+        )
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

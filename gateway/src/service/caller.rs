@@ -67,6 +67,11 @@ pub(super) fn partner(extensions: &Extensions) -> Option<&str> {
     }
 }
 
+/// From where the call comes.
+pub(super) fn address(extensions: &Extensions) -> String {
+    extensions.get::<Caller>().map(|caller| caller.address.clone()).unwrap_or_default()
+}
+
 /// The caller, if it may use this node's records: local programs and operators.
 pub(super) fn operator(extensions: &Extensions) -> Result<&Caller, Status> {
     match extensions.get::<Caller>() {

@@ -57,6 +57,11 @@ pub fn stale(message: impl Into<String>) -> Status {
     plain(Code::Aborted, message.into(), "STALE")
 }
 
+/// Not as things are; `reason` tells programs why.
+pub fn not_now(message: impl Into<String>, reason: &str) -> Status {
+    plain(Code::FailedPrecondition, message.into(), reason)
+}
+
 /// Too much at once.
 pub fn busy(message: impl Into<String>, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(retry_after));

@@ -7,6 +7,7 @@ mod claims;
 mod grants;
 mod ledgers;
 mod restores;
+mod subscriptions;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
