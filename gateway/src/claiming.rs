@@ -115,6 +115,11 @@ impl Spoken {
         (new, self.serial)
     }
 
+    /// What is said of one node.
+    pub fn claimed(&self, division: Division) -> Option<Claimed> {
+        self.claims.get(&division).map(|(_, claimed)| *claimed)
+    }
+
     /// Rises whenever something new may be said.
     pub fn serial(&self) -> u64 {
         self.serial

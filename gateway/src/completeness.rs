@@ -6,9 +6,9 @@
 use crate::claiming::{Claimed, Claims};
 use crate::division::{Division, Divisions};
 
-/// How far behind now an answer's moment lies. A node that is linked and has nothing to send claims every 30 seconds,
-/// and each tier passes it on within a few more, so what is behind this is not merely on its way.
-pub const AS_OF_LAG_MS: u64 = 60_000;
+/// How far a claim may be behind the present without being listed. A node that is linked and has nothing to send claims
+/// every 30 seconds, and each tier passes it on within a few more, so what is further behind is not merely on its way.
+pub const LAG_MS: u64 = 90_000;
 
 /// Why a division is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,22 +52,24 @@ pub struct Completeness {
     pub quarantined_count: u64,
 }
 
-/// How complete `scope` is at `as_of_ms`, as the node of `own` knows it.
+/// How complete `scope` is at `as_of_ms`, as the node of `own` knows it at `now_ms`.
 ///
 /// `claims` names every node below that was ever linked, directly or further down. Listed are nodes at any depth that
-/// are behind, but divisions that never had a node only directly below `scope`.
+/// are behind, by more than `LAG_MS` where the moment is the present, but divisions that never had a node only directly
+/// below `scope`.
 pub fn of(
     own: Division,
     scope: Division,
-    as_of_ms: u64,
+    (as_of_ms, now_ms): (u64, u64),
     claims: &Claims,
     divisions: &Divisions,
 ) -> Completeness {
+    let due_ms = as_of_ms.min(now_ms.saturating_sub(LAG_MS));
     let mut complete = Completeness { as_of_ms, through_ms: Some(as_of_ms), ..Completeness::default() };
     let last = Division::from_code(scope.last_code()).unwrap_or(scope);
     let inside = claims.range(scope..=last).filter(|(division, _)| **division != own);
     for (division, claimed) in over(own, scope, claims).into_iter().chain(inside) {
-        complete.count(*division, claimed);
+        complete.count(*division, claimed, due_ms);
     }
     let directly_below = if scope == scope.home() { divisions.children(scope) } else { Vec::new() };
     for (child, _) in directly_below.into_iter().filter(|(child, _)| *child == child.home()) {
@@ -93,14 +95,14 @@ fn over(own: Division, scope: Division, claims: &Claims) -> Option<(&Division, &
 }
 
 impl Completeness {
-    fn count(&mut self, division: Division, claimed: &Claimed) {
+    fn count(&mut self, division: Division, claimed: &Claimed, due_ms: u64) {
         let Claimed { through_ms, arrived_ms, quarantined_count } = *claimed;
         self.quarantined_count += quarantined_count;
         let claimed = (through_ms > 0).then_some(through_ms);
         self.through_ms = self.through_ms.zip(claimed).map(|(all, this)| all.min(this));
         let (state, since_ms) = match claimed {
             None => (State::Silent, arrived_ms),
-            Some(through_ms) if through_ms < self.as_of_ms => (State::Behind { through_ms }, through_ms),
+            Some(through_ms) if through_ms < due_ms => (State::Behind { through_ms }, through_ms),
             Some(_) => return,
         };
         self.incomplete.push(Incomplete { division, state, since_ms: Some(since_ms), quarantined_count });
@@ -125,7 +127,8 @@ mod tests {
     }
 
     fn asked(own: &str, scope: &str, as_of_ms: u64, of: &[(&str, u64)]) -> Completeness {
-        super::of(division(own), division(scope), as_of_ms, &claims(of), &Divisions::embedded())
+        let at = (as_of_ms, as_of_ms + LAG_MS);
+        super::of(division(own), division(scope), at, &claims(of), &Divisions::embedded())
     }
 
     fn listed(completeness: &Completeness) -> Vec<(Division, State)> {
@@ -168,6 +171,25 @@ mod tests {
         let own = asked(COUNTY, "220822102", 800, &of[2..]);
         assert_eq!(own.through_ms, Some(800), "what this node writes itself is here");
         assert!(own.incomplete.is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_may_be_on_its_way_is_not_called_late() {
+        let now_ms = 10 * LAG_MS;
+        let listed_at = |through_ms, at| {
+            let claims = claims(&[(COUNTY, through_ms)]);
+            let found = super::of(division("2208"), division(COUNTY), at, &claims, &Divisions::embedded());
+            (found.through_ms, listed(&found).len())
+        };
+        let late = now_ms - LAG_MS - 1;
+        assert_eq!(listed_at(late, (now_ms, now_ms)), (Some(late), 1));
+        assert_eq!(listed_at(late + 1, (now_ms, now_ms)), (Some(late + 1), 0));
+        assert_eq!(
+            listed_at(late, (late, now_ms)),
+            (Some(late), 0),
+            "asked about the past, all of it counts"
+        );
+        assert_eq!(listed_at(late - 1, (late, now_ms)), (Some(late - 1), 1));
     }
 
     #[test]

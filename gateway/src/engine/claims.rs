@@ -33,7 +33,8 @@ impl Shared {
 
     /// How complete a division is at a moment, Unix milliseconds.
     pub fn completeness(&self, scope: Division, at_ms: u64) -> Completeness {
-        completeness::of(self.own(), scope, at_ms, &self.claims(), &self.divisions())
+        let at = (at_ms, (self.environment.now_ms)());
+        completeness::of(self.own(), scope, at, &self.claims(), &self.divisions())
     }
 
     /// Takes a claim that a child's link brought. Everything that it speaks of is on disk here: the child has receipts.

@@ -39,7 +39,13 @@ impl Node {
         let shared = self.engine.shared();
         let backlog = shared.store.backlog(id).await?;
         let oldest = [backlog.urgent, backlog.normal, backlog.bulk].iter().filter_map(|l| l.oldest_ms).min();
+        let claimed = match role {
+            Role::Parent => shared.spoken().borrow().claimed(shared.own()),
+            Role::Child => shared.claims().get(&peer).copied(),
+            Role::Partner => None,
+        };
         Ok(v1::LinkStatus {
+            claim_time: claimed.filter(|c| c.through_ms > 0).map(|c| view::timestamp(c.through_ms)),
             peer_name: shared.divisions().full_name(peer),
             urgent_backlog: backlog.urgent.count,
             normal_backlog: backlog.normal.count,
@@ -65,6 +71,7 @@ impl Node {
         let mut warnings = shared.alarms();
         warnings.extend((self.info.warnings)());
         let fingerprint = shared.schema.fingerprint();
+        let complete = shared.completeness(own, (shared.environment.now_ms)());
         Ok(v1::Status {
             division: own.to_string(),
             display_name: shared.divisions().full_name(own),
@@ -82,6 +89,7 @@ impl Node {
             links,
             refused_connections: (self.info.refused_connections)(),
             warnings,
+            completeness: Some(view::completeness(shared, &complete)),
         })
     }
 }

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use guantong_proto::v1;
 use prost_types::Timestamp;
 
+use crate::completeness::{Completeness, State};
+use crate::engine::Shared;
 use crate::ingest::conflicting_fields;
 use crate::ingest::local::etag;
 use crate::record::audience::Audience;
@@ -120,4 +122,30 @@ pub(super) fn conflict_etag(field: FieldNumber, register: &Register) -> String {
     let mut only = Record::default();
     only.set(field, register.clone());
     etag(&only)
+}
+
+/// How complete a division is.
+pub(super) fn completeness(shared: &Shared, complete: &Completeness) -> v1::Completeness {
+    let divisions = shared.divisions();
+    let incomplete = complete.incomplete.iter().map(|i| {
+        let (state, through_ms) = match i.state {
+            State::NotLinked => (v1::CompletenessState::NotLinked, None),
+            State::Silent => (v1::CompletenessState::Silent, None),
+            State::Behind { through_ms } => (v1::CompletenessState::Behind, Some(through_ms)),
+        };
+        v1::IncompleteDivision {
+            division: i.division.to_string(),
+            display_name: divisions.full_name(i.division),
+            state: state.into(),
+            complete_through_time: through_ms.map(timestamp),
+            incomplete_since_time: i.since_ms.map(timestamp),
+            quarantined_count: i.quarantined_count,
+        }
+    });
+    v1::Completeness {
+        as_of_time: Some(timestamp(complete.as_of_ms)),
+        complete_through_time: complete.through_ms.map(timestamp),
+        incomplete: incomplete.collect(),
+        quarantined_count: complete.quarantined_count,
+    }
 }
