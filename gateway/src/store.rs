@@ -1,4 +1,5 @@
-//! What a node keeps, on disk: records, what peers are owed, and all that must change with them in one transaction.
+//! What a node keeps, on disk: records, what peers are owed, and all that must change with them in one transaction;
+//! in a file of SQLite or a database of PostgreSQL.
 //!
 //! The only place that knows sqlx. It stores what it is told and decides nothing: what a transaction writes is made by
 //! `ingest` as plain data, and is applied whole or not at all. One `Writer` changes the store, in the engine's one
@@ -8,17 +9,20 @@
 mod apply;
 mod claims;
 mod error;
-mod file;
 mod grants;
 mod history;
 mod imports;
+mod meta;
+mod migrations;
 mod outbox;
 mod outbox_read;
 mod pack;
 mod peers;
+mod postgres;
 mod quarantine;
 mod records;
 mod sql;
+mod sqlite;
 mod subscriptions;
 mod tallies;
 #[cfg(test)]
@@ -32,31 +36,20 @@ pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, StoredRecord};
 pub use tallies::{Counts, TallyRow};
 
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Duration;
-
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
-use sqlx::{ConnectOptions, Connection, Sqlite};
 
 use crate::division::Division;
 use crate::ingest::changes::RecordKey;
-use sql::{Args, Sql};
-
-/// Connections that read; few, so that an idle node stays small.
-const READERS_MAX: u32 = 2;
-/// How long a read waits for one of them.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
+use meta::Founding;
+use sql::{Args, Conn, Reader};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// A transaction is on disk before it counts (the default). `false` is for tests: a power loss may undo it.
     pub durable: bool,
-    /// The store's greatest size, in pages of 4 KiB.
+    /// The greatest size of a SQLite store, in pages of 4 KiB.
     pub max_page_count: Option<u32>,
     /// A seam for tests: counts down at each statement of the writer, and the one that brings it to 0 fails.
     pub fail_at_statement: Option<Arc<AtomicI64>>,
@@ -83,83 +76,91 @@ pub struct Meta {
     pub schema_fingerprint: Option<[u8; 16]>,
 }
 
+/// Where the tables are.
 #[derive(Debug)]
-struct Inner {
-    path: PathBuf,
-    readers: SqlitePool,
-    /// Other processes find it locked.
-    _lock: File,
+enum Database {
+    Sqlite(sqlite::Database),
+    Postgres(postgres::Database),
 }
 
 /// A store, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    database: Arc<Database>,
 }
 
 /// The one who changes a store.
 #[derive(Debug)]
 pub struct Writer {
-    inner: Arc<Inner>,
-    connect: SqliteConnectOptions,
+    database: Arc<Database>,
     /// `None` after a failure: what became of the transaction is left to the database, and the next use opens anew.
-    conn: Option<SqliteConnection>,
+    conn: Option<Conn>,
     faults: Option<Arc<AtomicI64>>,
     next_key: RecordKey,
 }
 
 impl Store {
-    /// Opens the store at `location` (`sqlite:PATH`, or a path), making it and its folders where they are missing.
-    /// `fresh` draws random numbers, `now_ms` is Unix milliseconds.
+    /// Opens the store at `location`: `sqlite:PATH` or a path, whose folders are made where they are missing, or
+    /// `postgres://…`, a database that must be there. `fresh` draws random numbers, `now_ms` is Unix milliseconds.
     ///
     /// # Errors
     /// Refuses a store that another process has open, one of another division or program, and one of a newer format.
     pub async fn open(
         location: &str,
         own: Division,
-        mut fresh: impl FnMut() -> u64,
+        mut fresh: impl FnMut() -> u64 + Send,
         now_ms: u64,
         options: Options,
     ) -> Result<(Store, Writer), StoreError> {
-        let path = file::path_of(location)?;
-        let lock = file::claim(&path)?;
-        file::check(&path).await?;
-        let connect = file::writing(&path, &options);
-        let mut conn = connect.connect().await?;
-        file::prepare(&mut conn, own, &mut fresh, now_ms).await?;
-        let greatest = Sql::plain(&mut conn).number("SELECT max(key) FROM record", Args::new()).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .acquire_timeout(READER_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_lazy_with(file::reading(&path));
-        let inner = Arc::new(Inner { path, readers, _lock: lock });
-        let store = Store { inner: inner.clone() };
+        let mut founding = Founding { own, fresh: &mut fresh, now_ms };
+        let (database, mut conn) = if postgres::is_url(location) {
+            let (database, conn) = postgres::Database::open(location, &mut founding, &options).await?;
+            (Database::Postgres(database), conn)
+        } else {
+            let path = sqlite::path_of(location)?;
+            let (database, conn) = sqlite::Database::open(path, &mut founding, &options).await?;
+            (Database::Sqlite(database), conn)
+        };
+        let greatest = conn.sql(None).number("SELECT max(key) FROM record", Args::new()).await?;
+        let database = Arc::new(database);
+        let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
-        Ok((store, Writer { inner, connect, conn: Some(conn), faults, next_key: greatest + 1 }))
+        Ok((store, Writer { database, conn: Some(conn), faults, next_key: greatest + 1 }))
     }
 
     /// What the store says of itself.
     pub async fn meta(&self) -> Result<Meta, StoreError> {
-        file::meta(&mut Sql::plain(&mut *self.reader().await?)).await
+        meta::meta(&mut self.reader().await?.sql()).await
     }
 
     /// Ends all reading. Whoever still reads gets an error.
     pub async fn close(&self) {
-        self.inner.readers.close().await;
+        match &*self.database {
+            Database::Sqlite(database) => database.close().await,
+            Database::Postgres(database) => database.close().await,
+        }
     }
 
-    async fn reader(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
-        Ok(self.inner.readers.acquire().await?)
+    /// Which database it is, for people; without user and password.
+    pub fn location(&self) -> String {
+        match &*self.database {
+            Database::Sqlite(database) => database.shown(),
+            Database::Postgres(database) => database.shown().to_owned(),
+        }
+    }
+
+    async fn reader(&self) -> Result<Reader, StoreError> {
+        match &*self.database {
+            Database::Sqlite(database) => database.reader().await.map(Reader::Sqlite),
+            Database::Postgres(database) => database.reader().await.map(Reader::Postgres),
+        }
     }
 }
 
 impl Writer {
     /// A reader of the same store.
     pub fn store(&self) -> Store {
-        Store { inner: self.inner.clone() }
+        Store { database: self.database.clone() }
     }
 
     /// Numbers for `count` new records. A number is used once, whether or not its record is ever stored.
@@ -171,26 +172,30 @@ impl Writer {
 
     /// Gives memory back, as after a burst of work.
     pub async fn shrink(&mut self) -> Result<(), StoreError> {
+        if let Database::Postgres(_) = &*self.database {
+            return Ok(());
+        }
         let mut conn = self.take().await?;
-        Sql::plain(&mut conn).run("PRAGMA shrink_memory", Args::new()).await?;
+        conn.sql(None).run("PRAGMA shrink_memory", Args::new()).await?;
         self.conn = Some(conn);
         Ok(())
     }
 
-    /// Moves the log into the database and closes.
+    /// Closes; SQLite's log is moved into the database before.
     pub async fn close(mut self) -> Result<(), StoreError> {
         match self.conn.take() {
-            Some(conn) => Ok(conn.close().await?),
+            Some(conn) => conn.close().await,
             None => Ok(()),
         }
     }
 
     /// The connection, taken out: it is put back only after it has done all that was asked, so that no failure and no
     /// dropped future leaves half a transaction behind.
-    async fn take(&mut self) -> Result<SqliteConnection, StoreError> {
-        match self.conn.take() {
-            Some(conn) => Ok(conn),
-            None => Ok(self.connect.connect().await?),
+    async fn take(&mut self) -> Result<Conn, StoreError> {
+        match (self.conn.take(), &*self.database) {
+            (Some(conn), _) => Ok(conn),
+            (None, Database::Sqlite(database)) => database.connect().await,
+            (None, Database::Postgres(database)) => database.connect().await,
         }
     }
 }

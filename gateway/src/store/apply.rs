@@ -2,10 +2,7 @@
 
 use std::sync::atomic::AtomicI64;
 
-use sqlx::Connection;
-use sqlx::sqlite::SqliteConnection;
-
-use super::sql::{Args, Sql};
+use super::sql::{Args, Conn, Sql};
 use super::{
     StoreError, Writer, claims, grants, history, imports, outbox, peers, quarantine, records, subscriptions,
     tallies,
@@ -40,14 +37,14 @@ impl Writer {
 }
 
 async fn transact(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     faults: Option<&AtomicI64>,
     changes: &Changes,
     links: &[LinkChange],
     now_ms: u64,
 ) -> Result<u64, StoreError> {
-    let mut sql = Sql { conn, faults };
-    sql.run("BEGIN IMMEDIATE", Args::new()).await?;
+    let mut sql = conn.sql(faults);
+    sql.run(sql.either("BEGIN IMMEDIATE", "BEGIN"), Args::new()).await?;
     let created = records::write(&mut sql, &changes.records).await?;
     for change in links {
         link(&mut sql, change, now_ms).await?;
@@ -80,9 +77,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         }
         LinkChange::Learned(schema) => {
             let learned = "UPDATE node SET schema_fingerprint = ?";
-            let mut args = Args::new();
-            args.push_blob(schema);
-            sql.run(learned, args).await.map(|_| ())
+            sql.run(learned, Args::new().blob(schema)).await.map(|_| ())
         }
         LinkChange::Peer(peer) => peers::put(sql, peer).await,
         LinkChange::Seen { peer, revision } => peers::seen(sql, *peer, *revision).await,

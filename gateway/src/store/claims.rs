@@ -49,7 +49,7 @@ impl Store {
     /// The claims of all nodes that are known, the node's own among them.
     pub async fn claims(&self) -> Result<Claims, StoreError> {
         let list = "SELECT division, through_ms, arrived_ms, quarantined_count FROM claim ORDER BY division";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
+        let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let claim = |row| {
             let claimed = Claimed {
                 through_ms: int(row, 1)? as u64,
@@ -63,14 +63,14 @@ impl Store {
 
     /// The highest number in a peer's outbox; 0: it is owed nothing.
     pub async fn newest_owed(&self, peer: PeerId) -> Result<i64, StoreError> {
-        newest(&mut Sql::plain(&mut *self.reader().await?), peer).await
+        newest(&mut self.reader().await?.sql(), peer).await
     }
 
     /// Whether rows of a peer's outbox are left that had a number up to `position`, or may have had it before rows were
     /// joined.
     pub async fn is_owed_up_to(&self, peer: PeerId, position: i64) -> Result<bool, StoreError> {
         let mut reader = self.reader().await?;
-        let mut sql = Sql::plain(&mut reader);
+        let mut sql = reader.sql();
         let joined =
             sql.number("SELECT seq FROM outbox_joined WHERE peer = ?", Args::ints(&[peer.0])).await?;
         let oldest = "SELECT min(seq) FROM outbox WHERE peer = ? AND lane = ?";
@@ -87,6 +87,6 @@ impl Store {
     /// How many values and records a peer refused.
     pub async fn refused_count(&self, peer: PeerId) -> Result<u64, StoreError> {
         let count = "SELECT count(*) FROM quarantine WHERE peer = ?";
-        Ok(Sql::plain(&mut *self.reader().await?).number(count, Args::ints(&[peer.0])).await? as u64)
+        Ok(self.reader().await?.sql().number(count, Args::ints(&[peer.0])).await? as u64)
     }
 }

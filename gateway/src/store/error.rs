@@ -1,6 +1,8 @@
 //! What a store can fail with, in words that an operator can act on. No statement and no stored value is ever repeated
 //! here: both may hold personal data.
 
+use sqlx::postgres::PgDatabaseError;
+
 use crate::division::Division;
 
 /// Why the store did not do something. After any of these nothing of the failed transaction is stored.
@@ -17,6 +19,15 @@ pub enum StoreError {
     /// Another program holds the database for too long.
     #[error("another program keeps the store locked; find it (a backup, a database tool) and end it")]
     Busy,
+    /// The database's server is away, or lets nobody in: it is tried again.
+    #[error(
+        "the database cannot be reached ({0}); nothing that was confirmed is lost, and the node goes on by itself as \
+         soon as the database is back (数据库暂时无法连接，恢复后节点自动继续)"
+    )]
+    Unreachable(String),
+    /// A server or database that cannot be used as it is.
+    #[error("this database cannot be used: {0} (数据库不可用)")]
+    Unusable(String),
     /// Another process has the store open.
     #[error("the store {0} is in use by another process; a store belongs to one node process at a time")]
     InUse(String),
@@ -28,12 +39,12 @@ pub enum StoreError {
         /// The latest that this program knows.
         known: i64,
     },
-    /// The file belongs to another program, or is no database.
-    #[error("{0} is not a store of this program; name another file")]
+    /// The file or database belongs to another program, or the file is no database.
+    #[error("{0} is not a store of this program; name another one, or an empty one")]
     NotOurs(String),
     /// The store belongs to another division.
     #[error(
-        "the store belongs to division {stored}, this node is {own}; name another file, or correct the division"
+        "the store belongs to division {stored}, this node is {own}; name another store, or correct the division"
     )]
     OtherDivision {
         /// Whose it is.
@@ -42,7 +53,9 @@ pub enum StoreError {
         own: Division,
     },
     /// A database of a kind that this program cannot use.
-    #[error("this program cannot use a store of the kind `{0}`; write sqlite:FILE or a file's path")]
+    #[error(
+        "this program cannot use a store of the kind `{0}`; write postgres://…, sqlite:FILE or a file's path"
+    )]
     Unsupported(String),
     /// A record is not as it was when it was read, or exists although it was thought new: read it again and decide
     /// again.
@@ -64,14 +77,38 @@ impl StoreError {
     pub fn is_fatal(&self) -> bool {
         match self {
             StoreError::Full | StoreError::Busy | StoreError::Stale | StoreError::Injected => false,
-            StoreError::Database(_) => false,
+            StoreError::Database(_) | StoreError::Unreachable(_) => false,
             StoreError::Corrupt(_)
             | StoreError::Io(_)
             | StoreError::InUse(_)
             | StoreError::NewerSchema { .. }
             | StoreError::NotOurs(_)
             | StoreError::OtherDivision { .. }
-            | StoreError::Unsupported(_) => true,
+            | StoreError::Unsupported(_)
+            | StoreError::Unusable(_) => true,
+        }
+    }
+
+    /// What a PostgreSQL server said, or that it said nothing. Its own words are repeated only where nobody was let in:
+    /// after that they may hold what was written.
+    pub(super) fn of_postgres(error: sqlx::Error) -> StoreError {
+        match error {
+            sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+                Some(error) => of_sqlstate(error),
+                None => StoreError::Database("an error of another database".into()),
+            },
+            sqlx::Error::Io(error) => StoreError::Unreachable(error.to_string()),
+            sqlx::Error::Tls(error) => StoreError::Unreachable(format!("no TLS connection: {error}")),
+            sqlx::Error::PoolTimedOut => StoreError::Unreachable("no connection in time".into()),
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                StoreError::Io("the store was closed".into())
+            }
+            // What does not fit the protocol comes from a line that broke in the middle, or from no PostgreSQL.
+            sqlx::Error::Protocol(_) => StoreError::Unreachable("the server's answer was cut".into()),
+            sqlx::Error::Configuration(_) => {
+                StoreError::Unusable("a certificate or key that the URL names cannot be read".into())
+            }
+            _ => StoreError::Database("the driver of PostgreSQL failed".into()),
         }
     }
 
@@ -109,5 +146,30 @@ fn of_sqlite(code: i32, message: &str) -> StoreError {
         13 => StoreError::Full,
         26 => StoreError::NotOurs("the file".into()),
         _ => StoreError::Database(message.into()),
+    }
+}
+
+/// PostgreSQL's SQLSTATEs; the first two characters are the class.
+fn of_sqlstate(error: &PgDatabaseError) -> StoreError {
+    let words = || error.message().to_owned();
+    match error.code() {
+        "23505" | "40001" | "40P01" => StoreError::Stale,
+        "53100" => StoreError::Full,
+        "55P03" | "57014" => StoreError::Busy,
+        // A standby that was not made the primary (yet).
+        "25006" => StoreError::Unreachable("this server only reads now".into()),
+        "25P03" => StoreError::Unreachable("the server ended a transaction that took too long".into()),
+        "XX001" | "XX002" => StoreError::Corrupt("PostgreSQL found a damaged page or index".into()),
+        "42501" => StoreError::Unusable(
+            "the database user may not do what a store needs; let it own the database or its schema".into(),
+        ),
+        "3D000" => StoreError::Unusable(words()),
+        code => match code.get(..2).unwrap_or_default() {
+            "08" | "28" | "57" | "53" => StoreError::Unreachable(words()),
+            _ => {
+                let place = error.table().map(|table| format!(" in table {table}")).unwrap_or_default();
+                StoreError::Database(format!("PostgreSQL's error {code}{place}"))
+            }
+        },
     }
 }

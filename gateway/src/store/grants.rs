@@ -36,7 +36,7 @@ impl Store {
     pub async fn grants(&self) -> Result<Vec<GrantRow>, StoreError> {
         let list = "SELECT partner, scope, kinds, level, personal, granted_ms, granted_by FROM partner_grant
             ORDER BY partner";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
+        let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let grant = |row| {
             let level = match int(row, 3)? {
                 1 => Level::Aggregates,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::pack::keys_of;
 use super::records::range;
-use super::sql::{Args, Rows, Sql, blob, int, json, name, text};
+use super::sql::{Args, Rows, Sql, blob, int, latest_of_each, name, text};
 use super::{Store, StoreError};
 use crate::division::Division;
 use crate::ingest::changes::{RecordKey, RequestMemory, Resolution};
@@ -48,7 +48,7 @@ static ANSWER: Rows = Rows::new(
     "(?,?,?,?)",
     "ON CONFLICT (request_id) DO UPDATE SET content = excluded.content, key = excluded.key, done_ms = excluded.done_ms",
 );
-static PURGE: Rows = Rows::new("INSERT INTO purge (key) VALUES", "(?)", "ON CONFLICT DO NOTHING");
+static PURGE: Rows = Rows::new("INSERT INTO purge (key) VALUES", "(?)", "ON CONFLICT (key) DO NOTHING");
 
 /// Adds settled conflicts.
 pub(super) async fn resolve(sql: &mut Sql<'_>, resolutions: &[Resolution]) -> Result<(), StoreError> {
@@ -76,7 +76,7 @@ pub(super) async fn answer(
         WHERE id IN (SELECT id FROM request ORDER BY id LIMIT ?) AND done_ms < ?";
     let before = now_ms.saturating_sub(REQUESTS_KEPT_MS) as i64;
     sql.run(forget, Args::ints(&[requests.len() as i64 * 2 + 8, before])).await?;
-    sql.many(&ANSWER, requests, |args, request| {
+    sql.many(&ANSWER, &latest_of_each(requests, |request| &request.request_id), |args, request| {
         args.push_text(&request.request_id);
         args.push_int(request.content as i64);
         args.push_int(request.key);
@@ -94,9 +94,12 @@ pub(super) async fn purge(
 ) -> Result<(), StoreError> {
     if !done.is_empty() {
         let delete = "DELETE FROM purge WHERE key IN (SELECT value FROM json_each(?))";
-        sql.run(delete, Args::new().text(&json(done.iter().copied()))).await?;
+        sql.run(delete, Args::new().list(done.iter().copied())).await?;
     }
-    sql.many(&PURGE, to_come, |args, key| args.push_int(*key)).await?;
+    let mut to_come = to_come.to_vec();
+    to_come.sort_unstable();
+    to_come.dedup();
+    sql.many(&PURGE, &to_come, |args, key| args.push_int(*key)).await?;
     Ok(())
 }
 
@@ -113,7 +116,7 @@ impl Store {
             WHERE s.id < ? AND r.home BETWEEN ? AND ? ORDER BY s.id DESC LIMIT ?";
         let (low, high) = range(scope);
         let args = Args::ints(&[before.unwrap_or(i64::MAX), low, high, limit as i64]);
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, args).await?;
+        let rows = self.reader().await?.sql().rows(list, args).await?;
         let resolution = |row| {
             Ok(ResolutionRow {
                 id: int(row, 0)?,
@@ -131,7 +134,7 @@ impl Store {
     /// The answer to a request id.
     pub async fn request(&self, request_id: &str) -> Result<Option<RequestMemory>, StoreError> {
         let get = "SELECT request_id, content, key, done_ms FROM request WHERE request_id = ?";
-        let row = Sql::plain(&mut *self.reader().await?).row(get, Args::new().text(request_id)).await?;
+        let row = self.reader().await?.sql().row(get, Args::new().text(request_id)).await?;
         let request = |row| {
             Ok(RequestMemory {
                 request_id: text(&row, 0)?,
@@ -146,7 +149,7 @@ impl Store {
     /// Records that wait to be purged and that no child is owed any more. Reads the children's outboxes if any wait.
     pub async fn purges_ready(&self, limit: usize) -> Result<Vec<RecordKey>, StoreError> {
         let mut reader = self.reader().await?;
-        let mut sql = Sql::plain(&mut reader);
+        let mut sql = reader.sql();
         // Before the outboxes: what is owed in one transaction with its purge is then seen. What a child refused, nobody
         // but this node has.
         let waiting = "SELECT key FROM purge WHERE key NOT IN

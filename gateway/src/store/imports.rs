@@ -1,7 +1,7 @@
 //! Ledgers: which were imported, what their rows brought last, and the rows that wait for their division.
 
 use super::pack::{hashes_of, pack_hashes};
-use super::sql::{Args, Rows, Sql, blob, code, division, int, json, name, text};
+use super::sql::{Args, Rows, Sql, blob, code, division, int, latest_of_each, name, text};
 use super::{Store, StoreError, Writer};
 use crate::division::Division;
 use crate::ingest::changes::{HeldRow, ImportRowMemory, RecordKey, SourceId};
@@ -40,7 +40,7 @@ pub struct HeldEntry {
 static REMEMBER: Rows = Rows::new(
     "INSERT INTO import_row (source, row, key, generation, field_hashes) VALUES",
     "(?,?,?,?,?)",
-    "ON CONFLICT DO UPDATE SET key = excluded.key, generation = excluded.generation,
+    "ON CONFLICT (source, row) DO UPDATE SET key = excluded.key, generation = excluded.generation,
         field_hashes = excluded.field_hashes",
 );
 static RECALL: Rows = Rows::new(
@@ -58,7 +58,7 @@ static HOLD: Rows = Rows::new(
 
 /// Stores what rows brought.
 pub(super) async fn remember(sql: &mut Sql<'_>, rows: &[ImportRowMemory]) -> Result<(), StoreError> {
-    sql.many(&REMEMBER, rows, |args, row| {
+    sql.many(&REMEMBER, &latest_of_each(rows, |row| (row.source, &row.row)), |args, row| {
         args.push_int(row.source);
         args.push_text(&row.row);
         args.push_int(row.key);
@@ -73,9 +73,9 @@ pub(super) async fn remember(sql: &mut Sql<'_>, rows: &[ImportRowMemory]) -> Res
 pub(super) async fn hold(sql: &mut Sql<'_>, held: &[HeldRow], released: &[i64]) -> Result<(), StoreError> {
     if !released.is_empty() {
         let release = "DELETE FROM held WHERE id IN (SELECT value FROM json_each(?))";
-        sql.run(release, Args::new().text(&json(released.iter().copied()))).await?;
+        sql.run(release, Args::new().list(released.iter().copied())).await?;
     }
-    sql.many(&HOLD, held, |args, row| {
+    sql.many(&HOLD, &latest_of_each(held, |row| (row.source, &row.row_key)), |args, row| {
         args.push_int(row.source);
         args.push_text(&row.row_key);
         args.push_division(row.division);
@@ -91,9 +91,10 @@ impl Writer {
     /// Begins an import of a ledger, which gets a number with its first.
     pub async fn begin_import(&mut self, source: &str, kind: KindId) -> Result<SourceRow, StoreError> {
         let begin = "INSERT INTO source (name, kind, generation) VALUES (?, ?, 1)
-            ON CONFLICT (name, kind) DO UPDATE SET generation = generation + 1 RETURNING source, generation";
+            ON CONFLICT (name, kind) DO UPDATE SET generation = source.generation + 1
+            RETURNING source, generation";
         let mut conn = self.take().await?;
-        let mut sql = Sql { conn: &mut conn, faults: self.faults.as_deref() };
+        let mut sql = conn.sql(self.faults.as_deref());
         let row = sql.row(begin, Args::new().text(source).int(i64::from(kind.0))).await?;
         let row = row.ok_or_else(|| StoreError::unreadable("the list of ledgers"))?;
         let begun = SourceRow { id: int(&row, 0)?, generation: int(&row, 1)? };
@@ -108,7 +109,7 @@ impl Writer {
         rows: &[String],
     ) -> Result<Vec<Option<ImportRowMemory>>, StoreError> {
         let mut conn = self.take().await?;
-        let mut sql = Sql { conn: &mut conn, faults: self.faults.as_deref() };
+        let mut sql = conn.sql(self.faults.as_deref());
         let found = sql
             .many_rows(&RECALL, rows, |args, place, row| {
                 args.push_int(place);
@@ -146,7 +147,7 @@ impl Store {
             "SELECT i.row, i.key, r.kind, r.home, r.id FROM import_row i JOIN record r ON r.key = i.key
             WHERE i.source = ? AND i.generation < ? AND i.row > ? ORDER BY i.row LIMIT ?";
         let args = Args::ints(&[source, generation]).text(after).int(limit as i64);
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, args).await?;
+        let rows = self.reader().await?.sql().rows(list, args).await?;
         let vanished = |row| Ok(VanishedRow { row: text(row, 0)?, key: int(row, 1)?, name: name(row, 2)? });
         rows.iter().map(vanished).collect()
     }
@@ -154,7 +155,7 @@ impl Store {
     /// Name and kind of a ledger.
     pub async fn source(&self, id: SourceId) -> Result<Option<(String, KindId)>, StoreError> {
         let get = "SELECT name, kind FROM source WHERE source = ?";
-        let row = Sql::plain(&mut *self.reader().await?).row(get, Args::ints(&[id])).await?;
+        let row = self.reader().await?.sql().row(get, Args::ints(&[id])).await?;
         row.map(|row| Ok((text(&row, 0)?, KindId(int(&row, 1)? as u32)))).transpose()
     }
 
@@ -166,9 +167,10 @@ impl Store {
         division_awaited: Option<Division>,
     ) -> Result<Vec<HeldEntry>, StoreError> {
         let list = "SELECT id, source, row_key, division, row, reason, held_ms FROM held
-            WHERE id > ? AND (?2 = 0 OR division = ?2) ORDER BY id LIMIT ?3";
-        let args = Args::ints(&[after, division_awaited.map_or(0, code), limit as i64]);
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, args).await?;
+            WHERE id > ? AND division BETWEEN ? AND ? ORDER BY id LIMIT ?";
+        let (low, high) = division_awaited.map_or((0, i64::MAX), |division| (code(division), code(division)));
+        let args = Args::ints(&[after, low, high, limit as i64]);
+        let rows = self.reader().await?.sql().rows(list, args).await?;
         let entry = |row| {
             let held = HeldRow {
                 source: int(row, 1)?,

@@ -6,7 +6,7 @@ use guantong_proto::rules::Lane;
 
 use super::pack::{keys_of, pack_keys};
 use super::records::range;
-use super::sql::{Args, Rows, Sql, blob, code, int, json};
+use super::sql::{Args, Rows, Sql, blob, code, int, maybe_text};
 use super::{Store, StoreError, claims};
 use crate::division::Division;
 use crate::ingest::changes::{OutboxGroup, RecordKey};
@@ -26,7 +26,7 @@ static ADD: Rows = Rows::new(
 static ADD_TOTAL: Rows = Rows::new(
     "INSERT INTO outbox_total (peer, lane, count, least) VALUES",
     "(?,?,?,0)",
-    "ON CONFLICT DO UPDATE SET count = count + excluded.count",
+    "ON CONFLICT (peer, lane) DO UPDATE SET count = outbox_total.count + excluded.count",
 );
 
 /// A lane as it is stored.
@@ -90,7 +90,7 @@ pub(super) async fn delete(
 ) -> Result<Vec<Delivered>, StoreError> {
     let delete = "DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(?)) AND peer = ?
         RETURNING seq, lane, keys, count";
-    let rows = sql.rows(delete, Args::new().text(&json(seqs.iter().copied())).int(peer.0)).await?;
+    let rows = sql.rows(delete, Args::new().list(seqs.iter().copied()).int(peer.0)).await?;
     let mut totals: BTreeMap<i64, i64> = BTreeMap::new();
     let mut delivered = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -99,9 +99,10 @@ pub(super) async fn delete(
         delivered.push(row_delivered);
     }
     for (lane, count) in totals {
-        let total = "UPDATE outbox_total SET count = count - ?1, least = min(least, count - ?1)
-            WHERE peer = ?2 AND lane = ?3";
-        sql.run(total, Args::ints(&[count, peer.0, lane])).await?;
+        let total = "UPDATE outbox_total SET count = count - ?,
+                least = CASE WHEN least < count - ? THEN least ELSE count - ? END
+            WHERE peer = ? AND lane = ?";
+        sql.run(total, Args::ints(&[count, count, count, peer.0, lane])).await?;
     }
     Ok(delivered)
 }
@@ -114,13 +115,12 @@ pub(super) async fn backfill(
     subtree_kinds: &[u32],
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    // One row holds all keys as text: a row for each would cost a round trip's share each.
     let mut keys = match scope {
         None => key_list(sql, "SELECT group_concat(key) FROM record", Args::new()).await?,
         Some(division) => {
             let (low, high) = range(Some(division));
-            let homes = "SELECT group_concat(key) FROM record
-                WHERE county BETWEEN ? AND ? AND home BETWEEN ? AND ?";
+            let homes =
+                "SELECT group_concat(key) FROM record WHERE county BETWEEN ? AND ? AND home BETWEEN ? AND ?";
             let mut keys =
                 key_list(sql, homes, Args::ints(&[code(division.county()), high, low, high])).await?;
             let handed = "SELECT group_concat(key) FROM audience WHERE division BETWEEN ? AND ?";
@@ -142,16 +142,15 @@ pub(super) async fn backfill(
     add(sql, &[group], now_ms).await
 }
 
-/// The keys in the one value of a query.
+/// The keys that a query finds, in one row as text: a row for each would cost a round trip's share each.
 pub(super) async fn key_list(
     sql: &mut Sql<'_>,
     query: &'static str,
     args: Args,
 ) -> Result<Vec<RecordKey>, StoreError> {
     let Some(row) = sql.row(query, args).await? else { return Ok(Vec::new()) };
-    let list: Option<&str> = sqlx::Row::try_get(&row, 0)?;
     let key = |key: &str| key.parse().map_err(|_| StoreError::unreadable("a list of keys"));
-    list.map_or(Ok(Vec::new()), |list| list.split(',').map(key).collect())
+    maybe_text(&row, 0)?.map_or(Ok(Vec::new()), |list| list.split(',').map(key).collect())
 }
 
 /// Joins a peer's rows if they hold more than twice their distinct keys: each key then stands once, in its most urgent
@@ -171,8 +170,9 @@ pub(super) async fn compact(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), Store
     let distinct = owed.chunk_by(|a, b| a.0 == b.0).count();
     if owed.len() <= 2 * distinct {
         // Rows in flight keep their numbers, so that their receipts count. At worst all that is distinct is in one lane.
-        let noted = "UPDATE outbox_total SET least = min(count, ?) WHERE peer = ?";
-        sql.run(noted, Args::ints(&[distinct as i64, peer.0])).await?;
+        let noted =
+            "UPDATE outbox_total SET least = CASE WHEN count < ? THEN count ELSE ? END WHERE peer = ?";
+        sql.run(noted, Args::ints(&[distinct as i64, distinct as i64, peer.0])).await?;
         return Ok(());
     }
     let mut groups: BTreeMap<(i64, bool), Vec<RecordKey>> = BTreeMap::new();
@@ -195,8 +195,7 @@ impl Store {
     /// The peers whose outboxes hold so much more than what can be distinct in them that they should be compacted.
     pub async fn outboxes_to_compact(&self) -> Result<Vec<PeerId>, StoreError> {
         let grown = "SELECT DISTINCT peer FROM outbox_total WHERE count > 2 * least + ? ORDER BY peer";
-        let rows =
-            Sql::plain(&mut *self.reader().await?).rows(grown, Args::ints(&[COMPACT_ABOVE_KEYS])).await?;
+        let rows = self.reader().await?.sql().rows(grown, Args::ints(&[COMPACT_ABOVE_KEYS])).await?;
         rows.iter().map(|row| Ok(PeerId(int(row, 0)?))).collect()
     }
 }

@@ -6,7 +6,7 @@ use guantong_proto::rules::Lane;
 use super::outbox::lane_code;
 use super::pack::keys_of;
 use super::records::{StoredRecord, by_keys};
-use super::sql::{Args, Sql, blob, int, maybe, maybe_text};
+use super::sql::{Args, blob, int, maybe, maybe_text};
 use super::{Store, StoreError};
 use crate::ingest::changes::RecordKey;
 use crate::ingest::topology::PeerId;
@@ -75,7 +75,7 @@ impl Store {
         keys_max: usize,
     ) -> Result<Owed, StoreError> {
         let mut reader = self.reader().await?;
-        let mut sql = Sql::plain(&mut reader);
+        let mut sql = reader.sql();
         let mut rows: Vec<OwedRow> = Vec::new();
         let (mut count, mut after, mut page) = (0, after_seq, 4);
         'pages: loop {
@@ -106,7 +106,7 @@ impl Store {
     /// How much a peer is owed. Costs the same however much it is.
     pub async fn backlog(&self, peer: PeerId) -> Result<Backlog, StoreError> {
         let mut reader = self.reader().await?;
-        let mut sql = Sql::plain(&mut reader);
+        let mut sql = reader.sql();
         let mut backlog = Backlog::default();
         let lanes = "SELECT lane, count, (SELECT written_ms FROM outbox o
                 WHERE o.peer = t.peer AND o.lane = t.lane ORDER BY seq LIMIT 1)

@@ -11,17 +11,23 @@ use crate::stamp::{Clock, Stamp, Writer};
 static CLOCKS: Rows = Rows::new(
     "WITH new (division, id, clock) AS (VALUES",
     "(?,?,?)",
-    ") UPDATE writer SET clock = max(writer.clock, new.clock) FROM new
+    ") UPDATE writer SET clock = CASE WHEN writer.clock < new.clock THEN new.clock ELSE writer.clock END FROM new
        WHERE writer.division = new.division AND writer.id = new.id",
 );
 
 /// Stores a peer in place of what was known of it.
 pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), StoreError> {
-    let put =
-        "INSERT OR REPLACE INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
+    let put = "INSERT INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
             previous_random, parent_restored, token_counter, token_random, clock_at_token, clock_before_token,
             opened_revision, epoch, revision, recovering_to)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (peer) DO UPDATE SET role = excluded.role, division = excluded.division,
+            newest_counter = excluded.newest_counter, newest_random = excluded.newest_random,
+            previous_counter = excluded.previous_counter, previous_random = excluded.previous_random,
+            parent_restored = excluded.parent_restored, token_counter = excluded.token_counter,
+            token_random = excluded.token_random, clock_at_token = excluded.clock_at_token,
+            clock_before_token = excluded.clock_before_token, opened_revision = excluded.opened_revision,
+            epoch = excluded.epoch, revision = excluded.revision, recovering_to = excluded.recovering_to";
     let role = match peer.role {
         Role::Parent => 1,
         Role::Child => 2,
@@ -49,8 +55,8 @@ fn push_token(args: &mut Args, token: Option<Token>) {
 
 /// Notes the highest transaction of a peer that was seen.
 pub(super) async fn seen(sql: &mut Sql<'_>, peer: PeerId, revision: u64) -> Result<(), StoreError> {
-    let seen = "UPDATE peer SET revision = max(revision, ?) WHERE peer = ?";
-    sql.run(seen, Args::ints(&[revision as i64, peer.0])).await?;
+    let seen = "UPDATE peer SET revision = ? WHERE peer = ? AND revision < ?";
+    sql.run(seen, Args::ints(&[revision as i64, peer.0, revision as i64])).await?;
     Ok(())
 }
 
@@ -65,7 +71,7 @@ pub(super) async fn confirm(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), Store
 /// Stores a writer that was made.
 pub(super) async fn new_writer(sql: &mut Sql<'_>, new: &NewWriter) -> Result<(), StoreError> {
     let add = "INSERT INTO writer (division, id, purpose, clock, current) VALUES (?, ?, ?, 0, 1)
-        ON CONFLICT DO NOTHING";
+        ON CONFLICT (division, id) DO NOTHING";
     let args = Args::ints(&[code(new.writer.division), new.writer.id as i64]);
     sql.run(add, args.text(&new.purpose)).await?;
     Ok(())
@@ -101,7 +107,7 @@ impl Store {
                 parent_restored, token_counter, token_random, clock_at_token, clock_before_token, opened_revision,
                 epoch, revision, recovering_to
             FROM peer ORDER BY peer";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
+        let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let token = |row, first| {
             let (counter, random) = (maybe(row, first)?, maybe(row, first + 1)?);
             Ok::<_, StoreError>(
@@ -137,7 +143,7 @@ impl Store {
     /// All that the store ever wrote as.
     pub async fn writers(&self) -> Result<Vec<WriterState>, StoreError> {
         let list = "SELECT division, id, purpose, clock, current FROM writer ORDER BY division, id";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
+        let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let writer = |row| {
             Ok(WriterState {
                 writer: Writer { division: division(row, 0)?, id: int(row, 1)? as u64 },

@@ -7,7 +7,7 @@ use guantong_proto::v1::RefusalReason;
 
 use super::outbox::{add, delete, lane_code, lane_from};
 use super::pack::keys_of;
-use super::sql::{Args, Rows, Sql, int, json, maybe, name, text};
+use super::sql::{Args, Rows, Sql, int, latest_of_each, maybe, name, text};
 use super::{Store, StoreError};
 use crate::ingest::changes::{OutboxGroup, Quarantine, RecordKey, Refused};
 use crate::ingest::topology::PeerId;
@@ -33,7 +33,7 @@ pub struct QuarantineEntry {
 static ADD: Rows = Rows::new(
     "INSERT INTO quarantine (peer, key, field, lane, reason, detail, seq, refused_ms, retry_ms) VALUES",
     "(?,?,?,?,?,?,?,?,?)",
-    "ON CONFLICT DO UPDATE SET lane = excluded.lane, reason = excluded.reason, detail = excluded.detail,
+    "ON CONFLICT (peer, key, field) DO UPDATE SET lane = excluded.lane, reason = excluded.reason, detail = excluded.detail,
         seq = excluded.seq, refused_ms = excluded.refused_ms, retry_ms = excluded.retry_ms",
 );
 
@@ -49,12 +49,12 @@ pub(super) async fn delivered(
     now_ms: u64,
 ) -> Result<(), StoreError> {
     let rows = if seqs.is_empty() { Vec::new() } else { delete(sql, peer, seqs).await? };
-    let any = "SELECT EXISTS (SELECT 1 FROM quarantine WHERE peer = ?)";
+    let any = "SELECT count(*) FROM (SELECT 1 FROM quarantine WHERE peer = ? LIMIT 1) AS any_of_it";
     if sql.number(any, Args::ints(&[peer.0])).await? != 0 {
         for row in &rows {
             let taken = "DELETE FROM quarantine WHERE peer = ? AND seq < ?
                 AND key IN (SELECT value FROM json_each(?))";
-            let args = Args::ints(&[peer.0, row.seq]).text(&json(keys_of(&row.keys)?));
+            let args = Args::ints(&[peer.0, row.seq]).list(keys_of(&row.keys)?);
             sql.run(taken, args).await?;
         }
     }
@@ -62,9 +62,13 @@ pub(super) async fn delivered(
         return Ok(());
     }
     let lane = rows.iter().map(|row| row.lane).min().unwrap_or(lane_code(Lane::Bulk));
-    let newest = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'";
+    let newest = sql.either(
+        "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'",
+        "SELECT last_value FROM outbox_seq",
+    );
     let newest = sql.number(newest, Args::new()).await?;
-    sql.many(&ADD, refused, |args, row| {
+    let refused = latest_of_each(refused, |row| (row.key, row.refused.field));
+    sql.many(&ADD, &refused, |args, row| {
         args.push_int(peer.0);
         args.push_int(row.key);
         args.push_int(i64::from(row.refused.field));
@@ -122,7 +126,7 @@ impl Store {
             WHERE (q.peer, q.key, q.field) > (?, ?, ?) ORDER BY q.peer, q.key, q.field LIMIT ?";
         let (peer, key, field) = after.unwrap_or((PeerId(i64::MIN), 0, 0));
         let args = Args::ints(&[peer.0, key, i64::from(field), limit as i64]);
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, args).await?;
+        let rows = self.reader().await?.sql().rows(list, args).await?;
         let entry = |row| {
             let reason = i32::try_from(int(row, 7)?).unwrap_or_default();
             let refused = Refused {
@@ -146,7 +150,7 @@ impl Store {
     /// When the next of what `peer` refused falls due, Unix milliseconds.
     pub async fn next_retry_ms(&self, peer: PeerId) -> Result<Option<u64>, StoreError> {
         let next = "SELECT min(retry_ms) FROM quarantine WHERE peer = ? AND retry_ms IS NOT NULL";
-        let row = Sql::plain(&mut *self.reader().await?).row(next, Args::ints(&[peer.0])).await?;
+        let row = self.reader().await?.sql().row(next, Args::ints(&[peer.0])).await?;
         row.map_or(Ok(None), |row| Ok(maybe(&row, 0)?.map(|ms| ms as u64)))
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::sql::{Args, Rows, Sql, blob, code, int, json, name};
+use super::sql::{Args, Row, Rows, Sql, blob, code, int, name};
 use super::{Store, StoreError, Writer};
 use crate::division::Division;
 use crate::ingest::changes::{RecordChange, RecordKey};
@@ -64,18 +64,25 @@ static UPDATE: Rows = Rows::new(
     ") UPDATE OR FAIL record SET revision = new.revision + 1, state = new.state FROM new
        WHERE record.key = new.key AND record.revision = new.revision",
 );
-static ADD_AUDIENCE: Rows =
-    Rows::new("INSERT INTO audience (division, county, key) VALUES", "(?,?,?)", "ON CONFLICT DO NOTHING");
+static ADD_AUDIENCE: Rows = Rows::new(
+    "INSERT INTO audience (division, county, key) VALUES",
+    "(?,?,?)",
+    "ON CONFLICT (division, county, key) DO NOTHING",
+);
 static ADD_CONFLICT: Rows = Rows::new(
     "INSERT INTO conflict (county, home, kind, id, field, key) VALUES",
     "(?,?,?,?,?,?)",
-    "ON CONFLICT DO NOTHING",
+    "ON CONFLICT (county, home, kind, id, field) DO NOTHING",
 );
 
 /// Writes all records; gives how many are new.
 pub(super) async fn write(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result<usize, StoreError> {
-    let (new, changed): (Vec<&RecordChange>, Vec<&RecordChange>) =
+    let (mut new, mut changed): (Vec<&RecordChange>, Vec<&RecordChange>) =
         records.iter().partition(|r| r.revision == 0);
+    // In the order of their numbers, so that two who write the same records wait for each other and do not lock each
+    // other out.
+    new.sort_unstable_by_key(|r| r.key);
+    changed.sort_unstable_by_key(|r| r.key);
     let inserted = sql
         .many(&INSERT, &new, |args, record| {
             args.push_int(record.key);
@@ -147,15 +154,20 @@ pub(super) async fn by_keys(sql: &mut Sql<'_>, keys: &[RecordKey]) -> Result<Vec
             "SELECT key, kind, home, id, revision, state FROM record WHERE key BETWEEN ? AND ? ORDER BY key";
         sql.rows(run, Args::ints(&[*first, *last])).await?
     } else {
-        let each = "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
-            FROM json_each(?) w CROSS JOIN record r ON r.key = w.value";
-        sql.rows(each, Args::new().text(&json(keys.iter().copied()))).await?
+        let each = sql.either(
+            "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
+            FROM json_each(?) w CROSS JOIN record r ON r.key = w.value",
+            "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
+            FROM unnest(?::bigint[]) WITH ORDINALITY AS w (value, place) JOIN record r ON r.key = w.value
+            ORDER BY w.place",
+        );
+        sql.rows(each, Args::new().list(keys.iter().copied())).await?
     };
     rows.iter().map(stored).collect()
 }
 
 /// From key, kind, home, id, revision, state.
-fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<StoredRecord, StoreError> {
+fn stored(row: &Row) -> Result<StoredRecord, StoreError> {
     Ok(StoredRecord { key: int(row, 0)?, name: name(row, 1)?, revision: int(row, 4)?, state: blob(row, 5)? })
 }
 
@@ -173,7 +185,7 @@ impl Writer {
     /// The records of these names, in their order; `None` where there is none.
     pub async fn load(&mut self, names: &[RecordName]) -> Result<Vec<Option<Loaded>>, StoreError> {
         let mut conn = self.take().await?;
-        let mut sql = Sql { conn: &mut conn, faults: self.faults.as_deref() };
+        let mut sql = conn.sql(self.faults.as_deref());
         let rows = sql
             .many_rows(&LOAD, names, |args, place, name| {
                 args.push_int(place);
@@ -195,7 +207,7 @@ impl Writer {
     /// The records of these numbers, in their order; those that are missing are left out.
     pub async fn load_keys(&mut self, keys: &[RecordKey]) -> Result<Vec<StoredRecord>, StoreError> {
         let mut conn = self.take().await?;
-        let records = by_keys(&mut Sql { conn: &mut conn, faults: self.faults.as_deref() }, keys).await?;
+        let records = by_keys(&mut conn.sql(self.faults.as_deref()), keys).await?;
         self.conn = Some(conn);
         Ok(records)
     }
@@ -208,7 +220,7 @@ impl Store {
             "SELECT key, revision, state FROM record WHERE county = ? AND kind = ? AND home = ? AND id = ?";
         let mut args = Args::new();
         push_name(&mut args, name);
-        let row = Sql::plain(&mut *self.reader().await?).row(get, args).await?;
+        let row = self.reader().await?.sql().row(get, args).await?;
         row.map(|row| Ok(Loaded { key: int(&row, 0)?, revision: int(&row, 1)?, state: blob(&row, 2)? }))
             .transpose()
     }
@@ -222,7 +234,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
         let mut reader = self.reader().await?;
-        let mut sql = Sql::plain(&mut reader);
+        let mut sql = reader.sql();
         let (low, high) = range(scope);
         let (after_home, after_id) = after.map_or((0, ""), |(home, id)| (code(home), id));
         let mut county = first_county(scope).max(after.map_or(0, |(home, _)| code(home.county())));
@@ -251,8 +263,7 @@ impl Store {
     pub async fn scan(&self, after: RecordKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
         let scan =
             "SELECT key, kind, home, id, revision, state FROM record WHERE key > ? ORDER BY key LIMIT ?";
-        let rows =
-            Sql::plain(&mut *self.reader().await?).rows(scan, Args::ints(&[after, limit as i64])).await?;
+        let rows = self.reader().await?.sql().rows(scan, Args::ints(&[after, limit as i64])).await?;
         rows.iter().map(stored).collect()
     }
 
@@ -278,7 +289,7 @@ impl Store {
                 .int(i64::from(field)),
             None => args.int(0).int(0).int(0).text("").int(0),
         };
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, args.int(limit as i64)).await?;
+        let rows = self.reader().await?.sql().rows(list, args.int(limit as i64)).await?;
         let conflict = |row| {
             let field = int(row, 4)? as FieldNumber;
             Ok(ConflictRow { key: int(row, 0)?, name: name(row, 1)?, field, state: blob(row, 5)? })

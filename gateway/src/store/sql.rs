@@ -1,158 +1,111 @@
-//! Statements: their arguments, their rows, and one statement for many rows. SQL text is always fixed; values are only
-//! ever bound.
+//! One way to speak to both databases: a statement, its values, its rows. Statements are written once, with `?`, in
+//! what SQLite and PostgreSQL both understand (`sql/text.rs` says what is translated); where they truly differ, two
+//! texts stand side by side in `Sql::either`. Only integers, texts and bytes are stored.
 //!
-//! Each statement is a round trip to the driver's own thread, so that a row a statement costs five times a row of a
-//! statement with hundreds.
+//! It knows no table. It never puts a value into a text, and never repeats a text or a value in an error.
 
-use std::sync::OnceLock;
+mod args;
+mod text;
+
+pub(super) use args::{Args, code};
+pub(super) use text::Rows;
+
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Arguments, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row as _, Sqlite};
 
 use super::StoreError;
 use crate::division::Division;
 use crate::record::RecordName;
 use crate::schema::KindId;
 
-/// How many rows a statement has: many rows are cut greedily into these, so that few statements need preparing.
-const SIZES: [usize; 5] = [250, 50, 10, 3, 1];
+/// How long a server may take for one statement. The longest owe a new child everything; a line that is dead without
+/// having said so is found out by then at the latest.
+const STATEMENT_TIME: Duration = Duration::from_secs(300);
 
-/// The values of one statement, in order.
-#[derive(Default)]
-pub(super) struct Args(SqliteArguments);
-
-impl Args {
-    /// None.
-    pub(super) fn new() -> Args {
-        Args::default()
-    }
-
-    /// Starting with some integers.
-    pub(super) fn ints(values: &[i64]) -> Args {
-        values.iter().fold(Args::new(), |args, value| args.int(*value))
-    }
-
-    /// One more.
-    pub(super) fn int(mut self, value: i64) -> Args {
-        self.push_int(value);
-        self
-    }
-
-    /// One more.
-    pub(super) fn text(mut self, value: &str) -> Args {
-        self.push_text(value);
-        self
-    }
-
-    // Adding one of these types to the arguments of SQLite cannot fail.
-
-    pub(super) fn push_int(&mut self, value: i64) {
-        let _ = self.0.add(value);
-    }
-
-    pub(super) fn push_maybe(&mut self, value: Option<i64>) {
-        let _ = self.0.add(value);
-    }
-
-    pub(super) fn push_text(&mut self, value: &str) {
-        let _ = self.0.add(value);
-    }
-
-    pub(super) fn push_maybe_text(&mut self, value: Option<&str>) {
-        let _ = self.0.add(value);
-    }
-
-    pub(super) fn push_blob(&mut self, value: &[u8]) {
-        let _ = self.0.add(value);
-    }
-
-    pub(super) fn push_division(&mut self, value: Division) {
-        self.push_int(code(value));
-    }
+/// A connection of one's own.
+#[derive(Debug)]
+pub(super) enum Conn {
+    Sqlite(SqliteConnection),
+    Postgres(Box<PgConnection>),
 }
 
-/// A division as it is stored.
-pub(super) fn code(division: Division) -> i64 {
-    division.code() as i64
-}
-
-/// Integers as one argument for `json_each`.
-pub(super) fn json(values: impl IntoIterator<Item = i64>) -> String {
-    let mut text = String::from("[");
-    for value in values {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push_str(itoa(value, &mut [0; 20]));
-    }
-    text.push(']');
-    text
-}
-
-/// A number in decimal, without the cost of a formatter.
-fn itoa(value: i64, buffer: &mut [u8; 20]) -> &str {
-    let mut rest = value.unsigned_abs();
-    let mut start = buffer.len();
-    loop {
-        start -= 1;
-        buffer[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
+impl Conn {
+    /// To run statements; `faults` counts down at each, and the one that brings it to 0 fails.
+    pub(super) fn sql<'c>(&'c mut self, faults: Option<&'c AtomicI64>) -> Sql<'c> {
+        match self {
+            Conn::Sqlite(conn) => Sql { on: On::Sqlite(conn), faults },
+            Conn::Postgres(conn) => Sql { on: On::Postgres(conn), faults },
         }
     }
-    if value < 0 {
-        start -= 1;
-        buffer[start] = b'-';
-    }
-    std::str::from_utf8(&buffer[start..]).unwrap_or("null")
-}
 
-/// A statement that takes rows of values.
-pub(super) struct Rows {
-    head: &'static str,
-    row: &'static str,
-    tail: &'static str,
-    built: [OnceLock<String>; SIZES.len()],
-}
-
-impl Rows {
-    /// `head`, then `row` for each row, separated by commas, then `tail`.
-    pub(super) const fn new(head: &'static str, row: &'static str, tail: &'static str) -> Rows {
-        Rows { head, row, tail, built: [const { OnceLock::new() }; SIZES.len()] }
-    }
-
-    fn text(&'static self, size: usize) -> &'static str {
-        self.built[size].get_or_init(|| {
-            let rows = vec![self.row; SIZES[size]].join(",");
-            format!("{} {rows} {}", self.head, self.tail)
-        })
-    }
-
-    /// Cuts `items` into statements.
-    fn cut<'i, T>(&'static self, mut items: &'i [T]) -> impl Iterator<Item = (&'static str, &'i [T])> {
-        std::iter::from_fn(move || {
-            let size = SIZES.iter().position(|size| *size <= items.len())?;
-            let (now, rest) = items.split_at(SIZES[size]);
-            items = rest;
-            Some((self.text(size), now))
-        })
+    /// Closes it, so that the other end knows at once.
+    pub(super) async fn close(self) -> Result<(), StoreError> {
+        match self {
+            Conn::Sqlite(conn) => Ok(conn.close().await?),
+            Conn::Postgres(conn) => in_time(conn.close()).await,
+        }
     }
 }
 
-/// A connection, with the seam for tests.
+/// A connection lent for reading.
+pub(super) enum Reader {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Reader {
+    /// To run statements.
+    pub(super) fn sql(&mut self) -> Sql<'_> {
+        match self {
+            Reader::Sqlite(conn) => Sql { on: On::Sqlite(conn), faults: None },
+            Reader::Postgres(conn) => Sql { on: On::Postgres(conn), faults: None },
+        }
+    }
+}
+
+/// Whom a statement goes to.
+enum On<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+/// A row of an answer.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// What runs statements.
 pub(super) struct Sql<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
-    /// Counts down at each statement; the one that brings it to 0 fails.
-    pub(super) faults: Option<&'c AtomicI64>,
+    on: On<'c>,
+    faults: Option<&'c AtomicI64>,
 }
 
-impl<'c> Sql<'c> {
-    /// Without faults.
-    pub(super) fn plain(conn: &'c mut SqliteConnection) -> Sql<'c> {
-        Sql { conn, faults: None }
+/// Waits for the server, but not for ever.
+pub(super) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(STATEMENT_TIME, answer).await {
+        Ok(answer) => answer.map_err(StoreError::of_postgres),
+        Err(_) => Err(StoreError::Unreachable(format!("no answer in {} s", STATEMENT_TIME.as_secs()))),
+    }
+}
+
+impl Sql<'_> {
+    /// The text for this database.
+    pub(super) fn either(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self.on {
+            On::Sqlite(_) => sqlite,
+            On::Postgres(_) => postgres,
+        }
     }
 
     fn fault(&self) -> Result<(), StoreError> {
@@ -165,21 +118,35 @@ impl<'c> Sql<'c> {
     /// Runs a statement; gives how many rows it wrote.
     pub(super) async fn run(&mut self, sql: &'static str, args: Args) -> Result<u64, StoreError> {
         self.fault()?;
-        Ok(sqlx::query_with(sql, args.0).execute(&mut *self.conn).await?.rows_affected())
+        match &mut self.on {
+            On::Sqlite(conn) => {
+                let done = sqlx::query_with(sql, args.into_sqlite()).execute(&mut **conn).await?;
+                Ok(done.rows_affected())
+            }
+            On::Postgres(conn) => {
+                let query = sqlx::query_with(AssertSqlSafe(text::for_postgres(sql)), args.into_postgres());
+                Ok(in_time(query.execute(&mut **conn)).await?.rows_affected())
+            }
+        }
     }
 
     /// Runs a statement and gives its rows.
-    pub(super) async fn rows(&mut self, sql: &'static str, args: Args) -> Result<Vec<SqliteRow>, StoreError> {
+    pub(super) async fn rows(&mut self, sql: &'static str, args: Args) -> Result<Vec<Row>, StoreError> {
         self.fault()?;
-        Ok(sqlx::query_with(sql, args.0).fetch_all(&mut *self.conn).await?)
+        match &mut self.on {
+            On::Sqlite(conn) => {
+                let rows = sqlx::query_with(sql, args.into_sqlite()).fetch_all(&mut **conn).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            On::Postgres(conn) => {
+                let query = sqlx::query_with(AssertSqlSafe(text::for_postgres(sql)), args.into_postgres());
+                Ok(in_time(query.fetch_all(&mut **conn)).await?.into_iter().map(Row::Postgres).collect())
+            }
+        }
     }
 
     /// Runs a statement and gives its row, where there is one.
-    pub(super) async fn row(
-        &mut self,
-        sql: &'static str,
-        args: Args,
-    ) -> Result<Option<SqliteRow>, StoreError> {
+    pub(super) async fn row(&mut self, sql: &'static str, args: Args) -> Result<Option<Row>, StoreError> {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 
@@ -189,7 +156,18 @@ impl<'c> Sql<'c> {
         row.map_or(Ok(0), |row| Ok(maybe(&row, 0)?.unwrap_or(0)))
     }
 
-    /// Runs a statement over all items; gives how many rows were written.
+    /// Runs a script of this program, such as a step to a new format.
+    pub(super) async fn script(&mut self, script: &'static str) -> Result<(), StoreError> {
+        self.fault()?;
+        match &mut self.on {
+            On::Sqlite(conn) => sqlx::raw_sql(script).execute(&mut **conn).await.map(|_| ())?,
+            On::Postgres(conn) => in_time(sqlx::raw_sql(script).execute(&mut **conn)).await.map(|_| ())?,
+        }
+        Ok(())
+    }
+
+    /// Runs a statement over all items; gives how many rows were written. On PostgreSQL no two items may concern the
+    /// same row.
     pub(super) async fn many<T>(
         &mut self,
         sql: &'static Rows,
@@ -197,8 +175,21 @@ impl<'c> Sql<'c> {
         bind: impl Fn(&mut Args, &T),
     ) -> Result<u64, StoreError> {
         let mut written = 0;
-        for (text, items) in sql.cut(items) {
-            written += self.run(text, bound(items, 0, |args, _, item| bind(args, item))).await?;
+        let bind = |args: &mut Args, _: i64, item: &T| bind(args, item);
+        if matches!(self.on, On::Sqlite(_)) {
+            for (text, items) in sql.cut(items) {
+                written += self.run(text, bound(sql, items, 0, &bind)).await?;
+            }
+            return Ok(written);
+        }
+        for items in sql.arrays(items) {
+            self.fault()?;
+            let args = bound(sql, items, 0, &bind);
+            if let On::Postgres(conn) = &mut self.on {
+                let query =
+                    sqlx::query_with(AssertSqlSafe(sql.for_postgres(&args)), args.into_columns(sql.width()));
+                written += in_time(query.execute(&mut **conn)).await?.rows_affected();
+            }
         }
         Ok(written)
     }
@@ -209,84 +200,118 @@ impl<'c> Sql<'c> {
         sql: &'static Rows,
         items: &[T],
         bind: impl Fn(&mut Args, i64, &T),
-    ) -> Result<Vec<SqliteRow>, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
         let mut rows = Vec::with_capacity(items.len());
         let mut first = 0;
-        for (text, items) in sql.cut(items) {
-            rows.extend(self.rows(text, bound(items, first, &bind)).await?);
+        if matches!(self.on, On::Sqlite(_)) {
+            for (text, items) in sql.cut(items) {
+                rows.extend(self.rows(text, bound(sql, items, first, &bind)).await?);
+                first += items.len();
+            }
+            return Ok(rows);
+        }
+        for items in sql.arrays(items) {
+            self.fault()?;
+            let args = bound(sql, items, first, &bind);
+            if let On::Postgres(conn) = &mut self.on {
+                let query =
+                    sqlx::query_with(AssertSqlSafe(sql.for_postgres(&args)), args.into_columns(sql.width()));
+                rows.extend(in_time(query.fetch_all(&mut **conn)).await?.into_iter().map(Row::Postgres));
+            }
             first += items.len();
         }
         Ok(rows)
     }
 }
 
-fn bound<T>(items: &[T], first: usize, bind: impl Fn(&mut Args, i64, &T)) -> Args {
-    let mut args = Args::new();
-    args.0.reserve(items.len() * 8, 0);
+/// Of items for the same row, the last: one statement of PostgreSQL writes a row only once.
+pub(super) fn latest_of_each<'i, T, K: Eq + Hash>(items: &'i [T], row_of: impl Fn(&'i T) -> K) -> Vec<&'i T> {
+    let mut seen = HashSet::with_capacity(items.len());
+    let mut latest: Vec<&T> = items.iter().rev().filter(|item| seen.insert(row_of(item))).collect();
+    latest.reverse();
+    latest
+}
+
+fn bound<T>(sql: &Rows, items: &[T], first: usize, bind: &impl Fn(&mut Args, i64, &T)) -> Args {
+    let mut args = Args::with_capacity(items.len() * sql.width());
     for (i, item) in items.iter().enumerate() {
         bind(&mut args, (first + i) as i64, item);
     }
     args
 }
 
+/// A column that cannot be read as what it must be.
+fn unreadable(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::ColumnDecode { index, .. } => StoreError::unreadable(&format!("column {index}")),
+        other => StoreError::unreadable(&other.to_string()),
+    }
+}
+
 /// A column that is a number.
-pub(super) fn int(row: &SqliteRow, column: usize) -> Result<i64, StoreError> {
-    Ok(row.try_get(column)?)
+pub(super) fn int(row: &Row, column: usize) -> Result<i64, StoreError> {
+    maybe(row, column)?.ok_or_else(|| StoreError::unreadable(&format!("column {column}")))
 }
 
 /// A column that may be empty.
-pub(super) fn maybe(row: &SqliteRow, column: usize) -> Result<Option<i64>, StoreError> {
-    Ok(row.try_get(column)?)
+pub(super) fn maybe(row: &Row, column: usize) -> Result<Option<i64>, StoreError> {
+    match row {
+        Row::Sqlite(row) => row.try_get(column).map_err(unreadable),
+        // What is computed can be narrower than what is stored.
+        Row::Postgres(row) => row
+            .try_get::<Option<i64>, _>(column)
+            .or_else(|_| row.try_get::<Option<i32>, _>(column).map(|value| value.map(i64::from)))
+            .or_else(|_| row.try_get::<Option<bool>, _>(column).map(|value| value.map(i64::from)))
+            .map_err(unreadable),
+    }
 }
 
 /// A column that is text.
-pub(super) fn text(row: &SqliteRow, column: usize) -> Result<String, StoreError> {
-    Ok(row.try_get(column)?)
+pub(super) fn text(row: &Row, column: usize) -> Result<String, StoreError> {
+    match row {
+        Row::Sqlite(row) => row.try_get(column),
+        Row::Postgres(row) => row.try_get(column),
+    }
+    .map_err(unreadable)
 }
 
 /// A column that is text or empty.
-pub(super) fn maybe_text(row: &SqliteRow, column: usize) -> Result<Option<String>, StoreError> {
-    Ok(row.try_get(column)?)
+pub(super) fn maybe_text(row: &Row, column: usize) -> Result<Option<String>, StoreError> {
+    match row {
+        Row::Sqlite(row) => row.try_get(column),
+        Row::Postgres(row) => row.try_get(column),
+    }
+    .map_err(unreadable)
 }
 
 /// A column of bytes.
-pub(super) fn blob(row: &SqliteRow, column: usize) -> Result<Bytes, StoreError> {
-    Ok(Bytes::from(row.try_get::<Vec<u8>, _>(column)?))
+pub(super) fn blob(row: &Row, column: usize) -> Result<Bytes, StoreError> {
+    maybe_blob(row, column)?.ok_or_else(|| StoreError::unreadable(&format!("column {column}")))
+}
+
+/// A column of bytes or empty.
+pub(super) fn maybe_blob(row: &Row, column: usize) -> Result<Option<Bytes>, StoreError> {
+    let bytes: Option<Vec<u8>> = match row {
+        Row::Sqlite(row) => row.try_get(column),
+        Row::Postgres(row) => row.try_get(column),
+    }
+    .map_err(unreadable)?;
+    Ok(bytes.map(Bytes::from))
 }
 
 /// A column that is a division.
-pub(super) fn division(row: &SqliteRow, column: usize) -> Result<Division, StoreError> {
+pub(super) fn division(row: &Row, column: usize) -> Result<Division, StoreError> {
     let code = int(row, column)?;
     Division::from_code(code as u64).ok_or_else(|| StoreError::unreadable("a division"))
 }
 
 /// Kind, home and id from three columns.
-pub(super) fn name(row: &SqliteRow, first: usize) -> Result<RecordName, StoreError> {
+pub(super) fn name(row: &Row, first: usize) -> Result<RecordName, StoreError> {
     let kind = u32::try_from(int(row, first)?).map_err(|_| StoreError::unreadable("a kind"))?;
-    let id: &str = row.try_get(first + 2)?;
+    let id: &str = match row {
+        Row::Sqlite(row) => row.try_get(first + 2),
+        Row::Postgres(row) => row.try_get(first + 2),
+    }
+    .map_err(unreadable)?;
     Ok(RecordName { kind: KindId(kind), home: division(row, first + 1)?, id: id.into() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_the_formatter_writes_them() {
-        for value in [0, 7, -1, 10, i64::MAX, i64::MIN] {
-            assert_eq!(itoa(value, &mut [0; 20]), value.to_string());
-        }
-        assert_eq!(json([3, -4]), "[3,-4]");
-        assert_eq!(json([]), "[]");
-    }
-
-    #[test]
-    fn every_item_is_in_exactly_one_statement() {
-        static ROWS: Rows = Rows::new("VALUES", "(?)", "");
-        let items: Vec<u32> = (0..1_388).collect();
-        let cut: Vec<_> = ROWS.cut(&items).collect();
-        assert_eq!(cut.iter().flat_map(|c| c.1).copied().collect::<Vec<_>>(), items);
-        assert!(cut.iter().all(|(text, items)| text.matches('?').count() == items.len()));
-        assert!(cut.len() < 20);
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::outbox::{add, key_list};
 use super::records::range;
-use super::sql::{Args, Sql, code, division, int, json, text};
+use super::sql::{Args, Sql, code, division, int, text};
 use super::{Store, StoreError};
 use crate::ingest::changes::{OutboxGroup, Subscription};
 use crate::ingest::topology::{Interest, PeerId};
@@ -44,15 +44,15 @@ async fn fill(
 ) -> Result<(), StoreError> {
     let scope = subscription.interest.scope;
     let (low, high) = range(Some(scope));
-    let kinds = json(kinds.iter().map(|k| i64::from(*k)));
+    let listed = || kinds.iter().map(|k| i64::from(*k));
     let homes = "SELECT group_concat(key) FROM record WHERE county BETWEEN ? AND ? AND home BETWEEN ? AND ?
         AND kind IN (SELECT value FROM json_each(?))";
-    let args = Args::ints(&[code(scope.county()), high, low, high]).text(&kinds);
+    let args = Args::ints(&[code(scope.county()), high, low, high]).list(listed());
     let mut keys = key_list(sql, homes, args).await?;
     let handed = "SELECT group_concat(record.key) FROM audience
         JOIN record ON record.key = audience.key AND record.county = audience.county
         WHERE audience.division BETWEEN ? AND ? AND record.kind IN (SELECT value FROM json_each(?))";
-    keys.extend(key_list(sql, handed, Args::ints(&[low, high]).text(&kinds)).await?);
+    keys.extend(key_list(sql, handed, Args::ints(&[low, high]).list(listed())).await?);
     for home in scope.enclosing().skip(1) {
         for kind in subtree_kinds {
             let above = "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
@@ -84,7 +84,7 @@ impl Store {
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, StoreError> {
         let list = "SELECT peer, name, owner, kinds, scope, personal, filled_for, created_ms
             FROM subscription ORDER BY name";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::new()).await?;
+        let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let subscription = |row| {
             let kind = |number: &str| number.parse().map(KindId);
             let kinds: Result<Vec<KindId>, _> =

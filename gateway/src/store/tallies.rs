@@ -1,7 +1,7 @@
 //! Sums over records, and how much the store holds.
 
 use super::sql::{Args, Rows, Sql, code, int, text};
-use super::{Store, StoreError, file};
+use super::{Database, Store, StoreError};
 use crate::aggregate::TallyKey;
 use crate::division::Division;
 
@@ -34,7 +34,7 @@ pub struct Counts {
 static ADD: Rows = Rows::new(
     "INSERT INTO tally (division, measure, class, slot, value) VALUES",
     "(?,?,?,0,?)",
-    "ON CONFLICT DO UPDATE SET value = value + excluded.value",
+    "ON CONFLICT (division, measure, class, slot) DO UPDATE SET value = tally.value + excluded.value",
 );
 
 /// Adds to sums.
@@ -52,25 +52,30 @@ pub(super) async fn add(sql: &mut Sql<'_>, tallies: &[(TallyKey, i64)]) -> Resul
 impl Store {
     /// The sums of a division that are not 0, by measure and class.
     pub async fn tallies(&self, division: Division) -> Result<Vec<TallyRow>, StoreError> {
-        let list = "SELECT measure, class, sum(value) FROM tally WHERE division = ?
+        let list = "SELECT measure, class, CAST(sum(value) AS BIGINT) FROM tally WHERE division = ?
             GROUP BY measure, class HAVING sum(value) <> 0 ORDER BY measure, class";
-        let rows = Sql::plain(&mut *self.reader().await?).rows(list, Args::ints(&[code(division)])).await?;
+        let rows = self.reader().await?.sql().rows(list, Args::ints(&[code(division)])).await?;
         let tally = |row| Ok(TallyRow { measure: text(row, 0)?, class: text(row, 1)?, value: int(row, 2)? });
         rows.iter().map(tally).collect()
     }
 
     /// How much the store holds.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        let counts = "SELECT (SELECT sum(records) FROM node), (SELECT count(*) FROM conflict),
+        let counts =
+            "SELECT (SELECT CAST(sum(records) AS BIGINT) FROM node), (SELECT count(*) FROM conflict),
             (SELECT count(*) FROM quarantine), (SELECT count(*) FROM held)";
-        let row = Sql::plain(&mut *self.reader().await?).row(counts, Args::new()).await?;
+        let row = self.reader().await?.sql().row(counts, Args::new()).await?;
         let row = row.ok_or_else(|| StoreError::unreadable("how much the store holds"))?;
+        let store_bytes = match &*self.database {
+            Database::Sqlite(database) => database.size_bytes(),
+            Database::Postgres(database) => database.size_bytes().await?,
+        };
         Ok(Counts {
             records: int(&row, 0)? as u64,
             conflicts: int(&row, 1)? as u64,
             quarantined: int(&row, 2)? as u64,
             held: int(&row, 3)? as u64,
-            store_bytes: file::size(&self.inner.path),
+            store_bytes,
         })
     }
 }

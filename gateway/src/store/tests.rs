@@ -1,5 +1,6 @@
 //! What every store must do, whatever its database: each test is a function over a place where stores can be opened,
-//! and the list at the end of this file runs all of them on SQLite.
+//! and the list at the end of this file runs all of them on SQLite, and on PostgreSQL where a server is named by
+//! `GUANTONG_TEST_POSTGRES`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod claims;
@@ -8,29 +9,30 @@ mod imports;
 mod opening;
 mod outbox;
 mod peers;
+mod places;
 mod purges;
 mod quarantine;
 mod records;
+mod server;
 mod subscriptions;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use bytes::Bytes;
 use guantong_proto::rules::Lane;
-use sqlx::{ConnectOptions, Connection, Row};
 
-use super::{Options, Store, StoreError, Writer, file};
+use super::{Options, Store, StoreError, Writer};
 use crate::division::Division;
 use crate::ingest::changes::{Changes, OutboxGroup, RecordChange, RecordKey};
 use crate::ingest::topology::PeerId;
 use crate::record::RecordName;
 use crate::schema::KindId;
+use places::{PostgresPlace, SqlitePlace};
 
 /// Somewhere a store can be opened, closed and opened again.
-pub(super) trait Place {
+pub(super) trait Place: Sized {
     /// Opens the store of county 220822, or makes it.
     fn open(&self, options: Options) -> impl Future<Output = Result<(Store, Writer), StoreError>>;
 
@@ -39,6 +41,9 @@ pub(super) trait Place {
 
     /// Everything stored, as text.
     fn dump(&self) -> impl Future<Output = Vec<String>>;
+
+    /// Another place of the same kind, with nothing in it.
+    fn another(&self) -> impl Future<Output = Self>;
 
     /// The same, opened for a test: fast, without a limit.
     async fn opened(&self) -> (Store, Writer) {
@@ -54,59 +59,6 @@ pub(super) fn fast() -> Options {
 /// Options whose nth statement fails; 0: none does.
 pub(super) fn failing(fail_at: &Arc<AtomicI64>) -> Options {
     Options { fail_at_statement: Some(fail_at.clone()), ..fast() }
-}
-
-/// A folder with one SQLite file.
-pub(super) struct SqlitePlace {
-    folder: tempfile::TempDir,
-}
-
-impl SqlitePlace {
-    pub(super) fn new() -> SqlitePlace {
-        SqlitePlace { folder: tempfile::tempdir().unwrap() }
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.path().join("inner/node.db")
-    }
-}
-
-impl Place for SqlitePlace {
-    async fn open(&self, options: Options) -> Result<(Store, Writer), StoreError> {
-        let mut random = 41;
-        let fresh = || {
-            random += 1;
-            random
-        };
-        Store::open(&format!("sqlite:{}", self.path().display()), division("220822"), fresh, 1_000, options)
-            .await
-    }
-
-    async fn open_as(&self, own: Division) -> Result<(Store, Writer), StoreError> {
-        Store::open(self.path().to_str().unwrap(), own, || 1, 1, fast()).await
-    }
-
-    async fn dump(&self) -> Vec<String> {
-        dump_file(&self.path()).await
-    }
-}
-
-/// Every row of every table, in a fixed order.
-pub(super) async fn dump_file(path: &Path) -> Vec<String> {
-    let mut conn = file::reading(path).connect().await.unwrap();
-    let tables = "SELECT t.name, group_concat('quote(' || c.name || ')', ' || '','' || ')
-        FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' GROUP BY t.name ORDER BY t.name";
-    let mut dump = Vec::new();
-    for table in sqlx::query(tables).fetch_all(&mut conn).await.unwrap() {
-        let (name, columns): (String, String) = (table.get(0), table.get(1));
-        let all = format!("SELECT {columns} FROM {name} ORDER BY 1");
-        for row in sqlx::query(sqlx::AssertSqlSafe(all)).fetch_all(&mut conn).await.unwrap() {
-            dump.push(format!("{name}: {}", row.get::<String, _>(0)));
-        }
-    }
-    conn.close().await.unwrap();
-    assert!(!dump.is_empty());
-    dump
 }
 
 pub(super) const CASE: KindId = KindId(2);
@@ -147,18 +99,35 @@ pub(super) async fn cameras(writer: &mut Writer, count: usize) -> Vec<RecordKey>
     keys
 }
 
-macro_rules! on_sqlite {
+macro_rules! on_both {
     ($($module:ident: $($test:ident),+;)+) => {
-        $($(
-            #[tokio::test]
-            async fn $test() {
-                $module::$test(&SqlitePlace::new()).await;
-            }
-        )+)+
+        mod on_sqlite {
+            use super::*;
+
+            $($(
+                #[tokio::test]
+                async fn $test() {
+                    $module::$test(&SqlitePlace::new()).await;
+                }
+            )+)+
+        }
+
+        mod on_postgres {
+            use super::*;
+
+            $($(
+                #[tokio::test]
+                async fn $test() {
+                    if let Some(place) = PostgresPlace::new().await {
+                        $module::$test(&place).await;
+                    }
+                }
+            )+)+
+        }
     };
 }
 
-on_sqlite! {
+on_both! {
     records: what_is_written_is_read, many_records_at_once, a_stale_write_is_refused_whole,
         lists_go_page_by_page_in_the_order_of_names, conflicts_are_listed_until_they_are_settled,
         settled_conflicts_are_listed_latest_first, numbers_are_used_once, sums_are_kept;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use super::peers::peer;
+use super::places::dump_file;
 use super::quarantine::refused;
 use super::*;
 use crate::aggregate::TallyKey;
@@ -129,7 +130,7 @@ pub(super) async fn a_failure_at_any_statement_changes_nothing(place: &impl Plac
     let whole = place.dump().await;
     assert_ne!(whole, before);
 
-    let elsewhere = SqlitePlace::new();
+    let elsewhere = place.another().await;
     let (store, mut writer) = elsewhere.opened().await;
     prepare(&mut writer).await;
     writer.apply(&changes, &links, 9).await.unwrap();
@@ -169,7 +170,7 @@ pub(super) async fn a_dropped_transaction_is_whole_or_not_at_all(place: &impl Pl
         dropped += 1;
     }
     assert!(dropped > 0);
-    let elsewhere = SqlitePlace::new();
+    let elsewhere = place.another().await;
     let (_, mut writer) = elsewhere.opened().await;
     prepare(&mut writer).await;
     writer.apply(&changes, &links, 9).await.unwrap();

@@ -1,5 +1,9 @@
 //! Opening: whose store it is, and what is not one.
 
+use std::path::{Path, PathBuf};
+
+use sqlx::{ConnectOptions, Connection};
+
 use super::*;
 
 pub(super) async fn a_store_is_opened_again_as_it_was(place: &impl Place) {
@@ -75,11 +79,12 @@ async fn another_programs_file_is_left_alone() {
 async fn a_newer_store_is_refused() {
     let place = SqlitePlace::new();
     drop(place.opened().await);
-    let mut conn = file::reading(&place.path()).pragma("query_only", "OFF").connect().await.unwrap();
+    let mut conn =
+        super::super::sqlite::reading(&place.path()).pragma("query_only", "OFF").connect().await.unwrap();
     sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
     let refused = place.open(fast()).await.unwrap_err();
-    assert_eq!(refused, StoreError::NewerSchema { found: 99, known: file::KNOWN });
+    assert_eq!(refused, StoreError::NewerSchema { found: 99, known: crate::store::migrations::KNOWN });
 }
 
 #[tokio::test]

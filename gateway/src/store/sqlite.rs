@@ -3,27 +3,30 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Sqlite};
 
-use super::sql::{Args, Sql, blob, code, division, int};
-use super::{Meta, Options, StoreError};
-use crate::division::Division;
+use super::meta::{self, Founding};
+use super::migrations::{KNOWN, STEPS};
+use super::sql::{Args, Conn};
+use super::{Options, StoreError};
 
 /// "GTng" as a number, in the file's header.
 const APPLICATION_ID: i64 = 0x4754_6e67;
+/// Marks a file as ours, in the present format. A pragma takes no bound value.
+static HEADER: LazyLock<String> =
+    LazyLock::new(|| format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {KNOWN}"));
 
-/// The steps from an empty file to the present format, which is their number.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../migrations/sqlite/0001_store.sql"),
-    include_str!("../../migrations/sqlite/0003_partners.sql"),
-    include_str!("../../migrations/sqlite/0004_subscriptions.sql"),
-    include_str!("../../migrations/sqlite/0005_claims.sql"),
-];
-pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
-
+/// Connections that read; few, so that an idle node stays small.
+const READERS_MAX: u32 = 2;
+/// How long a read waits for one of them.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Page cache of the connection that writes. Larger brings little: what is written is mostly new.
 const WRITER_CACHE_KIB: u32 = 4 * 1024;
 /// Page cache of a connection that reads.
@@ -47,7 +50,7 @@ pub(super) fn path_of(location: &str) -> Result<PathBuf, StoreError> {
 }
 
 /// Makes folders and file where they are missing, and takes the file for this process until the lock is dropped.
-pub(super) fn claim(path: &Path) -> Result<File, StoreError> {
+fn claim(path: &Path) -> Result<File, StoreError> {
     let io = |error: std::io::Error| StoreError::Io(format!("{}: {error}", path.display()));
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         folders(folder).map_err(io)?;
@@ -82,7 +85,7 @@ fn folders(path: &Path) -> std::io::Result<()> {
 }
 
 /// How the one connection that writes is opened.
-pub(super) fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
+fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
     let synchronous = if options.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off };
     let mut connect = common(path, WRITER_CACHE_KIB)
         .journal_mode(SqliteJournalMode::Wal)
@@ -113,7 +116,7 @@ fn common(path: &Path, cache_kib: u32) -> SqliteConnectOptions {
 }
 
 /// Checks whose file it is, without a change to it.
-pub(super) async fn check(path: &Path) -> Result<(), StoreError> {
+async fn check(path: &Path) -> Result<(), StoreError> {
     let not_ours = || StoreError::NotOurs(path.display().to_string());
     let (application, found, tables) = header(path).await.map_err(|error| match error {
         StoreError::NotOurs(_) => not_ours(),
@@ -130,8 +133,8 @@ pub(super) async fn check(path: &Path) -> Result<(), StoreError> {
 
 /// Application, format, and how many tables and indexes there are.
 async fn header(path: &Path) -> Result<(i64, i64, i64), StoreError> {
-    let mut conn = reading(path).connect().await?;
-    let mut sql = Sql::plain(&mut conn);
+    let mut conn = Conn::Sqlite(reading(path).connect().await?);
+    let mut sql = conn.sql(None);
     let application = sql.number("PRAGMA application_id", Args::new()).await?;
     let format = sql.number("PRAGMA user_version", Args::new()).await?;
     let tables = sql.number("SELECT count(*) FROM sqlite_schema", Args::new()).await?;
@@ -139,58 +142,83 @@ async fn header(path: &Path) -> Result<(i64, i64, i64), StoreError> {
     Ok((application, format, tables))
 }
 
-/// Brings the file to the present format. An empty one becomes a store of `own`.
-pub(super) async fn prepare(
-    conn: &mut SqliteConnection,
-    own: Division,
-    fresh: &mut impl FnMut() -> u64,
-    now_ms: u64,
-) -> Result<Meta, StoreError> {
-    let mut sql = Sql::plain(conn);
+/// Brings the file to the present format. An empty one becomes a store of `founding.own`.
+async fn prepare(conn: &mut Conn, founding: &mut Founding<'_>) -> Result<(), StoreError> {
+    let mut sql = conn.sql(None);
     sql.run("BEGIN IMMEDIATE", Args::new()).await?;
     let found = sql.number("PRAGMA user_version", Args::new()).await?;
-    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
-        sqlx::raw_sql(*migration).execute(&mut *sql.conn).await?;
+    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        sql.script(step.sqlite).await?;
     }
     if found < KNOWN {
-        // Both numbers are constants of this program; a pragma takes no bound value.
-        let header = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {KNOWN}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(header)).execute(&mut *sql.conn).await?;
+        sql.script(HEADER.as_str()).await?;
     }
-    if found == 0 {
-        let node = "INSERT INTO node (slot, division, epoch, created_ms, revision, records) VALUES (0, ?, ?, ?, 0, 0)";
-        sql.run(node, Args::ints(&[code(own), fresh() as i64, now_ms as i64])).await?;
-    }
-    let meta = meta(&mut sql).await?;
+    meta::found(&mut sql, founding).await?;
     sql.run("COMMIT", Args::new()).await?;
-    if meta.division != own {
-        return Err(StoreError::OtherDivision { stored: meta.division, own });
+    Ok(())
+}
+
+/// The database of one file, held by this process.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    writing: SqliteConnectOptions,
+    readers: SqlitePool,
+    /// Other processes find it locked.
+    _lock: File,
+}
+
+impl Database {
+    /// Opens the file, making it and its folders where they are missing; gives the connection that writes, too.
+    pub(super) async fn open(
+        path: PathBuf,
+        founding: &mut Founding<'_>,
+        options: &Options,
+    ) -> Result<(Database, Conn), StoreError> {
+        let lock = claim(&path)?;
+        check(&path).await?;
+        let writing = writing(&path, options);
+        let mut conn = Conn::Sqlite(writing.connect().await?);
+        prepare(&mut conn, founding).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(READER_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(reading(&path));
+        Ok((Database { path, writing, readers, _lock: lock }, conn))
     }
-    Ok(meta)
-}
 
-/// What the store says of itself.
-pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
-    let row =
-        sql.row("SELECT division, epoch, created_ms, revision, coalesce(schema_fingerprint, x'') FROM node WHERE slot = 0", Args::new()).await?;
-    let row = row.ok_or_else(|| StoreError::unreadable("what the store says of itself"))?;
-    Ok(Meta {
-        division: division(&row, 0)?,
-        epoch: int(&row, 1)? as u64,
-        created_ms: int(&row, 2)? as u64,
-        revision: int(&row, 3)? as u64,
-        schema_fingerprint: <[u8; 16]>::try_from(&blob(&row, 4)?[..]).ok(),
-    })
-}
+    /// Another connection to write with, when the one before was given up.
+    pub(super) async fn connect(&self) -> Result<Conn, StoreError> {
+        Ok(Conn::Sqlite(self.writing.connect().await?))
+    }
 
-/// Bytes on disk, the log included.
-pub(super) fn size(path: &Path) -> u64 {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        std::fs::metadata(name).map_or(0, |file| file.len())
-    };
-    beside("") + beside("-wal")
+    /// A connection to read with.
+    pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// Ends all reading.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+    }
+
+    /// The file, for people.
+    pub(super) fn shown(&self) -> String {
+        format!("SQLite {}", self.path.display())
+    }
+
+    /// Bytes on disk, the log included.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let beside = |suffix: &str| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(suffix);
+            std::fs::metadata(name).map_or(0, |file| file.len())
+        };
+        beside("") + beside("-wal")
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,24 @@
+//! The steps from an empty database to the present format, which is their number. A step has a script for each
+//! database; both make the same tables.
+
+/// A step to the next format.
+pub(super) struct Step {
+    pub(super) sqlite: &'static str,
+    pub(super) postgres: &'static str,
+}
+
+macro_rules! steps {
+    ($($file:literal),+ $(,)?) => {
+        &[$(Step {
+            sqlite: include_str!(concat!("../../migrations/sqlite/", $file)),
+            postgres: include_str!(concat!("../../migrations/postgres/", $file)),
+        }),+]
+    };
+}
+
+/// All steps, in order.
+pub(super) const STEPS: &[Step] =
+    steps!["0001_store.sql", "0003_partners.sql", "0004_subscriptions.sql", "0005_claims.sql"];
+
+/// The present format.
+pub(super) const KNOWN: i64 = STEPS.len() as i64;

@@ -1,0 +1,251 @@
+//! A database of a PostgreSQL server: checked to be this program's and this division's, brought up to this program's
+//! format, and reached again after it was away.
+//!
+//! The tables stand in the first schema of the search path. Whoever writes holds an advisory lock, on the very
+//! connection that writes: when the lock is taken anew, whatever the connection before had begun is over, committed or
+//! not. Nothing here ever shows the URL, which may hold a password.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Executor, Postgres};
+
+use super::meta::{self, Founding};
+use super::migrations::{KNOWN, STEPS};
+use super::sql::{Args, Conn, Reader, Sql, in_time, int, maybe, maybe_text, text};
+use super::{Options, StoreError};
+
+/// The oldest server that is known to do.
+const OLDEST_VERSION: i64 = 130_000;
+/// Connections that read.
+const READERS_MAX: u32 = 8;
+/// How long a read waits for one of them, and how long a server may take to let us in.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long the lock of a process that has just ended is waited for.
+const LOCK_TIME: Duration = Duration::from_secs(3);
+const LOCK_STEP: Duration = Duration::from_millis(50);
+/// Statements kept prepared on a connection.
+const STATEMENTS_MAX: usize = 256;
+
+/// What every connection is told: not to wait without a limit, and to notice a dead line. `synchronous_commit` is never
+/// lowered from what the server's owner has set.
+const SESSION: &str = "
+    SET lock_timeout = '30s';
+    SET idle_in_transaction_session_timeout = '60s';
+    SET tcp_keepalives_idle = 15;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3;
+    SET client_min_messages = warning;
+    SET TIME ZONE 'UTC';
+";
+const DURABLE: &str = "
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+const NOT_DURABLE: &str = "SET synchronous_commit = off";
+const READING: &str = "SET default_transaction_read_only = on";
+
+/// The database, and how it is reached.
+pub(super) struct Database {
+    options: PgConnectOptions,
+    shown: String,
+    durable: bool,
+    readers: PgPool,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// Whether a location names a database of PostgreSQL.
+pub(super) fn is_url(location: &str) -> bool {
+    location.starts_with("postgres://") || location.starts_with("postgresql://")
+}
+
+impl Database {
+    /// Opens the database, making the tables where they are missing; gives the connection that writes, too.
+    pub(super) async fn open(
+        url: &str,
+        founding: &mut Founding<'_>,
+        options: &Options,
+    ) -> Result<(Database, Conn), StoreError> {
+        // What the URL's parser says may repeat parts of the URL.
+        let connect = PgConnectOptions::from_str(url).map_err(|_| {
+            StoreError::Unusable(
+            "the URL is not right; write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full, \
+             with special characters percent-encoded".into(),
+        )
+        })?;
+        let mut connect = connect.statement_cache_capacity(STATEMENTS_MAX).disable_statement_logging();
+        if connect.get_application_name().is_none() {
+            connect = connect.application_name(&format!("guantong {}", founding.own));
+        }
+        let shown = shown(&connect);
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS_MAX)
+            .min_connections(0)
+            .acquire_timeout(CONNECT_TIME)
+            .idle_timeout(Duration::from_secs(600))
+            .max_lifetime(None)
+            // A server that was away has cut them.
+            .test_before_acquire(true)
+            .after_connect(|conn, _| {
+                Box::pin(async move {
+                    conn.execute(sqlx::raw_sql(SESSION)).await?;
+                    conn.execute(sqlx::raw_sql(READING)).await.map(drop)
+                })
+            })
+            .connect_lazy_with(connect.clone());
+        let database = Database { options: connect, shown, durable: options.durable, readers };
+        let mut conn = Conn::Postgres(Box::new(database.session().await?));
+        database.check_server(&mut conn.sql(None)).await?;
+        database.prepare(&mut conn.sql(None), founding).await?;
+        database.lock(&mut conn.sql(None)).await?;
+        Ok((database, conn))
+    }
+
+    /// Another connection to write with, when the one before was given up.
+    pub(super) async fn connect(&self) -> Result<Conn, StoreError> {
+        let mut conn = Conn::Postgres(Box::new(self.session().await?));
+        self.lock(&mut conn.sql(None)).await?;
+        Ok(conn)
+    }
+
+    /// A connection to read with.
+    pub(super) async fn reader(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.readers.acquire().await.map_err(StoreError::of_postgres)
+    }
+
+    /// Ends all reading.
+    pub(super) async fn close(&self) {
+        // Whoever still reads keeps its connection until it is done; nobody waits for that here.
+        let _ = tokio::time::timeout(CONNECT_TIME, self.readers.close()).await;
+    }
+
+    /// Server, port and database, for people.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Bytes on the server's disk, indexes included.
+    pub(super) async fn size_bytes(&self) -> Result<u64, StoreError> {
+        let size = "SELECT CAST(sum(pg_total_relation_size(c.oid)) AS BIGINT)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = current_schema() AND c.relkind = 'r'";
+        let mut reader = Reader::Postgres(self.reader().await?);
+        Ok(reader.sql().number(size, Args::new()).await? as u64)
+    }
+
+    async fn session(&self) -> Result<PgConnection, StoreError> {
+        let connected = tokio::time::timeout(CONNECT_TIME, self.options.connect()).await;
+        let late = || StoreError::Unreachable(format!("no connection in {} s", CONNECT_TIME.as_secs()));
+        let mut conn = connected.map_err(|_| late())?.map_err(StoreError::of_postgres)?;
+        in_time(conn.execute(sqlx::raw_sql(SESSION))).await?;
+        let durable = if self.durable { DURABLE } else { NOT_DURABLE };
+        in_time(conn.execute(sqlx::raw_sql(durable))).await?;
+        Ok(conn)
+    }
+
+    /// Whether the server is one that keeps what it is told.
+    async fn check_server(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
+        let ask = "SELECT CAST(current_setting('server_version_num') AS BIGINT), current_setting('server_encoding'),
+            current_setting('server_version'), CAST(pg_is_in_recovery() AS INTEGER),
+            CAST(current_schema() AS TEXT), current_setting('fsync')";
+        let row = sql.row(ask, Args::new()).await?.ok_or_else(|| StoreError::unreadable("the server"))?;
+        let unusable = |why: String| Err(StoreError::Unusable(format!("{}: {why}", self.shown)));
+        if int(&row, 0)? < OLDEST_VERSION {
+            return unusable(format!("PostgreSQL {} is too old; 13 or later is needed", text(&row, 2)?));
+        }
+        let encoding = text(&row, 1)?;
+        if encoding != "UTF8" {
+            return unusable(format!(
+                "the database has the encoding {encoding}; make one with CREATE DATABASE … ENCODING 'UTF8' \
+                 TEMPLATE template0"
+            ));
+        }
+        if int(&row, 3)? != 0 {
+            return unusable("this server is a standby that only reads; name the primary".into());
+        }
+        if maybe_text(&row, 4)?.is_none() {
+            return unusable("no schema of the search path exists; make it with CREATE SCHEMA".into());
+        }
+        if self.durable && text(&row, 5)? != "on" {
+            tracing::warn!(
+                "the PostgreSQL server runs with fsync = off: what is confirmed may be lost with its power \
+                 (PostgreSQL 未开启 fsync，断电可能丢失已确认的数据)"
+            );
+        }
+        Ok(())
+    }
+
+    /// Brings the database to the present format. An empty one becomes a store of `founding.own`.
+    async fn prepare(&self, sql: &mut Sql<'_>, founding: &mut Founding<'_>) -> Result<(), StoreError> {
+        sql.run("BEGIN", Args::new()).await?;
+        // Of several that open an empty database, one makes the tables and the others find them.
+        sql.rows("SELECT pg_advisory_xact_lock(1196715623, 0)", Args::new()).await?;
+        let found = self.format(sql).await?;
+        if found > KNOWN {
+            return Err(StoreError::NewerSchema { found, known: KNOWN });
+        }
+        if found == 0 {
+            sql.script("CREATE TABLE guantong_format (format BIGINT NOT NULL)").await?;
+            sql.run("INSERT INTO guantong_format (format) VALUES (0)", Args::new()).await?;
+        }
+        for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            sql.script(step.postgres).await?;
+        }
+        if found < KNOWN {
+            sql.run("UPDATE guantong_format SET format = ?", Args::ints(&[KNOWN])).await?;
+        }
+        meta::found(sql, founding).await?;
+        sql.run("COMMIT", Args::new()).await?;
+        Ok(())
+    }
+
+    /// The format of the store in this schema; 0 where there is none yet.
+    async fn format(&self, sql: &mut Sql<'_>) -> Result<i64, StoreError> {
+        let tables = "SELECT count(*), count(*) FILTER (WHERE c.relname = 'guantong_format')
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
+              AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')";
+        let row = sql.row(tables, Args::new()).await?.ok_or_else(|| StoreError::unreadable("the server"))?;
+        match (int(&row, 0)?, int(&row, 1)?) {
+            (0, _) => Ok(0),
+            // Not ours, or not finished by whoever began it: nothing of a step is ever left half done.
+            (_, 0) => Err(StoreError::NotOurs(self.shown.clone())),
+            _ => {
+                let format = sql.row("SELECT max(format) FROM guantong_format", Args::new()).await?;
+                let format = format.map_or(Ok(None), |row| maybe(&row, 0))?;
+                format.filter(|format| *format > 0).ok_or_else(|| StoreError::NotOurs(self.shown.clone()))
+            }
+        }
+    }
+
+    /// Makes this connection the one that writes.
+    async fn lock(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
+        let lock = "SELECT CAST(pg_try_advisory_lock(1196715624, CAST(CAST('node'::regclass::oid AS BIGINT) - 2147483648 AS INTEGER))
+            AS INTEGER)";
+        let deadline = tokio::time::Instant::now() + LOCK_TIME;
+        // Whoever held it may have ended this moment: its server process takes a little to notice.
+        while sql.number(lock, Args::new()).await? == 0 {
+            if tokio::time::Instant::now() > deadline {
+                return Err(StoreError::InUse(self.shown.clone()));
+            }
+            tokio::time::sleep(LOCK_STEP).await;
+        }
+        Ok(())
+    }
+}
+
+/// Server, port and database: what may be shown of a URL.
+fn shown(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("PostgreSQL {}:{}/{database}", socket.display(), options.get_port()),
+        None => format!("PostgreSQL {}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}

@@ -1,0 +1,156 @@
+//! What only a server does: it is another program's, it is set up wrongly, it goes away and comes back.
+
+use sqlx::ConnectOptions;
+
+use super::places::PostgresPlace;
+use super::*;
+
+async fn open(url: &str) -> Result<(Store, Writer), StoreError> {
+    Store::open(url, division("220822"), || 1, 1, fast()).await
+}
+
+#[tokio::test]
+async fn another_programs_database_is_left_alone() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    place.script("CREATE TABLE t (a BIGINT); INSERT INTO t VALUES (1)").await;
+    let before = place.dump().await;
+    let refused = place.open(fast()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NotOurs(_)) && refused.is_fatal(), "{refused}");
+    assert_eq!(place.dump().await, before);
+    // What a program of ours began, and what only looks like it.
+    place.script("CREATE TABLE guantong_format (format BIGINT)").await;
+    assert!(matches!(place.open(fast()).await, Err(StoreError::NotOurs(_))));
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    drop(place.opened().await);
+    place.script("UPDATE guantong_format SET format = 99").await;
+    let before = place.dump().await;
+    let refused = place.open(fast()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NewerSchema { found: 99, .. }), "{refused}");
+    assert_eq!(place.dump().await, before);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_character_is_refused() {
+    let how = "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    let Some(place) = PostgresPlace::made(how).await else { return };
+    let refused = place.open(fast()).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Unusable(why) if why.contains("LATIN1")), "{refused}");
+    assert!(refused.is_fatal());
+}
+
+/// Several stores share a database when each has a schema.
+#[tokio::test]
+async fn a_store_can_have_a_schema_of_its_own() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let (_store, mut writer) = place.opened().await;
+    cameras(&mut writer, 1).await;
+    let url = format!("{}&options=-c%20search_path%3Dother", place.url());
+    assert!(matches!(open(&url).await, Err(StoreError::Unusable(why)) if why.contains("CREATE SCHEMA")));
+    place.script("CREATE SCHEMA other").await;
+    let (store, mut writer) = open(&url).await.unwrap();
+    assert_eq!(store.counts().await.unwrap().records, 0);
+    cameras(&mut writer, 2).await;
+    assert_eq!(store.counts().await.unwrap().records, 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_at_the_door_says_why_and_never_the_password() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let secret = "s3cr3t-of-this-test";
+    let with = |change: &dyn Fn(&mut String)| {
+        let mut url = place.url();
+        change(&mut url);
+        url
+    };
+    let name = place.name().to_owned();
+    let (start, end) = (place.url().find("://").unwrap() + 3, place.url().find('@').unwrap());
+    let wrong_password = with(&|url| url.replace_range(start..end, &format!("postgres:{secret}")));
+    let no_database = with(&|url| *url = url.replace(&name, "no_such_database"));
+    let no_tls = with(&|url| *url = url.replace("sslmode=prefer", "sslmode=verify-full"));
+    let no_port = format!("postgres://me:{secret}@127.0.0.1:99999999/x");
+    let nobody_there = format!("postgres://me:{secret}@127.0.0.1:1/x");
+    for (url, fatal, word) in [
+        (wrong_password, false, "password authentication failed"),
+        (no_database, true, "does not exist"),
+        (no_tls, false, "TLS"),
+        (no_port, true, "percent-encoded"),
+        (nobody_there, false, "refused"),
+    ] {
+        let error = open(&url).await.unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(error.is_fatal() == fatal && shown.contains(word), "{shown}");
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let (store, writer) = place.opened().await;
+    let password = place.url()[start..end].rsplit_once(':').unwrap().1.to_owned();
+    let shown = format!("{store:?} {writer:?} {}", store.location());
+    assert!(shown.contains(&name) && !shown.contains(&password));
+}
+
+/// The server cuts every connection, as it does when it is started anew: the write under way fails and changes nothing
+/// or is there whole, and the next one goes.
+#[tokio::test]
+async fn connections_that_were_cut_are_made_anew() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let (store, mut writer) = place.opened().await;
+    cameras(&mut writer, 3).await;
+    for round in 1..=3 {
+        assert_eq!(store.counts().await.unwrap().records, 2 + round);
+        place
+            .script("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+            .await;
+        let key = writer.allocate(1).start;
+        let id = format!("n{key}");
+        let new = with_records(vec![change(key, name(CASE, "220822101", &id), 0)]);
+        let cut = writer.apply(&new, &[], 1).await.unwrap_err();
+        assert!(matches!(cut, StoreError::Unreachable(_)) && !cut.is_fatal(), "{cut}");
+        writer.apply(&new, &[], 1).await.unwrap();
+    }
+}
+
+/// Two that open one empty database at the same moment: one makes the tables, and one of them has the store.
+#[tokio::test]
+async fn of_two_that_open_a_database_one_has_it() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let (one, two) = tokio::join!(place.open(fast()), place.open(fast()));
+    let refused = one.as_ref().err().or(two.as_ref().err());
+    assert!(one.is_ok() != two.is_ok());
+    assert!(matches!(refused, Some(StoreError::InUse(_))), "{refused:?}");
+}
+
+/// Lists go by the bytes of a text, whatever language the server was set up for.
+#[tokio::test]
+async fn every_text_is_ordered_by_its_bytes() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    drop(place.opened().await);
+    let others = "SELECT coalesce(string_agg(table_name || '.' || column_name, ', '), '')
+        FROM information_schema.columns
+        WHERE table_schema = current_schema() AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'";
+    let mut conn = place.connect().await;
+    let others: String = sqlx::query_scalar(others).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(others, "", "write COLLATE \"C\" in the migration");
+}
+
+/// Both databases have the same tables with the same columns.
+#[tokio::test]
+async fn both_databases_have_the_same_columns() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    drop(place.opened().await);
+    let columns = "SELECT table_name || '.' || column_name FROM information_schema.columns
+        WHERE table_schema = current_schema() AND table_name <> 'guantong_format'";
+    let mut conn = place.connect().await;
+    let mut postgres: Vec<String> = sqlx::query_scalar(columns).fetch_all(&mut conn).await.unwrap();
+    let file = super::places::SqlitePlace::new();
+    drop(file.opened().await);
+    let columns = "SELECT t.name || '.' || c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+        WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'";
+    let mut conn = super::super::sqlite::reading(&file.path()).connect().await.unwrap();
+    let mut sqlite: Vec<String> = sqlx::query_scalar(columns).fetch_all(&mut conn).await.unwrap();
+    postgres.sort_unstable();
+    sqlite.sort_unstable();
+    assert_eq!(postgres, sqlite);
+}
