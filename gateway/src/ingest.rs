@@ -10,8 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use guantong_proto::rules::Lane;
 
-use crate::aggregate::{self, Contribution, TallyKey};
+use crate::aggregate::{self, Contribution, Sheet};
 use crate::division::{Division, DivisionEntry, Divisions};
+use crate::period::Day;
 use crate::record::audience::Audience;
 use crate::record::codec::{self, CodecError};
 use crate::record::{FieldNumber, Record, RecordName, view};
@@ -70,7 +71,8 @@ struct Touched {
 }
 
 struct Before {
-    contribution: Contribution,
+    /// What it added to the counts of this store is no longer in them.
+    uncounted: bool,
     conflicts: Vec<FieldNumber>,
     audience: Audience,
     record: Record,
@@ -159,7 +161,7 @@ impl<'a> Work<'a> {
         if touched.before.is_none() {
             let home = touched.name.home;
             touched.before = Some(Before {
-                contribution: aggregate::contribution_of(kind, home, &touched.record),
+                uncounted: false,
                 conflicts: conflicting_fields(kind, &touched.record),
                 audience: Audience::of(kind, home, &touched.record),
                 record: touched.record.clone(),
@@ -173,7 +175,7 @@ impl<'a> Work<'a> {
         let kind = self.kind(slot);
         let touched = &mut self.touched[slot.0];
         touched.before = Some(Before {
-            contribution: Contribution::new(),
+            uncounted: true,
             conflicts: Vec::new(),
             audience: Audience::of_home(kind, touched.name.home),
             record: touched.record.clone(),
@@ -237,11 +239,11 @@ impl<'a> Work<'a> {
 
     /// Ends the group: everything that its transaction must write.
     pub fn finish(mut self) -> Changes {
-        let mut tallies: BTreeMap<TallyKey, i64> = BTreeMap::new();
+        let mut sheet = Sheet::default();
         for touched in std::mem::take(&mut self.touched) {
-            self.finish_record(touched, &mut tallies);
+            self.finish_record(touched, &mut sheet);
         }
-        self.changes.tallies = tallies.into_iter().filter(|(_, amount)| *amount != 0).collect();
+        self.changes.tallies = sheet.into_changes(self.ctx.topology.own(), Day::of_ms(self.ctx.now_ms));
         self.changes.outbox = std::mem::take(&mut self.owed)
             .into_iter()
             .map(|((peer, lane, fresh, traceparent), mut keys)| {
@@ -255,15 +257,23 @@ impl<'a> Work<'a> {
         self.changes
     }
 
-    fn finish_record(&mut self, touched: Touched, tallies: &mut BTreeMap<TallyKey, i64>) {
+    fn finish_record(&mut self, touched: Touched, sheet: &mut Sheet) {
         let Some(before) = touched.before else { return };
         let kind = self.ctx.schema.kind(touched.name.kind);
-        let (home, own) = (touched.name.home, self.ctx.topology.own());
-        let after = aggregate::contribution_of(kind, home, &touched.record);
-        if after != before.contribution {
-            let mut add = |key, amount| *tallies.entry(key).or_default() += amount;
-            aggregate::spread(&before.contribution, home, own, -1, &mut add);
-            aggregate::spread(&after, home, own, 1, &mut add);
+        let home = touched.name.home;
+        if self.ctx.topology.own().contains(home)
+            && (before.uncounted || aggregate::may_differ(kind, &before.record, &touched.record))
+        {
+            let counted = if before.uncounted {
+                Contribution::default()
+            } else {
+                aggregate::contribution_of(kind, home, &before.record)
+            };
+            let counts = aggregate::contribution_of(kind, home, &touched.record);
+            if counts != counted {
+                sheet.add(&counted, home, -1);
+                sheet.add(&counts, home, 1);
+            }
         }
         let conflicts = conflicting_fields(kind, &touched.record);
         let settled = before.conflicts.iter().filter(|field| !conflicts.contains(field));

@@ -139,6 +139,9 @@ fn days_to(year: i32, month: u32) -> i32 {
 pub struct Month(i32);
 
 impl Month {
+    /// The first month that there is.
+    pub const FIRST: Month = Month(1_900 * 12);
+
     fn raw(year: i32, month: u32) -> Month {
         Month(year * 12 + month as i32 - 1)
     }

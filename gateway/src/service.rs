@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use guantong_proto::v1;
+use guantong_proto::v1::aggregate_service_server::AggregateServiceServer;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
 use guantong_proto::v1::exchange_service_server::ExchangeServiceServer;
 use guantong_proto::v1::grant_service_server::GrantServiceServer;
@@ -15,10 +16,12 @@ use tonic::service::Routes;
 
 use crate::engine::Engine;
 
+mod aggregates;
 mod caller;
 mod conflicts;
 mod driver;
 mod exchange;
+pub mod figures;
 mod grants;
 mod links;
 mod node;
@@ -62,6 +65,7 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
     let conflicts = conflicts::Conflicts::new(engine.clone());
     let grants = grants::Grants::new(engine.clone());
     let subscriptions = subscriptions::Subscriptions::new(engine.clone(), stop);
+    let aggregates = aggregates::Aggregates::new(engine.clone());
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
@@ -70,5 +74,6 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
         .add_service(
             SubscriptionServiceServer::new(subscriptions).max_decoding_message_size(MESSAGE_MAX_BYTES),
         )
+        .add_service(AggregateServiceServer::new(aggregates).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

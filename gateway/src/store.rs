@@ -34,7 +34,7 @@ pub use imports::{HeldEntry, SourceRow, VanishedRow};
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
 pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, StoredRecord};
-pub use tallies::{Counts, TallyRow};
+pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;

@@ -153,7 +153,7 @@ async fn cases(fleet: &Fleet) {
     until("the county counts them", async || {
         let tallies = fleet.cli(COUNTY, &["tallies", TOWNSHIP, "--json"]).await.exits(0).json();
         let all = tallies["tallies"].as_array().unwrap().iter();
-        all.filter(|t| t["measure"] == "cases" && t["value"] == 2).count() > 0
+        all.filter(|t| t["measure"] == "cases_received" && t["value"] == 2).count() > 0
     })
     .await;
 }
@@ -219,7 +219,8 @@ async fn a_thousand_bad_rows(fleet: &Fleet) {
     until("all of them are at the county", async || {
         let tallies = fleet.cli(COUNTY, &["tallies", COUNTY, "--json"]).await.exits(0).json();
         let all = tallies["tallies"].as_array().unwrap().iter();
-        all.filter(|t| t["measure"] == "cameras" && t["class"] == "social" && t["value"] == 1_500).count()
+        all.filter(|t| t["measure"] == "cameras" && t["class"] == "ownership=social" && t["value"] == 1_500)
+            .count()
             == 1
     })
     .await;

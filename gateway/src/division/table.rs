@@ -166,6 +166,11 @@ impl Divisions {
         self.active_villages(township).collect()
     }
 
+    /// The active village units in a division of any tier, in the order of their codes; none where no list is loaded.
+    pub fn villages_in(&self, division: Division) -> impl Iterator<Item = Division> + '_ {
+        self.active_villages(division).map(|(code, _)| code)
+    }
+
     /// The name with those of the divisions around it, as it is written in an address: 吉林省白城市通榆县瞻榆镇. Unknown
     /// divisions and pseudo-prefectures are left out; where the division itself is unknown its code stands
     /// for its name.

@@ -16,7 +16,9 @@ use crate::ingest::changes::{Changes, LinkChange, PeerState, Subscription};
 use crate::ingest::topology::{PeerId, Role, Topology};
 use crate::ingest::writers::Writers;
 use crate::ingest::{Context, Work, division_entry};
+use crate::measure;
 use crate::record::{RecordName, codec};
+use crate::schema::Schema;
 use crate::store::Writer as StoreWriter;
 
 /// About how many records share a transaction.
@@ -84,7 +86,7 @@ impl Task {
     /// Judges every record anew if the program knows other rules than the one that wrote last: sums and conflicts, and
     /// what was unknown until now is owed to everyone it concerns. Interrupted, it begins again at the next start.
     async fn relearn(&mut self, parent: Option<Division>) -> Result<(), EngineError> {
-        let fingerprint = self.shared.schema.fingerprint();
+        let fingerprint = judging_rules(&self.shared.schema);
         let judged_by = self.shared.store.meta().await?.schema_fingerprint;
         if judged_by == Some(fingerprint) {
             return Ok(());
@@ -354,6 +356,16 @@ impl Task {
             }
         }
     }
+}
+
+/// Hash over the rules by which records are judged and counted.
+fn judging_rules(schema: &Schema) -> [u8; 16] {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&schema.fingerprint());
+    hash.update(&measure::fingerprint());
+    let mut rules = [0; 16];
+    rules.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    rules
 }
 
 impl Shared {

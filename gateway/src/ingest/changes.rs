@@ -6,7 +6,7 @@ use bytes::Bytes;
 use guantong_proto::rules::Lane;
 use guantong_proto::v1::RefusalReason;
 
-use crate::aggregate::TallyKey;
+use crate::aggregate::TallyChange;
 use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
 use crate::grant::Grant;
@@ -27,8 +27,8 @@ pub struct Changes {
     pub records: Vec<RecordChange>,
     /// What peers are owed from now on.
     pub outbox: Vec<OutboxGroup>,
-    /// Sums, by how much they change.
-    pub tallies: Vec<(TallyKey, i64)>,
+    /// Kept counts, by how much they change; each cell once.
+    pub tallies: Vec<TallyChange>,
     /// The last stamp of each writer that wrote.
     pub clocks: Vec<(Writer, Stamp)>,
     /// Conflicts that were settled, for the history.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Links, NodeInfo, caller, page, status, view};
+use super::{Links, NodeInfo, caller, figures, page, status, view};
 use crate::engine::{Engine, Shared};
 use crate::ingest::topology::{PeerId, Role};
 use crate::outgoing::Route;
@@ -118,9 +118,17 @@ impl NodeService for Node {
             let text = format!("parent: {parent} lies outside {}; ask a node above it", shared.own());
             return Err(status::invalid("parent", text));
         }
-        let tallies = shared.store.tallies(parent).await.map_err(|e| status::of_store(&e))?;
-        let tallies =
-            tallies.into_iter().map(|t| v1::Tally { measure: t.measure, class: t.class, value: t.value });
+        let kept = figures::kept_now(shared, parent).await.map_err(|e| status::of_store(&e))?;
+        let tallies = kept.into_iter().filter_map(|(code, value)| {
+            let class = match code.class() {
+                None => "all".into(),
+                Some((dimension, class)) => {
+                    let class = dimension.classes().into_iter().find(|c| c.number == class)?;
+                    format!("{}={}", dimension.name(), class.name)
+                }
+            };
+            Some(v1::Tally { measure: code.count()?.name().into(), class, value })
+        });
         Ok(Response::new(v1::ListTalliesResponse { tallies: tallies.collect() }))
     }
 

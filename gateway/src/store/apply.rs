@@ -72,7 +72,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
             sql.run("UPDATE node SET epoch = ?", Args::ints(&[*epoch as i64])).await.map(|_| ())
         }
         LinkChange::ForgetJudgements => {
-            sql.run("DELETE FROM tally", Args::new()).await?;
+            tallies::forget(sql).await?;
             sql.run("DELETE FROM conflict", Args::new()).await.map(|_| ())
         }
         LinkChange::Learned(schema) => {

@@ -17,8 +17,13 @@ macro_rules! steps {
 }
 
 /// All steps, in order.
-pub(super) const STEPS: &[Step] =
-    steps!["0001_store.sql", "0003_partners.sql", "0004_subscriptions.sql", "0005_claims.sql"];
+pub(super) const STEPS: &[Step] = steps![
+    "0001_store.sql",
+    "0002_aggregates.sql",
+    "0003_partners.sql",
+    "0004_subscriptions.sql",
+    "0005_claims.sql"
+];
 
 /// The present format.
 pub(super) const KNOWN: i64 = STEPS.len() as i64;

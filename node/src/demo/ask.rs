@@ -55,7 +55,29 @@ pub(super) async fn uplink(client: &Client) -> Result<v1::LinkStatus> {
 pub(super) async fn sums(client: &Client, division: Division) -> Result<Sums> {
     let request = v1::ListTalliesRequest { parent: format!("divisions/{division}") };
     let answer = client.node().list_tallies(request).await.map_err(plain)?.into_inner();
-    Ok(answer.tallies.into_iter().map(|tally| ((tally.measure, tally.class), tally.value)).collect())
+    let mut sums = Sums::new();
+    for tally in answer.tallies {
+        if let Some(name) = published(&tally.measure, &tally.class) {
+            *sums.entry(name).or_default() += tally.value;
+        }
+    }
+    Ok(sums)
+}
+
+/// The name that published figures have for a kept count.
+fn published(measure: &str, class: &str) -> Option<(String, String)> {
+    let class = class.split_once('=').map_or(class, |(_, class)| class);
+    let (measure, class) = match (measure, class) {
+        ("grids", class) => ("grids", class),
+        ("staff", "chief") => ("staff", "chief"),
+        ("staff", "full_time_member" | "part_time_member") => ("staff", "member"),
+        ("cameras", "public" | "social" | "face" | "vehicle") => ("cameras", class),
+        ("cameras_connected", "all") => ("cameras", "connected"),
+        ("cases_received", "dispute" | "incident") => ("cases", class),
+        ("cases_succeeded", "dispute") => ("cases", "dispute_succeeded"),
+        _ => return None,
+    };
+    Some((measure.to_owned(), class.to_owned()))
 }
 
 /// One of the sums; what nobody counted is none.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guantong_gateway::aggregate::{self, TallyKey};
+use guantong_gateway::aggregate::{self, Cell, Sheet};
 use guantong_gateway::ingest::renewal;
+use guantong_gateway::period::Day;
 use guantong_gateway::record::audience::Audience;
 use guantong_gateway::record::{Record, RecordName, codec, view};
 use guantong_gateway::release::{self, Concern};
@@ -104,14 +105,15 @@ fn may_hold(
 
 /// The sums that were kept are those of a recount.
 fn sums(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<String>) {
-    let mut recount: BTreeMap<TallyKey, i64> = BTreeMap::new();
+    let mut sheet = Sheet::default();
     for (name, record) in records {
         let contribution = aggregate::contribution_of(node.schema.kind(name.kind), name.home, record);
-        aggregate::spread(&contribution, name.home, node.division, 1, |key, n| {
-            *recount.entry(key).or_default() += n
-        });
+        sheet.add(&contribution, name.home, 1);
     }
-    recount.retain(|_, n| *n != 0);
+    let mut recount: BTreeMap<(Cell, u64), i64> = BTreeMap::new();
+    for change in sheet.into_changes(node.division, Day::FIRST) {
+        recount.extend(change.adds.iter().map(|(key, amount)| ((change.cell, *key), *amount)));
+    }
     if recount != node.disk.tallies {
         wrong
             .push(format!("{}: sums {:?} are not the recount {recount:?}", node.division, node.disk.tallies));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use guantong_gateway::aggregate::TallyKey;
+use guantong_gateway::aggregate::Cell;
 use guantong_gateway::claiming::Claims;
 use guantong_gateway::division::Division;
 use guantong_gateway::ingest::changes::{Changes, LinkChange, OutboxGroup, PeerState, RecordKey, Refused};
@@ -64,10 +64,10 @@ pub struct Disk {
     pub peers: BTreeMap<PeerId, PeerState>,
     /// Records to purge once nothing of them is owed below.
     pub purges: BTreeSet<RecordKey>,
-    /// All sums.
-    pub tallies: BTreeMap<TallyKey, i64>,
     /// What nodes claim, its own floor among them.
     pub claims: Claims,
+    /// All kept counts, by cell and key.
+    pub tallies: BTreeMap<(Cell, u64), i64>,
     /// The rules that it was last opened with.
     pub fingerprint: [u8; 16],
     last_key: RecordKey,
@@ -157,11 +157,13 @@ impl Disk {
         for group in &changes.outbox {
             self.owe(group);
         }
-        for (key, amount) in &changes.tallies {
-            let sum = self.tallies.entry(*key).or_default();
-            *sum += amount;
-            if *sum == 0 {
-                self.tallies.remove(key);
+        for change in &changes.tallies {
+            for (key, amount) in &change.adds {
+                let sum = self.tallies.entry((change.cell, *key)).or_default();
+                *sum += amount;
+                if *sum == 0 {
+                    self.tallies.remove(&(change.cell, *key));
+                }
             }
         }
         for (writer, stamp) in &changes.clocks {

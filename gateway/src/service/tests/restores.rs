@@ -43,7 +43,8 @@ async fn a_program_with_other_rules_judges_every_record_anew_and_owes_it() {
     let township = Node::new("220822101", Some("220822")).await;
     let name = case(&township, "220822101000", "1");
     township.write(&name, new_case("220822101000")).await.unwrap();
-    let tallies = async |node: &Node| node.engine.shared().store.tallies(node.own).await.unwrap();
+    let tallies =
+        async |node: &Node| crate::service::figures::kept_now(node.engine.shared(), node.own).await.unwrap();
     let owed = async |node: &Node| {
         let peer = node.engine.peer(Role::Parent, division("220822")).await.unwrap().unwrap().id;
         node.engine.shared().store.backlog(peer).await.unwrap().bulk.count

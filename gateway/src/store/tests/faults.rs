@@ -8,7 +8,7 @@ use super::peers::peer;
 use super::places::dump_file;
 use super::quarantine::refused;
 use super::*;
-use crate::aggregate::TallyKey;
+use crate::aggregate::{Cell, TallyChange};
 use crate::ingest::changes::{HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution};
 use crate::ingest::topology::Role;
 use crate::ingest::writers::NewWriter;
@@ -53,7 +53,11 @@ fn everything() -> (Changes, Vec<LinkChange>) {
     let changes = Changes {
         records: vec![change(21, name(CASE, "220822", "new"), 0), changed],
         outbox: vec![group(1, Lane::Urgent, [4, 21]), group(2, Lane::Normal, [4])],
-        tallies: vec![(TallyKey { division: division("22"), measure: "cases", class: "all" }, 1)],
+        tallies: vec![TallyChange {
+            cell: Cell { division: division("220822"), period: 202_610 },
+            restates: true,
+            adds: vec![(1, 1)],
+        }],
         clocks: vec![(us, Stamp::from_ms(9))],
         resolutions: vec![Resolution {
             key: 4,

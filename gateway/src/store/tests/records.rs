@@ -1,7 +1,7 @@
 //! Records, lists, conflicts, numbers and sums.
 
 use super::*;
-use crate::aggregate::TallyKey;
+use crate::aggregate::{Cell, Entries, TallyChange};
 use crate::ingest::changes::Resolution;
 
 pub(super) async fn what_is_written_is_read(place: &impl Place) {
@@ -169,13 +169,43 @@ pub(super) async fn numbers_are_used_once(place: &impl Place) {
 }
 
 pub(super) async fn sums_are_kept(place: &impl Place) {
+    use crate::ingest::changes::LinkChange;
+    use crate::store::{TallyPeriods, TallyRange, TallyRow};
     let (store, mut writer) = place.opened().await;
-    let key = |class| TallyKey { division: division("220822"), measure: "grids", class };
+    let change = |code: &str, period, restates, adds: &[(u64, i64)]| TallyChange {
+        cell: Cell { division: division(code), period },
+        restates,
+        adds: adds.to_vec(),
+    };
     let add = |tallies| Changes { tallies, ..Changes::default() };
-    writer.apply(&add(vec![(key("all"), 5), (key("micro"), 2)]), &[], 1).await.unwrap();
-    writer.apply(&add(vec![(key("all"), -2), (key("micro"), -2)]), &[], 1).await.unwrap();
-    let tallies = store.tallies(division("220822")).await.unwrap();
-    let tallies: Vec<_> = tallies.iter().map(|t| (&*t.measure, &*t.class, t.value)).collect();
-    assert_eq!(tallies, [("grids", "all", 3)]);
-    assert!(store.tallies(division("2208")).await.unwrap().is_empty());
+    let first = vec![
+        change("220822", Cell::ALL, false, &[(1, 5), (7, 2)]),
+        change("220822", 202_610, true, &[(3, 1)]),
+        change("220822101", 202_610, false, &[(3, 1)]),
+        change("220881", 202_611, false, &[(3, 4)]),
+    ];
+    writer.apply(&add(first), &[], 1).await.unwrap();
+    let second = vec![
+        change("220822", Cell::ALL, false, &[(1, -2), (7, -2), (900, 1)]),
+        change("220822", 202_610, true, &[(2, -1)]),
+    ];
+    writer.apply(&add(second), &[], 1).await.unwrap();
+    let read = async |townships, periods, scope| {
+        let ranges = [TallyRange { townships, periods, scope: division(scope) }];
+        let mut rows = store.tallies(&ranges).await.unwrap();
+        rows.sort_by_key(|row| row.cell);
+        let numbers = |row: &TallyRow| Entries::of(&row.numbers).collect::<Result<Vec<_>, _>>().unwrap();
+        rows.iter().map(|r| (r.cell.division, r.cell.period, r.revision, numbers(r))).collect::<Vec<_>>()
+    };
+    let county = division("220822");
+    assert_eq!(
+        read(false, TallyPeriods::Listed(vec![Cell::ALL, 202_610]), "2208").await,
+        [(county, 0, 0, vec![(1, 3), (900, 1)]), (county, 202_610, 2, vec![(2, -1), (3, 1)])]
+    );
+    assert_eq!(read(false, TallyPeriods::Between(202_601, 202_612), "220881").await.len(), 1);
+    assert_eq!(read(true, TallyPeriods::Between(202_601, 202_612), "220822").await[0].3, [(3, 1)]);
+    assert!(read(true, TallyPeriods::Listed(vec![202_610]), "220881").await.is_empty());
+    writer.apply(&Changes::default(), &[LinkChange::ForgetJudgements], 1).await.unwrap();
+    let forgotten = read(false, TallyPeriods::Listed(vec![202_610]), "22").await;
+    assert_eq!(forgotten, [(county, 202_610, 2, vec![])], "how often it was revised stays known");
 }
