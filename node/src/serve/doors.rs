@@ -95,11 +95,14 @@ fn with_manners(services: Routes) -> Routes {
         tonic_health::server::HealthReporter::new(),
     );
     let services = services.add_service(tonic_health::pb::health_server::HealthServer::new(health));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(guantong_proto::FILE_DESCRIPTOR_SET)
-        .build_v1();
+    let contract = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(guantong_proto::FILE_DESCRIPTOR_SET)
+    };
+    // The official Python client, among others, still asks for the older of the two.
+    let reflection = contract().build_v1().and_then(|v1| Ok((v1, contract().build_v1alpha()?)));
     match reflection {
-        Ok(reflection) => services.add_service(reflection).prepare(),
+        Ok((v1, v1alpha)) => services.add_service(v1).add_service(v1alpha).prepare(),
         // The descriptors are a part of this program; without reflection it still works.
         Err(error) => {
             tracing::error!("reflection is not served: {error}");
