@@ -32,3 +32,5 @@ pub mod store;
 
 #[cfg(feature = "service")]
 pub mod service;
+#[cfg(feature = "service")]
+pub mod tabular;
