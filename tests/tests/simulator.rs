@@ -227,3 +227,34 @@ fn a_copy_and_its_original_lose_no_write() {
     world.settle().unwrap();
     assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
 }
+
+#[test]
+fn a_parent_that_was_put_back_is_told_nothing_until_it_has_everything_again() {
+    let mut world = two_counties();
+    let (county, township) = (node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
+    // One record at a time, so that what it is owed anew takes a while.
+    world.nodes[county].window_bytes = 1;
+    world.nodes[township].batch_raw_bytes = 1;
+    let kind = world.schema.kind_named("case").unwrap().id;
+    let named = |id: u32| {
+        RecordName::new(Division::from_code(TOWNSHIPS[0]).unwrap(), kind, &format!("c{id}")).unwrap()
+    };
+    let backup = world.nodes[county].disk.clone();
+    for id in 0..20 {
+        world.ask(township, write(&named(id), &held_by(TOWNSHIPS[0], "x")));
+    }
+    world.settle().unwrap();
+    world.settle_claims().unwrap();
+
+    world.nodes[township].line_cut = true;
+    world.crash(county);
+    world.put_back(county, Some(backup));
+    world.start(county);
+    // A round that waits for this one only, and for nothing that the parent has lost.
+    world.ask(township, write(&named(20), &held_by(TOWNSHIPS[0], "y")));
+    world.settle_but(&[township, county]).unwrap();
+    world.nodes[township].line_cut = false;
+    // Whatever is claimed on the way is checked as it arrives.
+    world.settle_claims().unwrap();
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}

@@ -29,6 +29,9 @@ pub fn check(world: &World) -> Vec<String> {
         at_rest(node, &mut wrong);
     }
     writes(world, &records, &held_back, &mut wrong);
+    wrong.extend(
+        (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent).flat_map(|i| world.claims_hold(i)),
+    );
     wrong
 }
 
@@ -250,7 +253,7 @@ fn above_hold(
 }
 
 /// Whether a record holds a write, or a write that replaced it.
-fn present(ledger: &Ledger, record: &Record, change: &Change) -> bool {
+pub(super) fn present(ledger: &Ledger, record: &Record, change: &Change) -> bool {
     let Some(register) = record.get(change.field) else { return false };
     if let Some(entries) = &change.entries {
         let held: Vec<(Vec<u8>, u64)> = register

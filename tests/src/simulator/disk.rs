@@ -72,6 +72,8 @@ pub struct Disk {
     pub fingerprint: [u8; 16],
     last_key: RecordKey,
     last_seq: i64,
+    /// Rows up to this number have new ones.
+    joined: i64,
 }
 
 impl Disk {
@@ -127,6 +129,16 @@ impl Disk {
         let rows = || self.outbox.values().filter(|row| row.peer == peer);
         let distinct: BTreeSet<RecordKey> = rows().flat_map(|row| row.keys.iter().copied()).collect();
         (rows().map(|row| row.keys.len()).sum(), distinct.len())
+    }
+
+    /// The highest number of what a peer is owed; 0: nothing.
+    pub fn newest_owed(&self, peer: PeerId) -> i64 {
+        self.outbox.iter().rev().find(|(_, row)| row.peer == peer).map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Whether a peer is still owed what had a number up to `position`.
+    pub fn is_owed_up_to(&self, peer: PeerId, position: i64) -> bool {
+        self.outbox.range(..=position.max(self.joined)).any(|(_, row)| row.peer == peer)
     }
 
     /// The purges for which nothing is owed below any more, nor was refused there.
@@ -288,6 +300,9 @@ impl Disk {
             } else {
                 moved.push(row);
             }
+        }
+        if !moved.is_empty() {
+            self.joined = self.last_seq + moved.len() as i64;
         }
         self.outbox = keep;
         moved.into_iter().for_each(|row| self.put_row(row));

@@ -275,6 +275,7 @@ impl Node {
         let scope = (peer.role == Role::Child).then_some(peer.division);
         if first_welcome {
             changes.purges.extend(self.to_purge(&peer));
+            links.push(self.know_child(peer.division));
         }
         if recover {
             let to = Some(self.own_store(&writers, step.now_ms).recovering_to());
@@ -290,6 +291,9 @@ impl Node {
         step.ledger.trace(|| format!("node {} greets {} as {recognition:?}", self.division, peer.division));
         if !self.finish(step, &changes, &links, rewritten, Vec::new()) {
             return false;
+        }
+        if renew_after.is_some() || backfill && peer.role == Role::Parent {
+            self.forget_claims();
         }
         let now_ms = self.now_ms(step.now_ms);
         let epoch = self.disk.epoch;
@@ -352,6 +356,7 @@ impl Node {
     /// What the engine looks after when nothing waits.
     pub fn look_after(&mut self, step: &mut Step<'_>, retry_all: bool) -> bool {
         let now_ms = self.now_ms(step.now_ms);
+        self.mend_claim(now_ms);
         let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, DRIFT_MS);
         if self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();

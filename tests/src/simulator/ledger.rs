@@ -2,7 +2,7 @@
 //!
 //! It never looks at how the engine did it, only at what came out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use guantong_gateway::record::{FieldNumber, Record, RecordName, view};
@@ -95,6 +95,10 @@ pub struct Written {
     pub gone: bool,
     /// A disk that had it was put back to before it; whoever else has it may purge it, since it had its receipt.
     pub receded: bool,
+    /// Its node had claimed a later moment before: its clock was put back by more than clocks may be apart.
+    pub late: bool,
+    /// Its own node was put back to before it: only others know of it.
+    pub forgotten: bool,
 }
 
 /// All changes.
@@ -106,6 +110,16 @@ pub struct Ledger {
     pub replaced_by: BTreeMap<Value, Vec<usize>>,
     /// The world's step.
     pub step: u64,
+    /// The greatest moment that each node claimed for itself.
+    pub claimed: BTreeMap<usize, u64>,
+    /// Nodes of which there was a copy.
+    pub copied: BTreeSet<usize>,
+    /// Fields, by kind, that some node did not know at first.
+    pub unsure: BTreeSet<(u32, FieldNumber)>,
+    /// Claims that arrived.
+    pub claims_heard: usize,
+    /// Clocks go wrong in this run.
+    pub wrong_clocks: bool,
     /// Whether to tell what happens, on standard error.
     pub verbose: bool,
 }
@@ -129,7 +143,10 @@ impl Ledger {
                 let value = (change.name.clone(), change.field, *writer, *stamp);
                 self.replaced_by.entry(value).or_default().push(self.written.len());
             }
-            self.written.push(Written { change, node, step: self.step, gone: false, receded: false });
+            let late = change.stamp.ms() <= self.claimed.get(&node).copied().unwrap_or(0);
+            assert!(!late || self.wrong_clocks, "node {node} wrote under its own claim: {change:?}");
+            let (gone, receded, forgotten) = (false, false, false);
+            self.written.push(Written { change, node, step: self.step, gone, receded, late, forgotten });
         }
     }
 

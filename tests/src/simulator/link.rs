@@ -61,6 +61,8 @@ pub struct End {
     pub current: bool,
     /// Everything was sent: a checksum is to say so.
     pub checksum_due: bool,
+    /// How far the parent was told of claims.
+    pub told: u64,
     /// It has something to say.
     pub dirty: bool,
 }
@@ -85,6 +87,6 @@ impl End {
         };
         let mut session = Session::new(settings, now_ms);
         session.set_revision(node.disk.revision);
-        End { session, other, current: false, checksum_due: false, dirty: true }
+        End { session, other, current: false, checksum_due: false, told: 0, dirty: true }
     }
 }

@@ -9,6 +9,7 @@
 #![allow(clippy::panic)]
 
 mod checker;
+mod claims;
 mod disk;
 mod engine;
 mod ledger;
@@ -35,6 +36,10 @@ pub struct Report {
     pub gone: usize,
     /// Records at the top.
     pub records: usize,
+    /// Claims that arrived, each checked.
+    pub claims: usize,
+    /// Writes stamped under a claim of their own node, because its clock was put back by hours.
+    pub late: usize,
 }
 
 /// Runs one seed.
@@ -46,13 +51,16 @@ pub fn run(seed: u64, verbose: bool) -> Result<Report, Vec<String>> {
     world.ledger.trace(|| format!("seed {seed}: {:?}", world.weather));
     world.storm();
     world.heal().map_err(|why| vec![why])?;
+    world.settle_claims().map_err(|why| vec![why])?;
     let wrong = check(&world);
     if !wrong.is_empty() {
         return Err(wrong);
     }
     let written = &world.ledger.written;
     let gone = written.iter().filter(|w| w.gone).count();
-    Ok(Report { writes: written.len(), gone, records: world.nodes[0].disk.records.len() })
+    let late = written.iter().filter(|w| w.late).count();
+    let (writes, claims) = (written.len(), world.ledger.claims_heard);
+    Ok(Report { writes, gone, records: world.nodes[0].disk.records.len(), claims, late })
 }
 
 impl Report {
@@ -61,5 +69,7 @@ impl Report {
         self.writes += other.writes;
         self.gone += other.gone;
         self.records += other.records;
+        self.claims += other.claims;
+        self.late += other.late;
     }
 }

@@ -50,6 +50,8 @@ pub struct Memory {
     pub ends: BTreeMap<LinkId, End>,
     /// Commands in the order in which they came.
     pub inbox: VecDeque<Command>,
+    /// Claims.
+    pub(super) desk: super::claims::Desk,
     /// Do not dial before.
     pub dial_ms: u64,
 }
@@ -145,7 +147,7 @@ impl Node {
 
     /// Its writers, as stored.
     pub fn writers(&self) -> Writers {
-        Writers::new(self.disk.writers.clone())
+        Writers::new(self.disk.writers.clone()).above(self.floor_ms())
     }
 
     /// One transaction, and word of it to the links.
@@ -159,6 +161,9 @@ impl Node {
                     | LinkChange::CompactOutbox(_)
             )
         });
+        if all || !changes.outbox.is_empty() {
+            self.wrote_for_peers();
+        }
         let revision = self.disk.revision;
         for end in self.memory.ends.values_mut() {
             end.session.set_revision(revision);

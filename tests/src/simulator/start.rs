@@ -30,6 +30,7 @@ impl Node {
         if self.disk.fingerprint != self.schema.fingerprint() {
             self.relearn(step);
         }
+        self.know_claims();
     }
 
     /// Another program: what it knows more, or less, is judged anew.

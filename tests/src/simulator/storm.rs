@@ -165,7 +165,12 @@ impl World {
 
     /// What happens on a calm day: frames arrive, engines work, children dial.
     fn ordinary(&mut self) {
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
+            10..=11 => {
+                if let Some(index) = self.some_node(|_| true) {
+                    self.with_step(index, None, Node::attend_claims);
+                }
+            }
             0..=3 => {
                 if let Some((link, direction)) = self.some_frame() {
                     self.deliver(link, direction);
@@ -277,7 +282,10 @@ impl World {
             .map(|(_, n)| &n.disk)
             .collect();
         self.ledger.put_back(&self.nodes[index].disk, backup.as_ref(), &others);
+        self.note_forgotten(index, backup.as_ref());
         self.nodes[index].disk = backup.unwrap_or_default();
+        let unkept = self.claims_hold(index);
+        assert!(unkept.is_empty(), "{unkept:?}");
     }
 
     fn copy_or_remove(&mut self) {
@@ -303,6 +311,7 @@ impl World {
         copy.is_copy = true;
         copy.absent = false;
         self.ledger.trace(|| format!("node {index} is copied"));
+        self.ledger.copied.insert(index);
         self.nodes.push(copy);
         self.start(self.nodes.len() - 1);
         self.nodes.len() - 1
@@ -408,7 +417,7 @@ impl World {
         Err(format!("the tree does not come to rest: {waiting:?}"))
     }
 
-    fn round(&mut self) {
+    pub(super) fn round(&mut self) {
         self.ledger.step += 1;
         self.now_ms += 20;
         self.timeouts();
@@ -422,6 +431,7 @@ impl World {
             }
             self.dial(index);
             self.look_after(index, false);
+            self.with_step(index, None, Node::attend_claims);
             while !self.nodes[index].memory.inbox.is_empty() && self.nodes[index].up {
                 self.engine_step(index, None);
             }

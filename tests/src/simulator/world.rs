@@ -62,6 +62,8 @@ pub struct World {
     pub weather: Weather,
     /// The rules of today's program.
     pub schema: Arc<Schema>,
+    /// The storm is over and everything was made good.
+    pub is_healed: bool,
     next_link: LinkId,
 }
 
@@ -113,8 +115,11 @@ impl World {
             places: Places { all },
             weather,
             schema,
+            is_healed: false,
             next_link: 1,
         };
+        world.ledger.wrong_clocks = weather.clocks > 0;
+        world.note_unsure();
         for index in 0..world.nodes.len() {
             if !world.nodes[index].absent {
                 world.start(index);
@@ -250,6 +255,7 @@ impl World {
                 false => end.session.offer(want.lane, rows),
             }
         }
+        self.say_claims(index, &mut end);
         if end.checksum_due
             && let Some(position) = end.session.position()
         {
@@ -280,7 +286,7 @@ impl World {
             }
             Some(Output::Drained) => end.checksum_due = end.session.side() == Side::Child,
             Some(Output::PeerChecksum(_)) => inbox.push_back(Command::Recovered(link)),
-            Some(Output::PeerClaim(_)) => {}
+            Some(Output::PeerClaim(claim)) => self.hear_claim(index, &end, &claim),
             Some(Output::End(ended)) => {
                 self.ledger.trace(|| format!("node {index} ends link {link}: {ended:?}"));
                 over = true;

@@ -144,3 +144,40 @@ async fn a_parent_that_was_emptied_is_told_nothing_until_it_has_everything_again
     assert!(county.record(&last).await.is_some(), "a claim comes after what it speaks of");
     assert_eq!(county.engine.shared().store.counts().await.unwrap().records, 50);
 }
+
+#[tokio::test]
+async fn a_node_that_was_put_back_claims_nothing_for_itself_until_it_has_recovered() {
+    let prefecture = Node::new("2208", None).await;
+    let county = Node::new("220822", Some("2208")).await;
+    let upper = link(&county, &prefecture).await;
+    let (near, far) =
+        (Node::new("220822101", Some("220822")).await, Node::new("220822102", Some("220822")).await);
+    let lower = (link(&near, &county).await, link(&far, &county).await);
+    until(async || through(&prefecture, "220822101") > 0 && through(&prefecture, "220822102") > 0).await;
+    for line in [upper, lower.0, lower.1] {
+        line.cut().await;
+    }
+    let (county, backup) = county.backup().await;
+    let line = link(&near, &county).await;
+    let name = case(&near, "220822101000", "1");
+    near.write(&name, new_case("220822101000")).await.unwrap();
+    until(async || county.record(&name).await.is_some()).await;
+    line.cut().await;
+
+    let county = county.replace(backup).await;
+    let line = link(&near, &county).await;
+    until(async || county.record(&name).await.is_some()).await;
+    let recovering = async |of: &Node| {
+        county.engine.peer(Role::Child, of.own).await.unwrap().unwrap().recovering_to.is_some()
+    };
+    until(async || !recovering(&near).await).await;
+    assert!(recovering(&far).await, "what only it has cannot be known");
+    let restored_ms = now_ms();
+    let _upper = link(&county, &prefecture).await;
+    near.write(&name, risk(v1::CaseRisk::Red)).await.unwrap();
+    until(async || through(&prefecture, "220822101") > restored_ms).await;
+    assert!(through(&prefecture, "220822") < restored_ms);
+    let _far = link(&far, &county).await;
+    until(async || through(&prefecture, "220822") > restored_ms).await;
+    line.cut().await;
+}

@@ -1,0 +1,310 @@
+//! Claims in the simulated tree: the engine's steps around `claiming`, and the promise that they make, checked whenever
+//! one arrives: all that was written where it was made, up to its moment, is here, as far as it may be.
+
+use std::collections::BTreeSet;
+
+use guantong_gateway::claiming::{self, Claimed, Claiming, Claims, Pace};
+use guantong_gateway::division::Division;
+use guantong_gateway::ingest::changes::{Changes, LinkChange};
+use guantong_gateway::ingest::topology::{PeerId, Role};
+use guantong_gateway::release;
+use guantong_gateway::session::Side;
+use guantong_gateway::stamp::Stamp;
+use guantong_proto::v1;
+
+use super::checker::present;
+use super::engine::Step;
+use super::ledger::{Change, Written};
+use super::link::End;
+use super::node::{DRIFT_MS, Node};
+use super::world::World;
+
+/// Fast, so that a storm sees many rounds; an idle tree must still come to rest.
+const PACE: Pace = Pace { busy_ms: 20, passing_ms: 40, idle_ms: 10_000 };
+/// Rounds of a healed tree in which everything must have been claimed at the top.
+const CLAIM_ROUNDS: usize = 4_000;
+
+/// What a process knows of claims.
+#[derive(Default)]
+pub(super) struct Desk {
+    claiming: Option<Claiming>,
+    /// Came and is not on disk.
+    arrived: Claims,
+    known: Claims,
+}
+
+impl Node {
+    fn own_claim(&self) -> Option<Claimed> {
+        self.disk.claims.get(&self.division).copied()
+    }
+
+    /// No stamp may be one that was claimed.
+    pub(super) fn floor_ms(&self) -> u64 {
+        self.own_claim().map_or(0, |own| own.through_ms)
+    }
+
+    fn claiming(&mut self) -> &mut Claiming {
+        let own = self.division;
+        self.memory.desk.claiming.get_or_insert_with(|| Claiming::new(own, PACE))
+    }
+
+    /// What was claimed before this process began, and children that claimed nothing.
+    pub(super) fn know_claims(&mut self) {
+        let mut known = self.disk.claims.clone();
+        known.remove(&self.division);
+        for peer in self.disk.peers.values().filter(|p| p.role == Role::Child) {
+            known.entry(peer.division).or_default();
+        }
+        known.iter().for_each(|(division, claimed)| self.claiming().arrived(*division, *claimed));
+        self.memory.desk.known = known;
+    }
+
+    /// A child was welcomed for the first time.
+    pub(super) fn know_child(&mut self, child: Division) -> LinkChange {
+        let claimed = *self.memory.desk.known.entry(child).or_default();
+        self.claiming().arrived(child, claimed);
+        LinkChange::Claims(vec![(child, claimed)])
+    }
+
+    /// The parent is owed everything anew, or this store was put back.
+    pub(super) fn forget_claims(&mut self) {
+        self.claiming().forget();
+        self.wake_upward();
+    }
+
+    /// Something was committed that peers are owed.
+    pub(super) fn wrote_for_peers(&mut self) {
+        self.claiming().written();
+    }
+
+    fn wake_upward(&mut self) {
+        let upward = self.memory.ends.values_mut().filter(|e| e.session.side() == Side::Child);
+        upward.for_each(|end| end.dirty = true);
+    }
+
+    fn parent_peer(&self) -> Option<PeerId> {
+        self.disk.peers.values().find(|p| p.role == Role::Parent).map(|p| p.id)
+    }
+
+    /// Ends a round that nothing is owed for any more, and begins the next.
+    pub(super) fn attend_claims(&mut self, step: &mut Step<'_>) {
+        let now_ms = self.now_ms(step.now_ms);
+        for (division, claimed) in std::mem::take(&mut self.memory.desk.arrived) {
+            self.claiming().arrived(division, claimed);
+            self.memory.desk.known.insert(division, claimed);
+        }
+        let Some(parent) = self.parent_peer() else {
+            let known: Vec<(Division, Claimed)> =
+                self.memory.desk.known.iter().map(|(d, c)| (*d, *c)).collect();
+            let new = known.iter().any(|(d, c)| self.disk.claims.get(d) != Some(c));
+            return if new {
+                self.commit(&Changes::default(), &[LinkChange::Claims(known)])
+            };
+        };
+        if let Some(position) = self.claiming().waits_for()
+            && !self.disk.is_owed_up_to(parent, position)
+        {
+            let refused = self.disk.quarantine.keys().filter(|(peer, ..)| *peer == parent).count() as u64;
+            self.claiming().over(refused);
+        }
+        let recovering = self.disk.peers.values().any(|p| p.role == Role::Child && p.recovering_to.is_some());
+        if let Some(own) = self.claiming().due(now_ms, !recovering) {
+            let through_ms = own.then(|| self.floor_ms().max(now_ms));
+            let known = self.memory.desk.known.clone();
+            let mut rows: Vec<(Division, Claimed)> = known.iter().map(|(d, c)| (*d, *c)).collect();
+            rows.extend(through_ms.map(|through_ms| {
+                (self.division, Claimed { through_ms, arrived_ms: now_ms, quarantined_count: 0 })
+            }));
+            self.commit(&Changes::default(), &[LinkChange::Claims(rows)]);
+            let position = self.disk.newest_owed(parent);
+            self.claiming().begin(now_ms, through_ms, &known, position);
+        }
+        self.wake_upward();
+    }
+
+    /// The clock was ahead, and so is what was claimed by it.
+    pub(super) fn mend_claim(&mut self, now_ms: u64) {
+        if Stamp::from_ms(self.floor_ms()).beyond(now_ms, DRIFT_MS) {
+            self.claiming().turned_back(now_ms);
+            let own = Claimed { through_ms: now_ms, arrived_ms: now_ms, quarantined_count: 0 };
+            self.commit(&Changes::default(), &[LinkChange::Claims(vec![(self.division, own)])]);
+            self.wake_upward();
+        }
+    }
+}
+
+impl World {
+    /// An end of a link to a parent says what may be said.
+    pub(super) fn say_claims(&mut self, index: usize, end: &mut End) {
+        let node = &mut self.nodes[index];
+        if end.session.side() != Side::Child {
+            return;
+        }
+        let own = node.division;
+        let (new, serial) = node.claiming().spoken().since(end.told, own);
+        for (division, claimed) in new {
+            let Claimed { through_ms, quarantined_count, .. } = claimed;
+            let claim = v1::Claim {
+                division: division.to_string(),
+                through_ms: through_ms as i64,
+                quarantined_count,
+            };
+            if !end.session.queue_claim(claim) {
+                return;
+            }
+            if division == own {
+                let said = self.ledger.claimed.entry(index).or_default();
+                *said = through_ms.max(*said);
+            }
+        }
+        end.told = serial;
+    }
+
+    /// A claim arrived: from now on it must hold.
+    pub(super) fn hear_claim(&mut self, index: usize, end: &End, claim: &v1::Claim) {
+        let child = end.other;
+        assert!(end.session.side() == Side::Parent, "claims go upward only");
+        let Ok(division) = Division::parse(&claim.division) else { panic!("a claim of no division") };
+        let node = &mut self.nodes[index];
+        let known = node.memory.desk.arrived.get(&division).or_else(|| node.memory.desk.known.get(&division));
+        let known = known.copied();
+        let said = (division, claim.through_ms as u64, claim.quarantined_count);
+        let Ok(taken) = claiming::take(child, said, known, node.now_ms(self.now_ms), DRIFT_MS) else {
+            self.ledger.trace(|| format!("node {index} does not take the claim {claim:?}"));
+            return;
+        };
+        node.memory.desk.arrived.insert(division, taken);
+        self.ledger.trace(|| format!("node {index} holds the claim of {division} to {}", taken.through_ms));
+        self.ledger.claims_heard += 1;
+        let before_ms = known.map_or(0, |known| known.through_ms);
+        if let Some(missing) = self.unkept(index, division, before_ms, taken.through_ms) {
+            panic!("{missing}");
+        }
+    }
+
+    /// The claims that a node has on disk still hold.
+    pub(super) fn claims_hold(&self, index: usize) -> Vec<String> {
+        let node = &self.nodes[index];
+        let held = node.disk.claims.iter().filter(|(division, _)| **division != node.division);
+        held.filter_map(|(division, claimed)| self.unkept(index, *division, 0, claimed.through_ms)).collect()
+    }
+
+    /// Something that the node of `division` wrote up to `through_ms`, and after `before_ms`, that is not at the node
+    /// `holder`, in words.
+    fn unkept(&self, holder: usize, division: Division, before_ms: u64, through_ms: u64) -> Option<String> {
+        let (author, node) = (self.node_of(division)?, &self.nodes[holder]);
+        // Of a store that runs twice only one is linked, and only that one claims.
+        if !self.is_healed && self.ledger.copied.contains(&author) {
+            return None;
+        }
+        let claimed = |w: &&Written| {
+            let ms = w.change.stamp.ms();
+            w.node == author && before_ms < ms && ms <= through_ms
+        };
+        let excused = |w: &Written| !self.is_healed && (w.late || w.forgotten);
+        let promised = self.ledger.written.iter().filter(claimed).filter(|w| !w.gone && !excused(w));
+        let missing =
+            promised.map(|w| &w.change).find(|c| self.is_released(holder, c) && !self.is_there(holder, c));
+        let change = missing.filter(|change| !self.is_refused(author, holder, change))?;
+        Some(format!(
+            "{} was told that it has all of {division} up to {through_ms}, and has not {change:?}; it has {:?}",
+            node.division,
+            node.disk.record(&change.name).and_then(|r| r.get(change.field).cloned())
+        ))
+    }
+
+    /// What every node lets through, wherever the case went.
+    fn is_released(&self, holder: usize, change: &Change) -> bool {
+        let kind = self.schema.kind(change.name.kind);
+        let Some(field) = kind.field(change.field) else { return false };
+        let known = self.is_healed || !self.ledger.unsure.contains(&(change.name.kind.0, change.field));
+        known && release::within_limit(field, change.name.home, self.nodes[holder].division.tier())
+    }
+
+    fn is_there(&self, holder: usize, change: &Change) -> bool {
+        let Some(record) = self.nodes[holder].disk.record(&change.name) else { return false };
+        record.had(change.field, change.writer) >= Some(change.stamp)
+            || present(&self.ledger, &record, change)
+    }
+
+    /// Whether a node on the way has it in quarantine, or its record.
+    fn is_refused(&self, author: usize, holder: usize, change: &Change) -> bool {
+        let mut at = author;
+        while at != holder {
+            let node = &self.nodes[at];
+            if let (Some(parent), Some((key, _))) = (node.parent_peer(), node.disk.load(&change.name)) {
+                let of = |field| node.disk.quarantine.contains_key(&(parent, key, field));
+                if of(0) || of(change.field) {
+                    return true;
+                }
+            }
+            let Some(above) = node.parent.and_then(|p| self.node_of(p)) else { return false };
+            at = above;
+        }
+        false
+    }
+
+    /// Notes which fields some node does not know: they go no further there.
+    pub(super) fn note_unsure(&mut self) {
+        let mut unsure = BTreeSet::new();
+        for kind in self.schema.kinds() {
+            for field in kind.rule.fields {
+                let unknown = |n: &Node| n.schema.kind(kind.id).field(field.number).is_none();
+                if self.nodes.iter().any(unknown) {
+                    unsure.insert((kind.id.0, field.number));
+                }
+            }
+        }
+        self.ledger.unsure = unsure;
+    }
+
+    /// A healed tree goes on until every node above knows that everything is in.
+    ///
+    /// # Errors
+    /// Some claim never comes.
+    pub fn settle_claims(&mut self) -> Result<(), String> {
+        self.is_healed = true;
+        let from_ms = self.now_ms;
+        for _ in 0..CLAIM_ROUNDS {
+            self.round();
+            if self.unclaimed(from_ms).is_none() {
+                return Ok(());
+            }
+        }
+        Err(self.unclaimed(from_ms).unwrap_or_default())
+    }
+
+    /// A node above that does not know that everything of one below is in, in words.
+    fn unclaimed(&self, from_ms: u64) -> Option<String> {
+        let below = |n: &&Node| !n.absent && !n.is_copy && n.parent.is_some();
+        for node in self.nodes.iter().filter(below) {
+            let mut above = node.parent;
+            while let Some(found) = above.and_then(|division| self.node_of(division)) {
+                let holder = &self.nodes[found];
+                let through_ms = holder.disk.claims.get(&node.division).map_or(0, |c| c.through_ms);
+                if through_ms < from_ms {
+                    let (who, whom) = (holder.division, node.division);
+                    return Some(format!("{who} is told nothing of {whom} after {through_ms}, at {from_ms}"));
+                }
+                above = holder.parent;
+            }
+        }
+        None
+    }
+
+    /// What a node that was put back has forgotten of its own writes.
+    pub(super) fn note_forgotten(&mut self, index: usize, backup: Option<&super::disk::Disk>) {
+        // What comes after a restore has another moment.
+        self.now_ms += 1;
+        let had = |disk: &super::disk::Disk, change: &Change, ledger: &super::ledger::Ledger| {
+            disk.record(&change.name).is_some_and(|r| ledger.has(&r, change))
+        };
+        let forgotten: Vec<usize> = (self.ledger.written.iter().enumerate())
+            .filter(|(_, w)| w.node == index && !w.forgotten)
+            .filter(|(_, w)| had(&self.nodes[index].disk, &w.change, &self.ledger))
+            .filter(|(_, w)| !backup.is_some_and(|disk| had(disk, &w.change, &self.ledger)))
+            .map(|(i, _)| i)
+            .collect();
+        forgotten.into_iter().for_each(|i| self.ledger.written[i].forgotten = true);
+    }
+}
