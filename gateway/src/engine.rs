@@ -23,6 +23,7 @@ use crate::schema::Schema;
 use crate::session::greeting::Token;
 use crate::store::{Store, StoreError, Writer as StoreWriter};
 
+mod catch_up;
 mod claims;
 mod command;
 mod grants;
@@ -32,6 +33,8 @@ mod import;
 mod jobs;
 mod subscribers;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use command::Command;
 pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
@@ -127,6 +130,8 @@ pub struct Shared {
     topology: RwLock<Arc<Topology>>,
     epoch: AtomicU64,
     revision: AtomicU64,
+    /// How often the store went back to an earlier state while this process ran.
+    setbacks: AtomicU64,
     wakes: Mutex<HashMap<PeerId, watch::Sender<Wake>>>,
     alarms: Mutex<Vec<String>>,
     grants: RwLock<Arc<grants::Grants>>,
@@ -157,6 +162,23 @@ impl Shared {
     /// Number of the last transaction on disk.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Changes when links must be greeted anew: the store is another one, or an earlier state of itself.
+    pub fn lineage(&self) -> (u64, u64) {
+        (self.epoch(), self.setbacks.load(Ordering::Acquire))
+    }
+
+    /// Takes over what the store says of itself now. Gives the number of the last transaction known until now if the
+    /// store is behind it.
+    fn read_again(&self, epoch: u64, revision: u64) -> Option<u64> {
+        self.epoch.store(epoch, Ordering::Release);
+        let before = self.revision.swap(revision, Ordering::AcqRel);
+        let lost = (revision < before).then_some(before);
+        if lost.is_some() {
+            self.setbacks.fetch_add(1, Ordering::AcqRel);
+        }
+        lost
     }
 
     /// Things that an operator must look at, newest last, at most 20.
@@ -226,6 +248,7 @@ impl Engine {
             topology: RwLock::new(Arc::new(Topology::new(own))),
             epoch: AtomicU64::new(meta.epoch),
             revision: AtomicU64::new(meta.revision),
+            setbacks: AtomicU64::new(0),
             wakes: Mutex::default(),
             alarms: Mutex::default(),
             grants: RwLock::default(),

@@ -26,7 +26,7 @@ mod sqlite;
 mod subscriptions;
 mod tallies;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::StoreError;
 pub use history::ResolutionRow;
@@ -96,6 +96,8 @@ pub struct Writer {
     /// `None` after a failure: what became of the transaction is left to the database, and the next use opens anew.
     conn: Option<Conn>,
     faults: Option<Arc<AtomicI64>>,
+    /// How often `conn` was opened.
+    openings: u64,
     next_key: RecordKey,
 }
 
@@ -125,7 +127,7 @@ impl Store {
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
-        Ok((store, Writer { database, conn: Some(conn), faults, next_key: greatest + 1 }))
+        Ok((store, Writer { database, conn: Some(conn), faults, openings: 1, next_key: greatest + 1 }))
     }
 
     /// What the store says of itself.
@@ -170,6 +172,19 @@ impl Writer {
         first..self.next_key
     }
 
+    /// Waits until whatever was begun before is over, kept or undone, and gives how often the connection was opened so
+    /// far: when that has risen, others may have written meanwhile.
+    pub async fn settle(&mut self) -> Result<u64, StoreError> {
+        let conn = self.take().await?;
+        self.conn = Some(conn);
+        Ok(self.openings)
+    }
+
+    /// How often the connection was opened so far.
+    pub fn openings(&self) -> u64 {
+        self.openings
+    }
+
     /// Gives memory back, as after a burst of work.
     pub async fn shrink(&mut self) -> Result<(), StoreError> {
         if let Database::Postgres(_) = &*self.database {
@@ -192,10 +207,14 @@ impl Writer {
     /// The connection, taken out: it is put back only after it has done all that was asked, so that no failure and no
     /// dropped future leaves half a transaction behind.
     async fn take(&mut self) -> Result<Conn, StoreError> {
-        match (self.conn.take(), &*self.database) {
-            (Some(conn), _) => Ok(conn),
-            (None, Database::Sqlite(database)) => database.connect().await,
-            (None, Database::Postgres(database)) => database.connect().await,
+        if let Some(conn) = self.conn.take() {
+            return Ok(conn);
         }
+        let conn = match &*self.database {
+            Database::Sqlite(database) => database.connect().await?,
+            Database::Postgres(database) => database.connect().await?,
+        };
+        self.openings += 1;
+        Ok(conn)
     }
 }

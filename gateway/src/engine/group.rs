@@ -6,7 +6,8 @@ use std::sync::Arc;
 use guantong_proto::v1::{self, RefusalReason};
 use prost::Message;
 
-use super::command::{Command, LinkBatch, Reply, Write, WriteAction};
+use super::catch_up::abreast;
+use super::command::{Command, LinkBatch, Write, WriteAction};
 use super::task::Task;
 use super::{Answer, EngineError};
 use crate::casework::MoveRequest;
@@ -24,8 +25,14 @@ pub(super) struct Group {
     weight: usize,
 }
 
-/// Answers, given after the commit.
-type Answers = Vec<Box<dyn FnOnce(Result<(), EngineError>) + Send>>;
+/// What became of a command, told after the commit.
+enum Outcome {
+    Refused(Vec<v1::Refusal>),
+    Written(Result<Answer, EngineError>),
+    Noted,
+    /// The peer is not known any more.
+    Unknown,
+}
 
 /// A record of a batch, read.
 struct Incoming {
@@ -57,28 +64,24 @@ impl Group {
 
     /// Decides and commits the whole group, and answers everyone in it.
     pub(super) async fn run(self, task: &mut Task) {
+        let mut outcomes = Vec::new();
+        let done = abreast!(task, self.attempt(task, &mut outcomes));
+        let mut outcomes = outcomes.into_iter();
+        for command in self.commands {
+            answer(command, outcomes.next(), &done);
+        }
+    }
+
+    async fn attempt(&self, task: &mut Task, outcomes: &mut Vec<Outcome>) -> Result<(), EngineError> {
+        outcomes.clear();
         let mut batches = HashMap::new();
         for (i, command) in self.commands.iter().enumerate() {
             if let Command::Link(batch, _) = command {
                 batches.insert(i, read_batch(task, batch));
             }
         }
-        match self.prepare(task, &batches).await {
-            Ok(prepared) => self.decide(task, batches, prepared).await,
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    fn fail(self, error: &EngineError) {
-        for command in self.commands {
-            match command {
-                Command::Link(_, reply) => drop(reply.send(Err(error.clone()))),
-                Command::Write(_, reply) => drop(reply.send(Err(error.clone()))),
-                Command::Delivered { reply, .. } => drop(reply.send(Err(error.clone()))),
-                Command::TokenConfirmed(_, reply) => drop(reply.send(Err(error.clone()))),
-                _ => {}
-            }
-        }
+        let prepared = self.prepare(task, &batches).await?;
+        self.decide(task, batches, prepared, outcomes).await
     }
 
     /// Loads the records that the group touches.
@@ -111,7 +114,13 @@ impl Group {
         Ok(Prepared { records, requests })
     }
 
-    async fn decide(self, task: &mut Task, batches: HashMap<usize, Batch>, prepared: Prepared) {
+    async fn decide(
+        &self,
+        task: &mut Task,
+        mut batches: HashMap<usize, Batch>,
+        prepared: Prepared,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), EngineError> {
         let writes = self.commands.iter().filter(|c| matches!(c, Command::Write(..))).count();
         let senders: HashMap<usize, Sender> = self
             .commands
@@ -124,57 +133,78 @@ impl Group {
             .collect();
         let mut links: Vec<LinkChange> = Vec::new();
         let mut forks = false;
-        let mut batches = batches;
         let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
-        let schema = task.shared.clone();
-        let (answers, changes, created) = task.decide(writes + self.weight, |work| {
+        let shared = task.shared.clone();
+        let (decided, changes, created) = task.decide(writes + self.weight, |work| {
             let unreadable = bring_all(work, prepared.records);
-            let mut answers: Answers = Vec::new();
-            for (i, command) in self.commands.into_iter().enumerate() {
-                match command {
-                    Command::Link(batch, reply) => {
-                        let read = batches.remove(&i).unwrap_or(Batch { records: vec![], refusals: vec![] });
-                        let Some(sender) = senders.get(&i) else {
-                            drop(reply.send(Err(EngineError::Stopped)));
-                            continue;
-                        };
-                        let refusals = take_batch(work, sender, read, &mut forks);
-                        links.push(LinkChange::Seen { peer: batch.peer, revision: batch.peer_revision });
-                        answers.push(Box::new(move |done| drop(reply.send(done.map(|()| refusals)))));
-                    }
-                    Command::Write(write, reply) => {
-                        let outcome = take_write(work, &write, &prepared.requests, &unreadable);
-                        answers.push(answer(outcome, reply));
-                    }
-                    Command::Delivered { peer, seqs, keys, refusals, peer_revision, reply } => {
-                        let refused = quarantine(&schema.schema, &known, refusals);
-                        links.push(LinkChange::Delivered { peer, seqs, keys, refused });
-                        links.push(LinkChange::Seen { peer, revision: peer_revision });
-                        answers.push(Box::new(move |done| drop(reply.send(done))));
-                    }
-                    Command::TokenConfirmed(peer, reply) => {
-                        links.push(LinkChange::TokenConfirmed(peer));
-                        answers.push(Box::new(move |done| drop(reply.send(done))));
-                    }
-                    _ => {}
+            let outcome = |(i, command): (usize, &Command)| match command {
+                Command::Link(batch, _) => {
+                    let read = batches.remove(&i).unwrap_or(Batch { records: vec![], refusals: vec![] });
+                    let Some(sender) = senders.get(&i) else { return Outcome::Unknown };
+                    let refusals = take_batch(work, sender, read, &mut forks);
+                    links.push(LinkChange::Seen { peer: batch.peer, revision: batch.peer_revision });
+                    Outcome::Refused(refusals)
                 }
-            }
-            answers
+                Command::Write(write, _) => {
+                    Outcome::Written(take_write(work, write, &prepared.requests, &unreadable))
+                }
+                Command::Delivered { peer, seqs, keys, refusals, peer_revision, .. } => {
+                    let refused = quarantine(&shared.schema, &known, refusals);
+                    let (peer, seqs, keys) = (*peer, seqs.clone(), keys.clone());
+                    links.push(LinkChange::Delivered { peer, seqs, keys, refused });
+                    links.push(LinkChange::Seen { peer, revision: *peer_revision });
+                    Outcome::Noted
+                }
+                Command::TokenConfirmed(peer, _) => {
+                    links.push(LinkChange::TokenConfirmed(*peer));
+                    Outcome::Noted
+                }
+                _ => Outcome::Noted,
+            };
+            self.commands.iter().enumerate().map(outcome).collect::<Vec<_>>()
         });
+        *outcomes = decided;
         let mut all = created;
         all.append(&mut links);
         let done = task.commit(&changes, &all).await;
         task.note(&all, done.is_ok());
-        if forks {
-            task.shared.alarm(
+        if forks && done.is_ok() {
+            shared.alarm(
                 "one stamp came with two contents: a node was copied while it ran; find the copy and stop it \
                  (一个节点被复制运行，请找出并停用副本)"
                     .into(),
             );
         }
-        for answer in answers {
-            answer(done.clone());
+        done
+    }
+}
+
+/// Answers a command. A write that was refused is answered so whether or not the rest of the group gets to disk;
+/// without an outcome nothing was decided.
+fn answer(command: Command, outcome: Option<Outcome>, done: &Result<(), EngineError>) {
+    let done = done.clone();
+    match (command, outcome) {
+        (Command::Link(_, reply), Some(Outcome::Unknown)) => drop(reply.send(Err(EngineError::Stopped))),
+        (Command::Link(_, reply), Some(Outcome::Refused(refusals))) => {
+            drop(reply.send(done.map(|()| refusals)));
         }
+        (Command::Write(_, reply), Some(Outcome::Written(outcome))) => {
+            drop(reply.send(outcome.and_then(|answer| done.map(|()| answer))));
+        }
+        (Command::Delivered { reply, .. } | Command::TokenConfirmed(_, reply), Some(Outcome::Noted)) => {
+            drop(reply.send(done));
+        }
+        (command, _) => fail(command, &done.err().unwrap_or(EngineError::Stopped)),
+    }
+}
+
+fn fail(command: Command, error: &EngineError) {
+    match command {
+        Command::Link(_, reply) => drop(reply.send(Err(error.clone()))),
+        Command::Write(_, reply) => drop(reply.send(Err(error.clone()))),
+        Command::Delivered { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Command::TokenConfirmed(_, reply) => drop(reply.send(Err(error.clone()))),
+        _ => {}
     }
 }
 
@@ -265,9 +295,9 @@ fn refusal(name: &str, refused: Refused) -> v1::Refusal {
 fn quarantine(
     schema: &crate::schema::Schema,
     known: &HashMap<RecordName, RecordKey>,
-    refusals: Vec<v1::Refusal>,
+    refusals: &[v1::Refusal],
 ) -> Vec<Quarantine> {
-    let row = |refusal: v1::Refusal| {
+    let row = |refusal: &v1::Refusal| {
         let key = known.get(&RecordName::parse(schema, &refusal.record).ok()?)?;
         let refused = Refused {
             field: refusal.field,
@@ -277,15 +307,7 @@ fn quarantine(
         };
         Some(Quarantine { key: *key, refused })
     };
-    refusals.into_iter().filter_map(row).collect()
-}
-
-fn answer(
-    outcome: Result<Answer, EngineError>,
-    reply: Reply<Answer>,
-) -> Box<dyn FnOnce(Result<(), EngineError>) + Send> {
-    // A refusal is an answer whether or not the rest of the group gets to disk.
-    Box::new(move |done| drop(reply.send(outcome.and_then(|answer| done.map(|()| answer)))))
+    refusals.iter().filter_map(row).collect()
 }
 
 fn take_write(

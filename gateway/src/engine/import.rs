@@ -7,6 +7,7 @@ use guantong_proto::v1;
 use prost::Message;
 
 use super::EngineError;
+use super::catch_up::abreast;
 use super::command::{Begun, Import, ImportProgress};
 use super::group::bring_all;
 use super::task::Task;
@@ -18,6 +19,7 @@ use crate::ingest::import::Row;
 use crate::ingest::local::WriteError;
 use crate::record::{FieldNumber, RecordName, raw};
 use crate::schema::KindId;
+use crate::store::SourceRow;
 
 /// What a source brought last, by row.
 type Memory = HashMap<String, ImportRowMemory>;
@@ -48,7 +50,7 @@ impl Task {
         let begun = match import.begun {
             Some(begun) => begun,
             None => {
-                let row = self.store.begin_import(&import.source, import.kind).await?;
+                let row = abreast!(self, self.begin_import(&import))?;
                 Begun { source: row.id, generation: row.generation }
             }
         };
@@ -86,27 +88,40 @@ impl Task {
         ledger: &Ledger<'_>,
         rows: Vec<(v1::ImportRow, Option<i64>)>,
     ) -> Result<ImportProgress, EngineError> {
-        let mut progress = ImportProgress {
-            begun: Begun { source: ledger.id, generation: ledger.generation },
-            ..Default::default()
-        };
+        let mut problems = Vec::new();
         let mut named: Vec<Named> = Vec::with_capacity(rows.len());
         for (row, held_id) in rows {
             match name_row(ledger, row, held_id) {
                 Ok(row) => named.push(row),
-                Err(problem) => progress.problems.push(problem),
+                Err(problem) => problems.push(problem),
             }
         }
+        let begun = Begun { source: ledger.id, generation: ledger.generation };
+        let mut progress = abreast!(self, self.take_named(ledger, &named))?;
+        progress.begun = begun;
+        problems.append(&mut progress.problems);
+        Ok(ImportProgress { problems, ..progress })
+    }
+
+    async fn begin_import(&mut self, import: &Import) -> Result<SourceRow, EngineError> {
+        Ok(self.store.begin_import(&import.source, import.kind).await?)
+    }
+
+    async fn take_named(
+        &mut self,
+        ledger: &Ledger<'_>,
+        named: &[Named],
+    ) -> Result<ImportProgress, EngineError> {
+        let mut progress = ImportProgress::default();
         let keys: Vec<String> = named.iter().map(|n| n.row.key.clone()).collect();
         let known = self.store.import_rows(ledger.id, &keys).await?;
         let memory: Memory = known.into_iter().flatten().map(|m| (m.row.clone(), m)).collect();
         let records = self.load_records(named.iter().map(|n| n.name.clone()).collect()).await?;
-        let (progress, changes, links) = self.decide(named.len(), |work| {
+        let ((), changes, links) = self.decide(named.len(), |work| {
             bring_all(work, records);
             for row in named {
                 take_row(work, ledger, row, &memory, &mut progress);
             }
-            progress
         });
         self.commit(&changes, &links).await?;
         Ok(progress)
@@ -133,7 +148,7 @@ fn name_row(ledger: &Ledger<'_>, row: v1::ImportRow, held_id: Option<i64>) -> Re
 fn take_row(
     work: &mut Work<'_>,
     ledger: &Ledger<'_>,
-    named: Named,
+    named: &Named,
     memory: &Memory,
     progress: &mut ImportProgress,
 ) {
@@ -144,7 +159,7 @@ fn take_row(
     };
     let row = Row {
         source: ledger.source.into(),
-        fields: named.fields,
+        fields: named.fields.clone(),
         memory: memory.get(&named.row.key).map(|m| m.values.clone()),
     };
     let remember = ImportRowMemory {

@@ -2,6 +2,7 @@
 //! for an unknown division, a clock that was wrong, outboxes to compact. Each does a bounded piece of work at a time.
 
 use super::EngineError;
+use super::catch_up::abreast;
 use super::greet::bring_one;
 use super::task::Task;
 use crate::ingest::changes::{Changes, LinkChange};
@@ -20,7 +21,9 @@ impl Task {
     /// Once a second, when nothing else is waiting.
     pub(super) async fn tick(&mut self) {
         self.ticks += 1;
-        if let Err(error) = self.look_after().await {
+        if let Err(error) = abreast!(self, self.look_after())
+            && !error.passes_by_itself()
+        {
             self.shared.alarm(format!("the store could not be looked after: {error}"));
         }
     }

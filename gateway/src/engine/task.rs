@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::command::Command;
+use super::catch_up::{Abreast, abreast};
+use super::command::{Command, NewSubscription};
 use super::greet::bring_one;
 use super::group::Group;
 use super::{EngineError, Shared};
@@ -19,7 +20,7 @@ use crate::ingest::{Context, Work, division_entry};
 use crate::measure;
 use crate::record::{RecordName, codec};
 use crate::schema::Schema;
-use crate::store::Writer as StoreWriter;
+use crate::store::{StoreError, Writer as StoreWriter};
 
 /// About how many records share a transaction.
 const GROUP_RECORDS_MAX: usize = 4_000;
@@ -45,6 +46,7 @@ pub(super) struct Task {
     pub(super) claiming: Claiming,
     /// Claims that are known and not on disk yet.
     pub(super) unstored_claims: Claims,
+    pub(super) abreast: Abreast,
 }
 
 impl Task {
@@ -72,7 +74,9 @@ impl Task {
             wrote: false,
             claiming,
             unstored_claims: Claims::default(),
+            abreast: Abreast::default(),
         };
+        task.note_abreast();
         task.shared.load_grants().await?;
         task.note_opening().await?;
         task.relearn(parent).await?;
@@ -115,7 +119,7 @@ impl Task {
 
     /// Remembers at which revision this process found the store, until each peer has met it: see
     /// `PeerState::continuous`.
-    async fn note_opening(&mut self) -> Result<(), EngineError> {
+    pub(super) async fn note_opening(&mut self) -> Result<(), EngineError> {
         let revision = self.shared.revision();
         let opened: Vec<PeerState> = self
             .peers
@@ -176,7 +180,7 @@ impl Task {
     }
 
     /// Puts the imported divisions over the embedded ones.
-    async fn load_divisions(&mut self) -> Result<(), EngineError> {
+    pub(super) async fn load_divisions(&mut self) -> Result<(), EngineError> {
         let mut divisions = Divisions::embedded();
         for kind in self.shared.schema.kinds().iter().filter(|k| k.rule.name == "division") {
             let mut after: Option<RecordName> = None;
@@ -257,27 +261,27 @@ impl Task {
                 let _ = reply.send(outcome);
             }
             Command::Welcome(child, hello, reply) => {
-                let outcome = self.welcome(child, &hello).await;
+                let outcome = abreast!(self, self.welcome(child, &hello));
                 let _ = reply.send(outcome);
             }
             Command::Welcomed(welcome, reply) => {
-                let outcome = self.welcomed(&welcome).await;
+                let outcome = abreast!(self, self.welcomed(&welcome));
                 let _ = reply.send(outcome);
             }
             Command::Subscribe(new, reply) => {
-                let outcome = self.subscribe(*new).await;
+                let outcome = abreast!(self, self.subscribe(NewSubscription::clone(&new)));
                 let _ = reply.send(outcome);
             }
             Command::Unsubscribe(peer, reply) => {
-                let outcome = self.unsubscribe(peer).await;
+                let outcome = abreast!(self, self.unsubscribe(peer));
                 let _ = reply.send(outcome);
             }
             Command::Refill(peer, filled_for, reply) => {
-                let outcome = self.refill(peer, filled_for).await;
+                let outcome = abreast!(self, self.refill(peer, filled_for));
                 let _ = reply.send(outcome);
             }
             Command::Recovered(peer, reply) => {
-                let outcome = self.recovered(peer).await;
+                let outcome = abreast!(self, self.recovered(peer));
                 let _ = reply.send(outcome);
             }
             Command::Peer(role, division, reply) => {
@@ -285,11 +289,13 @@ impl Task {
                 let _ = reply.send(Ok(found.cloned()));
             }
             Command::Grant(row, reply) => {
-                let outcome = self.change_grants(LinkChange::Grant(row)).await;
+                let grant = LinkChange::Grant(row);
+                let outcome = abreast!(self, self.change_grants(grant.clone()));
                 let _ = reply.send(outcome);
             }
             Command::Revoke(partner, reply) => {
-                let outcome = self.change_grants(LinkChange::Revoke(partner)).await;
+                let revoke = LinkChange::Revoke(partner);
+                let outcome = abreast!(self, self.change_grants(revoke.clone()));
                 let _ = reply.send(outcome);
             }
             // These go in groups.
@@ -325,14 +331,17 @@ impl Task {
         (decided, changes, created)
     }
 
-    /// Puts everything on disk in one transaction, then tells whoever waits for it. After a failure nothing changed,
-    /// and what the task keeps in memory is read again.
+    /// Puts everything on disk in one transaction, then tells whoever waits for it. After a failure what the task keeps in
+    /// memory is read again, before anything else is decided.
     pub(super) async fn commit(
         &mut self,
         changes: &Changes,
         links: &[LinkChange],
     ) -> Result<(), EngineError> {
         let now_ms = (self.shared.environment.now_ms)();
+        if !self.is_abreast() {
+            return Err(StoreError::Stale.into());
+        }
         match self.store.apply(changes, links, now_ms).await {
             Ok(revision) => {
                 self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
@@ -349,9 +358,7 @@ impl Task {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(%error, "the store refused a transaction; nothing of it was kept");
-                let floor_ms = self.writers.floor_ms();
-                self.writers = Writers::new(self.shared.store.writers().await?).above(floor_ms);
+                self.doubt(&error);
                 Err(error.into())
             }
         }

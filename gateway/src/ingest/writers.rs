@@ -55,6 +55,21 @@ impl Writers {
         self
     }
 
+    /// As stored now, after a transaction whose end nobody saw: what was given out is never given out again, whether or
+    /// not it was stored. Everything up to `through_ms` may have been claimed.
+    pub fn read_again(&mut self, stored: Vec<WriterState>, through_ms: u64) {
+        let before = std::mem::take(&mut self.states);
+        self.states = stored;
+        for state in &mut self.states {
+            if let Some(known) = before.iter().find(|known| known.writer == state.writer) {
+                state.clock = Clock::resume(state.clock.last().max(known.clock.last()));
+            }
+        }
+        self.floor = self.floor.max(last_of(through_ms));
+        self.ticked.clear();
+        self.created.clear();
+    }
+
     /// Keeps all stamps to come later than `now_ms`, so that this moment can be claimed once all before it has left. The
     /// floor never falls by this; gives where it is now. It must be stored before anyone relies on it.
     pub fn raise_floor(&mut self, now_ms: u64) -> u64 {

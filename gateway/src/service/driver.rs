@@ -89,6 +89,8 @@ pub(super) struct Driver {
     checksum_due: bool,
     /// This store's random number at the greeting.
     epoch: Option<u64>,
+    /// How often the store had gone back when the link began.
+    setbacks: u64,
     claims: claims::Claims,
 }
 
@@ -160,6 +162,7 @@ impl Driver {
         out: mpsc::Sender<v1::Frame>,
         stop: CancellationToken,
     ) -> Driver {
+        let (_, setbacks) = engine.shared().lineage();
         Driver {
             engine,
             links,
@@ -179,6 +182,7 @@ impl Driver {
             waiting: None,
             checksum_due: false,
             epoch: None,
+            setbacks,
             claims: claims::Claims::default(),
         }
     }
@@ -303,7 +307,7 @@ impl Driver {
             self.say_claims();
             let shared = self.engine.shared();
             self.session.set_revision(shared.revision());
-            if self.epoch.is_some_and(|epoch| epoch != shared.epoch()) {
+            if self.epoch.is_some_and(|epoch| (epoch, self.setbacks) != shared.lineage()) {
                 let detail = "this store was found to be restored; greet again";
                 self.epoch = None;
                 self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, detail, 0);
@@ -378,7 +382,7 @@ impl Driver {
                 self.session.welcome(self.now_ms(), greeted.epoch, greeted.recognition, token);
                 None
             }
-            Err(error) => Some(ended(&error.to_string())),
+            Err(error) => self.turn_away(&error),
         }
     }
 
@@ -389,8 +393,14 @@ impl Driver {
                 self.session.token_stored(greeted.epoch);
                 None
             }
-            Err(error) => Some(ended(&error.to_string())),
+            Err(error) => self.turn_away(&error),
         }
+    }
+
+    /// The greeting cannot be stored: the other side is told why, and when to come again.
+    fn turn_away(&mut self, error: &EngineError) -> Option<End> {
+        self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, &error.to_string(), 5_000);
+        None
     }
 
     fn up(&mut self, greeted: &Greeted, version: &str, clock_ms: i64) {

@@ -93,7 +93,11 @@ pub fn of_store(error: &StoreError) -> Status {
     if matches!(error, StoreError::Full) {
         return plain(Code::ResourceExhausted, error.to_string(), "STORE_FULL");
     }
-    plain(Code::Unavailable, error.to_string(), "STORE")
+    if matches!(error, StoreError::Stale) {
+        return stale("others keep changing the same records; try again");
+    }
+    let reason = if matches!(error, StoreError::Unreachable(_)) { "STORE_UNREACHABLE" } else { "STORE" };
+    plain(Code::Unavailable, error.to_string(), reason)
 }
 
 /// What the engine did not do that concerns no record.

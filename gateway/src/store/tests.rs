@@ -9,7 +9,7 @@ mod imports;
 mod opening;
 mod outbox;
 mod peers;
-mod places;
+pub(crate) mod places;
 mod purges;
 mod quarantine;
 mod records;
@@ -32,7 +32,7 @@ use crate::schema::KindId;
 use places::{PostgresPlace, SqlitePlace};
 
 /// Somewhere a store can be opened, closed and opened again.
-pub(super) trait Place: Sized {
+pub(crate) trait Place: Sized {
     /// Opens the store of county 220822, or makes it.
     fn open(&self, options: Options) -> impl Future<Output = Result<(Store, Writer), StoreError>>;
 

@@ -71,19 +71,19 @@ pub(super) async fn dump_file(path: &Path) -> Vec<String> {
 }
 
 /// A database of its own, dropped with the place.
-pub(super) struct PostgresPlace {
+pub(crate) struct PostgresPlace {
     server: PgConnectOptions,
     name: String,
 }
 
 impl PostgresPlace {
     /// `None`, and loudly so, where no server is named.
-    pub(super) async fn new() -> Option<PostgresPlace> {
+    pub(crate) async fn new() -> Option<PostgresPlace> {
         PostgresPlace::made("ENCODING 'UTF8' TEMPLATE template0").await
     }
 
     /// A database made in a certain way.
-    pub(super) async fn made(how: &str) -> Option<PostgresPlace> {
+    pub(crate) async fn made(how: &str) -> Option<PostgresPlace> {
         static TOLD: Once = Once::new();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Ok(url) = std::env::var(SERVER) else {
@@ -109,22 +109,32 @@ impl PostgresPlace {
     }
 
     /// The database's name.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The database's URL.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.clone().database(&self.name).to_url_lossy().to_string()
     }
 
+    /// The server's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.server.get_port()
+    }
+
+    /// The database's URL by way of another port.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        self.server.clone().port(port).database(&self.name).to_url_lossy().to_string()
+    }
+
     /// A connection to it.
-    pub(super) async fn connect(&self) -> PgConnection {
+    pub(crate) async fn connect(&self) -> PgConnection {
         self.server.clone().database(&self.name).connect().await.unwrap()
     }
 
     /// A script, run on it.
-    pub(super) async fn script(&self, script: &'static str) {
+    pub(crate) async fn script(&self, script: &'static str) {
         let mut conn = self.connect().await;
         sqlx::raw_sql(script).execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();

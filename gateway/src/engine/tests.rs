@@ -1,0 +1,189 @@
+//! The writing task on a database that others write to too, and that goes away and comes back. On PostgreSQL, where a
+//! server is named by `GUANTONG_TEST_POSTGRES`; between engine and server lies a line that the test can cut.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod line;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use guantong_proto::rules::fields;
+use guantong_proto::v1;
+use prost::Message;
+use sqlx::postgres::PgConnection;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::ingest::local::LocalWrite;
+use crate::record::{Record, codec};
+use crate::stamp::Stamp;
+use crate::store::tests::places::PostgresPlace;
+use crate::store::{Options, StoreError};
+use line::Line;
+
+static DICE: AtomicU64 = AtomicU64::new(1);
+
+fn environment() -> Environment {
+    let now_ms =
+        || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    Environment { now_ms, random: || DICE.fetch_add(1, Ordering::Relaxed), drift_ms: 300_000 }
+}
+
+struct Node {
+    engine: Engine,
+    task: JoinHandle<()>,
+    line: Line,
+    place: PostgresPlace,
+}
+
+impl Node {
+    /// `None` without a server.
+    async fn new() -> Option<Node> {
+        let place = PostgresPlace::new().await?;
+        let line = Line::to(place.port()).await;
+        let own = Division::parse("220822").unwrap();
+        let options = Options { durable: false, ..Options::default() };
+        let (store, writer) =
+            Store::open(&place.url_at(line.port()), own, environment().random, 1, options).await.unwrap();
+        let (engine, task) = Engine::start(store, writer, own, None, environment()).await.unwrap();
+        Some(Node { engine, task, line, place })
+    }
+
+    async fn write(
+        &self,
+        name: &RecordName,
+        title: &str,
+        request: Option<&str>,
+    ) -> Result<Answer, EngineError> {
+        let case = v1::Case { title: Some(title.into()), ..v1::Case::default() };
+        let fields = vec![(fields::case::TITLE, Bytes::from(case.encode_to_vec()))];
+        let request = request.map(|id| Request { id: id.into(), content: 7 });
+        let action = WriteAction::Fields(LocalWrite::of(fields));
+        self.engine.write(Write { name: name.clone(), action, request, traceparent: None }).await
+    }
+
+    async fn record(&self, name: &RecordName) -> Option<Record> {
+        let loaded = self.engine.shared().store.get(name).await.unwrap()?;
+        Some(codec::decode(loaded.state).unwrap())
+    }
+
+    /// The stamp of a case's title.
+    async fn stamp(&self, name: &RecordName) -> Stamp {
+        let record = self.record(name).await.unwrap();
+        record.get(fields::case::TITLE).unwrap().entries().iter().map(|e| e.stamp).max().unwrap()
+    }
+
+    /// Writes until it succeeds.
+    async fn write_when_back(&self, name: &RecordName, title: &str) {
+        let written = async {
+            while self.write(name, title, None).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), written).await.expect("the node went on");
+    }
+
+    async fn stop(self) {
+        self.engine.stop().await;
+        self.task.await.unwrap();
+        self.engine.shared().store.close().await;
+    }
+}
+
+fn case(id: &str) -> RecordName {
+    RecordName::parse(&Schema::current(), &format!("divisions/220822101000/cases/{id}")).unwrap()
+}
+
+/// Waits until somebody waits for a lock in this database.
+async fn until_someone_waits(conn: &mut PgConnection) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waited = async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *conn).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited).await.expect("the engine waits for the row");
+}
+
+#[tokio::test]
+async fn what_others_changed_meanwhile_is_decided_again() {
+    let Some(node) = Node::new().await else { return };
+    let name = case("a");
+    node.write(&name, "before", None).await.unwrap();
+    let mut other = node.place.connect().await;
+    sqlx::raw_sql("BEGIN; UPDATE record SET revision = revision + 1").execute(&mut other).await.unwrap();
+    let mut watcher = node.place.connect().await;
+    let change = async {
+        until_someone_waits(&mut watcher).await;
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let (written, ()) = tokio::join!(node.write(&name, "after", None), change);
+    assert!(written.unwrap().written.changed);
+    assert_eq!(node.engine.shared().store.get(&name).await.unwrap().unwrap().revision, 3);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_away_is_used_again_without_a_restart() {
+    let Some(mut node) = Node::new().await else { return };
+    node.write(&case("a"), "before", None).await.unwrap();
+    let before = node.stamp(&case("a")).await;
+    node.line.cut().await;
+    for _ in 0..3 {
+        let refused = node.write(&case("b"), "while it is away", None).await.unwrap_err();
+        let EngineError::Store(error) = &refused else { panic!("{refused}") };
+        assert!(matches!(**error, StoreError::Unreachable(_)) && !error.is_fatal(), "{refused}");
+    }
+    node.line.restore().await;
+    node.write_when_back(&case("c"), "after").await;
+    assert!(node.stamp(&case("c")).await > before);
+    assert!(node.record(&case("b")).await.is_none(), "what was refused is not there");
+    assert!(node.engine.shared().alarms().is_empty(), "{:?}", node.engine.shared().alarms());
+    node.stop().await;
+}
+
+/// The server commits, and its answer is lost with the line: nobody is told that the write is kept, its stamp is not
+/// given out again, and asking again finds it done.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_never_answered_and_its_stamp_never_reused() {
+    let Some(mut node) = Node::new().await else { return };
+    node.write(&case("a"), "before", None).await.unwrap();
+    node.line.lose_answer_to_next_commit();
+    let unknown = node.write(&case("b"), "committed", Some("request-b")).await;
+    assert!(matches!(unknown, Err(EngineError::Store(_))), "{unknown:?}");
+    node.line.restore().await;
+    node.write_when_back(&case("c"), "after").await;
+    let (lost, after) = (node.stamp(&case("b")).await, node.stamp(&case("c")).await);
+    assert!(lost > node.stamp(&case("a")).await && after > lost, "{lost:?} {after:?}");
+    let again = node.write(&case("b"), "committed", Some("request-b")).await.unwrap();
+    assert!(!again.written.changed, "it was done the first time");
+    assert_eq!(node.stamp(&case("b")).await, lost);
+    node.stop().await;
+}
+
+/// A standby took over that lacks the last transactions: links are greeted anew, and operators are told.
+#[tokio::test]
+async fn a_database_that_went_back_is_noticed() {
+    let Some(mut node) = Node::new().await else { return };
+    node.write(&case("a"), "kept", None).await.unwrap();
+    node.write(&case("b"), "lost", None).await.unwrap();
+    let lost = node.stamp(&case("b")).await;
+    let (revision, lineage) = (node.engine.shared().revision(), node.engine.shared().lineage());
+    node.line.cut().await;
+    node.place
+        .script(
+            "DELETE FROM record WHERE id = 'b'; UPDATE node SET revision = revision - 1, records = records - 1;
+             UPDATE writer SET clock = clock - 65536",
+        )
+        .await;
+    node.line.restore().await;
+    node.write_when_back(&case("c"), "after").await;
+    let shared = node.engine.shared();
+    assert_eq!(shared.revision(), revision, "one was lost, one is new");
+    assert_ne!(shared.lineage(), lineage);
+    assert!(shared.alarms().iter().any(|alarm| alarm.contains("went back")), "{:?}", shared.alarms());
+    assert!(node.stamp(&case("c")).await > lost, "the lost stamp is not given out again");
+    node.stop().await;
+}
