@@ -31,6 +31,7 @@ mod greet;
 mod group;
 mod import;
 mod jobs;
+mod snapshots;
 mod subscribers;
 mod task;
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod import;
 pub mod link;
 pub mod local;
 pub mod renewal;
+pub mod snapshot;
 pub mod topology;
 pub mod union;
 pub mod writers;

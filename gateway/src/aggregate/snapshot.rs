@@ -1,12 +1,15 @@
 //! What a snapshot adds: how many of everything there were on past days. A snapshot's record is one month of one
 //! division; each entry is a day, and holds the counts of the records whose home the division is.
 
+use std::collections::BTreeMap;
+
 use guantong_proto::rules::fields::snapshot as f;
 use guantong_proto::v1;
 use prost::Message;
 
 use super::facets::inner;
-use super::{Contribution, Facets, When};
+use super::{Cell, Contribution, Entries, Facets, Malformed, When, day_key};
+use crate::division::Division;
 use crate::measure::{Code, Count};
 use crate::period::{Day, Period};
 use crate::record::{FieldNumber, raw};
@@ -39,11 +42,107 @@ fn day_of_id(id: &[u8]) -> Option<Day> {
 
 /// The entry of one day, without its stamp.
 pub fn entry(day: Day, counts: &Counts) -> v1::SnapshotDay {
-    let kept = || counts.iter().filter(|(_, amount)| *amount > 0);
+    let positive = || counts.iter().filter(|(_, amount)| *amount > 0);
     v1::SnapshotDay {
         id: day.to_string(),
-        codes: kept().map(|(code, _)| code.number()).collect(),
-        amounts: kept().map(|(_, amount)| *amount as u64).collect(),
+        codes: positive().map(|(code, _)| code.number()).collect(),
+        amounts: positive().map(|(_, amount)| *amount as u64).collect(),
         stamp: 0,
+    }
+}
+
+/// How many of everything there are at each home, gathered from the kept cells of a whole node.
+#[derive(Debug)]
+pub struct Stocks {
+    day: Day,
+    homes: BTreeMap<Division, Stock>,
+}
+
+/// How many of everything one home has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// By code.
+    counts: BTreeMap<Code, i64>,
+    /// Active grids by village unit.
+    villages: BTreeMap<Division, i64>,
+    /// Snapshots of the day that are known already.
+    taken: i64,
+}
+
+impl Stocks {
+    /// Nothing yet. `day` is the one that the snapshots are to be of.
+    pub fn before(day: Day) -> Stocks {
+        Stocks { day, homes: BTreeMap::new() }
+    }
+
+    /// The periods of the cells that are needed.
+    pub fn periods(&self) -> Vec<u32> {
+        vec![Cell::ALL, Cell::days(self.day.month())]
+    }
+
+    /// Takes in a cell of one of those periods.
+    pub fn take(&mut self, cell: Cell, numbers: &[u8]) -> Result<(), Malformed> {
+        let stock = self.homes.entry(cell.division).or_default();
+        let taken = day_key(Code::total(Count::Snapshots), self.day.of_month());
+        for entry in Entries::of(numbers) {
+            let (key, number) = entry?;
+            if cell.period != Cell::ALL {
+                stock.taken += if key == taken { number } else { 0 };
+                continue;
+            }
+            let code = Code::of_number(key as u32);
+            match (code.count(), code.class()) {
+                (Some(Count::VillageGrids), Some((_, village))) => {
+                    let village = Division::from_code(cell.division.code() + u64::from(village));
+                    village.into_iter().for_each(|v| *stock.villages.entry(v).or_default() += number);
+                }
+                (Some(count), _) if !count.is_flow() => *stock.counts.entry(code).or_default() += number,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A home of which something is known, though it may hold no record.
+    pub fn know(&mut self, home: Division) {
+        self.homes.entry(home).or_default();
+    }
+
+    /// What each home has by itself: a county's cell holds its townships too, which are taken out.
+    pub fn into_homes(mut self) -> BTreeMap<Division, Stock> {
+        let townships: Vec<(Division, Stock)> = self
+            .homes
+            .iter()
+            .filter(|(d, _)| **d != d.county())
+            .map(|(d, stock)| (*d, stock.clone()))
+            .collect();
+        for (township, stock) in townships {
+            let Some(county) = self.homes.get_mut(&township.county()) else { continue };
+            county.taken -= stock.taken;
+            for (code, number) in stock.counts {
+                *county.counts.entry(code).or_default() -= number;
+            }
+        }
+        self.homes
+    }
+}
+
+impl Stock {
+    /// Its counts, with the village units of `listed`; empty if there is nothing to say, or somebody has said it.
+    pub fn counts(&self, listed: impl Iterator<Item = Division>) -> Counts {
+        if self.taken != 0 {
+            return Counts::new();
+        }
+        let (mut all, mut covered) = (0, 0);
+        for village in listed {
+            all += 1;
+            covered += i64::from(self.villages.get(&village).is_some_and(|grids| *grids > 0));
+        }
+        let villages = [(Code::total(Count::VillagesCovered), covered), (Code::total(Count::Villages), all)];
+        let mut counts: Counts = self.counts.iter().map(|(code, number)| (*code, *number)).collect();
+        counts.extend(villages);
+        counts.retain(|(_, number)| *number > 0);
+        counts.sort_unstable();
+        counts
     }
 }

@@ -32,6 +32,7 @@ impl Task {
         self.mend_clock().await?;
         self.purge_due().await?;
         self.attend_claims().await?;
+        self.take_snapshots().await?;
         if std::mem::take(&mut self.divisions_learned) {
             self.release_held().await?;
         }

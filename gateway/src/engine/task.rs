@@ -18,6 +18,7 @@ use crate::ingest::topology::{PeerId, Role, Topology};
 use crate::ingest::writers::Writers;
 use crate::ingest::{Context, Work, division_entry};
 use crate::measure;
+use crate::period::Day;
 use crate::record::{RecordName, codec};
 use crate::schema::Schema;
 use crate::store::{StoreError, Writer as StoreWriter};
@@ -43,6 +44,8 @@ pub(super) struct Task {
     pub(super) divisions_learned: bool,
     /// Something was written since the store gave its memory back.
     pub(super) wrote: bool,
+    /// The day before it has its snapshots.
+    pub(super) snapshots_of: Option<Day>,
     pub(super) claiming: Claiming,
     /// Claims that are known and not on disk yet.
     pub(super) unstored_claims: Claims,
@@ -72,6 +75,7 @@ impl Task {
             ticks: 0,
             divisions_learned: true,
             wrote: false,
+            snapshots_of: None,
             claiming,
             unstored_claims: Claims::default(),
             abreast: Abreast::default(),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod claims;
+mod figures;
 mod grants;
 mod ledgers;
 mod restores;
@@ -72,7 +73,9 @@ impl Node {
         let path = folder.path().join("store.sqlite");
         let options = Options { durable: false, ..Options::default() };
         let (store, writer) =
-            Store::open(path.to_str().unwrap(), own, environment.random, 1, options).await.unwrap();
+            Store::open(path.to_str().unwrap(), own, environment.random, (environment.now_ms)(), options)
+                .await
+                .unwrap();
         let (engine, task) = Engine::start(store, writer, own, parent, environment).await.unwrap();
         Node { engine, links: Links::new(), own, parent, task, folder }
     }

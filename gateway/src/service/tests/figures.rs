@@ -1,0 +1,278 @@
+//! Figures out of real engines: what was written, what is asked, and what past days had.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use guantong_proto::v1::aggregate_service_server::AggregateService;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::*;
+use crate::period::{Day, Period};
+use crate::record::raw;
+use crate::service::aggregates::Aggregates;
+use crate::service::{Caller, Who};
+
+const DAY_MS: i64 = 86_400_000;
+
+async fn write<M: Message>(node: &Node, name: &str, message: &M) {
+    let name = node.engine.name(name).unwrap();
+    let fields = raw::split(&Bytes::from(message.encode_to_vec())).unwrap();
+    node.write(&name, LocalWrite::of(fields)).await.unwrap();
+}
+
+fn date(day: Day) -> v1::Date {
+    let month = day.month();
+    v1::Date { year: month.year(), month: month.of_year() as i32, day: day.of_month() as i32 }
+}
+
+fn day(number: u32) -> Day {
+    Day::of_number(number).unwrap()
+}
+
+async fn ask(node: &Node, who: Who, query: v1::AggregateQuery) -> Result<Vec<v1::Figure>, Status> {
+    let mut request = Request::new(v1::QueryAggregatesRequest { query: Some(query) });
+    request.extensions_mut().insert(Caller { who, address: "test".into() });
+    let service = Aggregates::new(node.engine.clone());
+    Ok(service.query_aggregates(request).await?.into_inner().figures)
+}
+
+fn query(measures: &[&str], period: &str) -> v1::AggregateQuery {
+    let measures = measures.iter().map(|m| (*m).to_owned()).collect();
+    v1::AggregateQuery { measures, period: period.into(), ..v1::AggregateQuery::default() }
+}
+
+async fn local(node: &Node, query: v1::AggregateQuery) -> Vec<v1::Figure> {
+    ask(node, Who::Local, query).await.unwrap()
+}
+
+/// A case that was received, and perhaps concluded and verified, on these days.
+fn a_case(
+    received: Day,
+    concluded: Option<Day>,
+    due: Option<Day>,
+    kind: v1::CaseKind,
+    home: &str,
+) -> v1::Case {
+    let at = |d: Day| {
+        Some(prost_types::Timestamp { seconds: i64::from(d.since(day(1970_0101))) * 86_400, nanos: 0 })
+    };
+    let state = if concluded.is_some() { v1::CaseState::Verified } else { v1::CaseState::Accepted };
+    v1::Case {
+        case_kind: Some(kind.into()),
+        received_on: Some(date(received)),
+        due_on: due.map(date),
+        lifecycle: Some(v1::Lifecycle {
+            state: state.into(),
+            holder: home.into(),
+            since: concluded.and_then(at),
+            ..v1::Lifecycle::default()
+        }),
+        outcome: concluded.map(|d| v1::Outcome {
+            succeeded: Some(kind == v1::CaseKind::Dispute),
+            concluded_on: Some(date(d)),
+            ..v1::Outcome::default()
+        }),
+        ..v1::Case::default()
+    }
+}
+
+/// Twenty months of cases in two townships of the county and one of another, and what they are.
+async fn with_cases(node: &Node) -> Vec<(Division, v1::Case)> {
+    let mut cases = Vec::new();
+    let first = day(2025_0103);
+    for n in 0..90i32 {
+        let home = ["220822101000", "220822102000", "220881101000"][n as usize % 3];
+        let received = first.plus(n * 7);
+        let concluded = (n % 4 != 0).then(|| received.plus(n % 23));
+        let due = (n % 5 != 0).then(|| received.plus(n % 31));
+        let kind = if n % 2 == 0 { v1::CaseKind::Dispute } else { v1::CaseKind::Incident };
+        let case = a_case(received, concluded, due, kind, home);
+        write(node, &format!("divisions/{home}/cases/{n}"), &case).await;
+        cases.push((division(home), case));
+    }
+    cases
+}
+
+#[tokio::test]
+async fn figures_are_what_the_cases_say() {
+    let node = Node::new("2208", None).await;
+    let cases = with_cases(&node).await;
+    let of = |d: &Option<v1::Date>| d.as_ref().and_then(Day::of_date);
+    let concluded = |c: &v1::Case| c.outcome.as_ref().and_then(|o| of(&o.concluded_on));
+    for division in ["220800000000", "220822000000", "220822101000", "220881000000"] {
+        let scope = super::division(division);
+        let inside = || cases.iter().filter(|(home, _)| scope.contains(*home)).map(|(_, case)| case);
+        for text in [
+            "2025",
+            "2025-03",
+            "2025-Q2",
+            "2025-H1",
+            "2025-09~ytd",
+            "2025-09-11~ytd",
+            "2025-03-04..2025-07-19",
+            "2025-05-16",
+            "2026-01..".replace("01..", "01-01..").as_str(),
+        ] {
+            let period: Period = text.parse().unwrap();
+            let mut asked = query(
+                &[
+                    "cases_received",
+                    "cases_concluded",
+                    "cases_open",
+                    "cases_overdue",
+                    "success_rate",
+                    "on_time_rate",
+                ],
+                text,
+            );
+            asked.divisions = vec![format!("divisions/{division}")];
+            let found = local(&node, asked).await;
+            let count = |pick: &dyn Fn(&v1::Case) -> bool| inside().filter(|c| pick(c)).count() as i64;
+            let held = |d: Option<Day>| d.is_some_and(|d| period.contains(d));
+            let last = period.last().min(Day::of_ms((environment().now_ms)()));
+            let over = |c: &v1::Case| concluded(c).is_some_and(|d| d <= last);
+            let open = |c: &v1::Case| of(&c.received_on).is_some_and(|d| d <= last) && !over(c);
+            let late = |c: &v1::Case| of(&c.due_on).is_some_and(|due| due < last) && !over(c);
+            let in_time =
+                |c: &v1::Case| held(of(&c.due_on)) && concluded(c).is_some_and(|d| Some(d) <= of(&c.due_on));
+            let settled = |c: &v1::Case| c.outcome.as_ref().is_some_and(|o| o.succeeded == Some(true));
+            let expected = [
+                (Some(count(&|c| held(of(&c.received_on))) as f64), None),
+                (Some(count(&|c| held(concluded(c))) as f64), None),
+                (Some(count(&open) as f64), None),
+                (Some(count(&late) as f64), None),
+                (None, Some((count(&|c| held(concluded(c)) && settled(c)), count(&|c| held(concluded(c)))))),
+                (None, Some((count(&in_time), count(&|c| held(of(&c.due_on)))))),
+            ];
+            for (figure, (number, rate)) in found.iter().zip(expected) {
+                let words = format!("{division} {text} {}", figure.measure);
+                assert_eq!(figure.numerator.zip(figure.denominator), rate, "{words}");
+                if number.is_some() {
+                    assert_eq!(figure.value, number, "{words}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn children_are_compared_and_ranked() {
+    let node = Node::new("2208", None).await;
+    with_cases(&node).await;
+    let mut asked = query(&["cases_received"], "2025-Q2");
+    asked.within = "divisions/2208".into();
+    asked.tier = v1::Tier::County.into();
+    asked.comparisons = vec![v1::Comparison::PeriodOnPeriod.into(), v1::Comparison::YearOnYear.into()];
+    asked.rank = true;
+    let found = local(&node, asked).await;
+    let of = |code: &str| found.iter().find(|f| f.division.starts_with(code)).unwrap();
+    let (first, second) = (of("220822"), of("220881"));
+    assert_eq!((first.rank, second.rank), (Some(1), Some(2)));
+    let quarter = first.previous_value.unwrap();
+    assert_eq!(first.period_on_period_change, Some((first.value.unwrap() - quarter) / quarter));
+    assert_eq!(
+        (first.year_before_value, first.year_on_year_change),
+        (Some(0.0), None),
+        "no change from nothing"
+    );
+    assert!(found.iter().filter(|f| f.value == Some(0.0)).all(|f| f.rank == Some(3)), "ties share a rank");
+    assert!(first.period_closed && first.revision > 0, "all of it came late");
+
+    let mut asked = query(&["cases_received"], "2025");
+    (asked.dimension, asked.step) = ("kind".into(), v1::Step::Month.into());
+    let by_month = local(&node, asked).await;
+    let sum: f64 = by_month.iter().filter_map(|f| f.value).sum();
+    assert_eq!((by_month.len(), sum), (24, 52.0), "two kinds, twelve months, a case a week");
+}
+
+#[tokio::test]
+async fn a_wrong_question_is_told_what_is_wrong() {
+    let node = Node::new("220822", None).await;
+    let wrong = async |who: Who, query| ask(&node, who, query).await.unwrap_err();
+    let mut asked = query(&["case_received", "grids"], "2026-03-01..2026-01-01");
+    asked.dimension = "category".into();
+    asked.divisions = vec!["divisions/2209".into()];
+    let status = wrong(Who::Local, asked).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        ["query.divisions", "query.measures", "query.dimension", "query.period"],
+        "{status:?}"
+    );
+    assert!(violations[1].description.contains("did you mean cases_received?"));
+    assert!(violations[3].description.contains("2026-01-01, before it begins on 2026-03-01"));
+    let mut huge = query(&["cases_received"], "1950..".replace("50..", "50-01-01..").as_str());
+    (huge.within, huge.step, huge.dimension) =
+        ("divisions/220822".into(), v1::Step::Day.into(), "category".into());
+    assert!(wrong(Who::Local, huge).await.message().contains("200000"));
+    assert_eq!(
+        wrong(Who::Partner("nobody".into()), query(&["grids"], "2026")).await.code(),
+        Code::PermissionDenied
+    );
+    assert_eq!(wrong(Who::Node(node.own), query(&["grids"], "2026")).await.code(), Code::PermissionDenied);
+}
+
+async fn a_grid(node: &Node, code: &str) {
+    let grid = v1::Grid {
+        grid_code: Some(code.into()),
+        division: Some(code[..12].into()),
+        display_name: Some("网格".into()),
+        ..v1::Grid::default()
+    };
+    write(node, &format!("divisions/{}000/grids/{code}", &code[..9]), &grid).await;
+}
+
+async fn a_village(node: &Node, code: &str) {
+    let village = v1::Division {
+        code: Some(code.into()),
+        display_name: Some("东村".into()),
+        ..v1::Division::default()
+    };
+    write(node, &format!("divisions/{}000/divisions/{code}", &code[..9]), &village).await;
+}
+
+static SNAPSHOT_OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+
+fn snapshot_clock() -> Environment {
+    let now_ms =
+        || (environment().now_ms)().saturating_add_signed(SNAPSHOT_OFFSET_MS.load(Ordering::Relaxed));
+    Environment { now_ms, ..environment() }
+}
+
+#[tokio::test]
+async fn past_days_are_snapshots_of_the_lowest_nodes_and_add_up_above() {
+    let county = Node::in_environment("220822", None, snapshot_clock()).await;
+    let township = Node::in_environment("220822101", Some("220822"), snapshot_clock()).await;
+    let _line = link(&township, &county).await;
+    let today = Day::of_ms((snapshot_clock().now_ms)());
+    // One village is covered in each of two townships; the first township has a node of its own, the second has none.
+    let villages = ["220822101201", "220822101202", "220822102201"];
+    for village in villages {
+        a_village(&county, village).await;
+    }
+    until(async || township.engine.shared().divisions().known(division(villages[0]))).await;
+    a_grid(&township, "220822101201001").await;
+    a_grid(&township, "220822101201002").await;
+    a_grid(&county, "220822102201001").await;
+    let grids = async |period: String| {
+        let found = local(&county, query(&["grids", "grid_coverage"], &period)).await;
+        (found[0].value, found[1].numerator.zip(found[1].denominator))
+    };
+    let now = (Some(3.0), Some((2, 3)));
+    until(async || grids(today.to_string()).await == now).await;
+    SNAPSHOT_OFFSET_MS.store(DAY_MS, Ordering::Relaxed);
+    until(async || grids(today.to_string()).await == now).await;
+    let snapshot =
+        |home: &str| county.engine.name(&format!("divisions/{home}/snapshots/{}", today.month())).unwrap();
+    for home in ["220822101000", "220822102000"] {
+        until(async || county.record(&snapshot(home)).await.is_some()).await;
+    }
+    assert!(county.record(&snapshot("220822000000")).await.is_none(), "no record's home is the county");
+    // What changes today leaves yesterday as it was.
+    a_grid(&township, "220822101202001").await;
+    until(async || grids(today.plus(1).to_string()).await == (Some(4.0), Some((3, 3)))).await;
+    assert_eq!(grids(today.to_string()).await, now);
+    assert_eq!(grids(today.plus(-1).to_string()).await, (None, None), "nobody counted that day");
+}
