@@ -30,18 +30,19 @@ declare -A MAY_IMPORT=(
     [grant]="division record schema"
     [period]=""
     [measure]=""
+    [facet]="casework division record schema"
     [aggregate]="casework division measure period record schema"
     [casework]="calendar division"
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate calendar casework claiming division grant measure merge period record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate calendar casework claiming division facet grant measure merge period record release schema session::greeting stamp threshold"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest record release schema"
-    [store]="aggregate claiming division grant ingest measure period record schema session::greeting stamp"
+    [store]="aggregate claiming division facet grant ingest measure period record schema session::greeting stamp"
     [engine]="aggregate casework claiming completeness division grant ingest measure outgoing peering period record schema session::greeting stamp store"
     [tabular]=""
-    [service]="aggregate claiming completeness division engine grant ingest measure outgoing period record schema session stamp store tabular"
+    [service]="aggregate calendar casework claiming completeness division engine facet grant ingest measure outgoing period record schema session stamp store tabular"
 )
 
 # The project's files that match, new ones included.

@@ -84,6 +84,11 @@ pub fn is_code(text: &str) -> bool {
     (1..=CODE_MAX_BYTES).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
+/// Whether the text can be a reason: at most 256 bytes without control characters.
+pub fn is_reason(text: &str) -> bool {
+    text.len() <= REASON_MAX_BYTES && !text.chars().any(char::is_control)
+}
+
 /// A division that can hold a case, from its 12 digits.
 fn holder_code(text: &str) -> Option<Division> {
     let division = Division::parse(text).ok().filter(|_| text.len() == 12)?;
@@ -229,7 +234,7 @@ impl<'a> Standing<'a> {
             });
         }
         let reason = request.reason;
-        if reason.len() > REASON_MAX_BYTES || reason.chars().any(char::is_control) {
+        if !is_reason(reason) {
             return Err(Cause::BadReason);
         }
         if matches!(request.action, Move::Return | Move::Cancel) && reason.trim().is_empty() {

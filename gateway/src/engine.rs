@@ -277,7 +277,18 @@ impl Engine {
 
     /// Writes one record.
     pub async fn write(&self, write: Write) -> Result<Answer, EngineError> {
-        self.ask(|reply| Command::Write(Box::new(write), reply)).await
+        let answer = self.write_many(vec![write]).await.pop();
+        answer.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Writes many records in one transaction, in their order and each by itself: one that is refused keeps no other
+    /// from going in. An answer for each.
+    pub async fn write_many(&self, writes: Vec<Write>) -> Vec<Result<Answer, EngineError>> {
+        let count = writes.len();
+        match self.ask(|reply| Command::Write(writes, reply)).await {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error); count],
+        }
     }
 
     /// Takes in rows of a ledger.

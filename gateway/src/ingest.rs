@@ -12,12 +12,14 @@ use guantong_proto::rules::Lane;
 
 use crate::aggregate::{self, Contribution, Sheet};
 use crate::division::{Division, DivisionEntry, Divisions};
+use crate::facet::{self, FacetValue, FacetValues};
 use crate::period::Day;
 use crate::record::audience::Audience;
 use crate::record::codec::{self, CodecError};
 use crate::record::{FieldNumber, Record, RecordName, view};
 use crate::schema::{Kind, Schema};
 
+mod cases;
 pub mod changes;
 pub mod checks;
 pub mod derive;
@@ -30,7 +32,7 @@ pub mod topology;
 pub mod union;
 pub mod writers;
 
-use changes::{Changes, HeldRow, OutboxGroup, RecordChange, RecordKey, RequestMemory, Resolution};
+use changes::{Changes, FacetRow, HeldRow, OutboxGroup, RecordChange, RecordKey, RequestMemory, Resolution};
 use topology::{PeerId, Topology};
 use writers::Writers;
 
@@ -76,6 +78,7 @@ struct Before {
     uncounted: bool,
     conflicts: Vec<FieldNumber>,
     audience: Audience,
+    facets: FacetValues,
     record: Record,
 }
 
@@ -165,6 +168,7 @@ impl<'a> Work<'a> {
                 uncounted: false,
                 conflicts: conflicting_fields(kind, &touched.record),
                 audience: Audience::of(kind, home, &touched.record),
+                facets: facet::facets_of(kind, home, &touched.record),
                 record: touched.record.clone(),
             });
         }
@@ -179,6 +183,7 @@ impl<'a> Work<'a> {
             uncounted: true,
             conflicts: Vec::new(),
             audience: Audience::of_home(kind, touched.name.home),
+            facets: FacetValues::new(),
             record: touched.record.clone(),
         });
         touched.encoded = None;
@@ -287,6 +292,10 @@ impl<'a> Work<'a> {
                 resolved_ms: self.ctx.now_ms,
             });
         }
+        let facets = facet::facets_of(kind, home, &touched.record);
+        let row = |value: &FacetValue| FacetRow { value: *value, home, key: touched.key };
+        self.changes.facets_removed.extend(before.facets.iter().filter(|f| !facets.contains(f)).map(row));
+        self.changes.facets_added.extend(facets.iter().filter(|f| !before.facets.contains(f)).map(row));
         let audience = Audience::of(kind, home, &touched.record);
         if !renewal::excess(self.ctx.topology, kind, home, &touched.record).is_empty() {
             self.changes.purges.push(touched.key);

@@ -11,6 +11,7 @@ pub mod casework;
 pub mod claiming;
 pub mod completeness;
 pub mod division;
+pub mod facet;
 pub mod grant;
 pub mod ingest;
 pub mod measure;

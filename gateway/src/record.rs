@@ -15,6 +15,7 @@ use crate::stamp::{Stamp, Writer};
 pub mod audience;
 pub mod codec;
 pub mod raw;
+pub mod reader;
 pub mod view;
 
 /// Number of a protobuf field.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_server::AggregateServiceServer;
+use guantong_proto::v1::camera_service_server::CameraServiceServer;
+use guantong_proto::v1::case_service_server::CaseServiceServer;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
 use guantong_proto::v1::exchange_service_server::ExchangeServiceServer;
 use guantong_proto::v1::grant_service_server::GrantServiceServer;
+use guantong_proto::v1::grid_service_server::GridServiceServer;
 use guantong_proto::v1::node_service_server::NodeServiceServer;
 use guantong_proto::v1::record_service_server::RecordServiceServer;
 use guantong_proto::v1::subscription_service_server::SubscriptionServiceServer;
@@ -18,22 +21,30 @@ use crate::engine::Engine;
 
 mod aggregates;
 mod caller;
+mod cameras;
+mod cases;
 mod conflicts;
 mod driver;
 mod exchange;
 pub mod figures;
 mod grants;
+mod grids;
 mod links;
+mod list;
+mod moves;
 mod node;
 mod page;
 mod records;
+mod resources;
 mod sight;
 pub mod status;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod typed;
 mod view;
+mod writes;
 
 pub use caller::{Caller, Who};
 pub use driver::{LinkEnd, dial};
@@ -64,12 +75,18 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
     let records = records::Records::new(engine.clone());
     let conflicts = conflicts::Conflicts::new(engine.clone());
     let grants = grants::Grants::new(engine.clone());
+    let grids = grids::Grids::new(engine.clone());
+    let cases = cases::Cases::new(engine.clone());
+    let cameras = cameras::Cameras::new(engine.clone());
     let subscriptions = subscriptions::Subscriptions::new(engine.clone(), stop);
     let aggregates = aggregates::Aggregates::new(engine.clone());
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(ConflictServiceServer::new(conflicts).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(GridServiceServer::new(grids).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(CaseServiceServer::new(cases).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(CameraServiceServer::new(cameras).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(GrantServiceServer::new(grants).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(
             SubscriptionServiceServer::new(subscriptions).max_decoding_message_size(MESSAGE_MAX_BYTES),

@@ -9,6 +9,7 @@
 mod apply;
 mod claims;
 mod error;
+mod facets;
 mod grants;
 mod history;
 mod imports;
@@ -29,6 +30,7 @@ mod tallies;
 pub(crate) mod tests;
 
 pub use error::StoreError;
+pub use facets::{Listed, Position, Stretch, Way};
 pub use history::ResolutionRow;
 pub use imports::{HeldEntry, SourceRow, VanishedRow};
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
@@ -99,6 +101,8 @@ pub struct Writer {
     /// How often `conn` was opened.
     openings: u64,
     next_key: RecordKey,
+    /// Of the last transaction, Unix milliseconds.
+    moment_ms: u64,
 }
 
 impl Store {
@@ -127,7 +131,10 @@ impl Store {
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
-        Ok((store, Writer { database, conn: Some(conn), faults, openings: 1, next_key: greatest + 1 }))
+        Ok((
+            store,
+            Writer { database, conn: Some(conn), faults, openings: 1, next_key: greatest + 1, moment_ms: 0 },
+        ))
     }
 
     /// What the store says of itself.

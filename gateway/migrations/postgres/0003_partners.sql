@@ -14,3 +14,20 @@ CREATE TABLE partner_grant (
     -- Who granted it: an operator's name, or that it came over the local socket.
     granted_by text COLLATE "C" NOT NULL
 );
+
+-- When this node took in the last change, Unix milliseconds: each transaction has a later moment than the one before.
+ALTER TABLE record ADD COLUMN updated_ms bigint NOT NULL DEFAULT 0;
+CREATE INDEX record_updated ON record (kind, updated_ms, key);
+
+-- What records are found by beside their names: see facet.rs. Cameras, the bulk of all records, have a row only where
+-- they carry a pole's code or a number of another system.
+CREATE TABLE facet (
+    -- The kind and which of its facets.
+    facet bigint NOT NULL,
+    -- A number, a code, or the hash of a text.
+    value bigint NOT NULL,
+    home bigint NOT NULL,
+    key bigint NOT NULL,
+    county bigint NOT NULL,
+    PRIMARY KEY (facet, value, home, key, county)
+);

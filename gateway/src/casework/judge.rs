@@ -4,8 +4,7 @@
 use guantong_proto::v1::{self, CaseState, Move};
 
 use super::{
-    Cause, MoveRefused, MoveRequest, OWN_UNIT, REASON_MAX_BYTES, Standing, holder, holder_code, is_code,
-    timestamp,
+    Cause, MoveRefused, MoveRequest, OWN_UNIT, Standing, holder, holder_code, is_code, is_reason, timestamp,
 };
 use crate::division::{Division, Tier};
 
@@ -87,7 +86,7 @@ fn check_form(after: &v1::Lifecycle) -> Result<(), Cause> {
     if [&after.unit, &after.pending_unit].into_iter().any(|unit| !unset(unit) && !is_code(unit)) {
         return Err(Cause::BadUnit);
     }
-    if after.reason.len() > REASON_MAX_BYTES || after.reason.chars().any(char::is_control) {
+    if !is_reason(&after.reason) {
         return Err(Cause::BadReason);
     }
     Ok(())

@@ -137,7 +137,7 @@ pub struct NewSubscription {
 /// One thing to do.
 pub(super) enum Command {
     Link(LinkBatch, Reply<Vec<v1::Refusal>>),
-    Write(Box<Write>, Reply<Answer>),
+    Write(Vec<Write>, Reply<Vec<Result<Answer, EngineError>>>),
     Import(Import, Reply<ImportProgress>),
     Delivered {
         peer: PeerId,
@@ -166,6 +166,7 @@ impl Command {
         match self {
             Command::Link(batch, _) => batch.records.len(),
             Command::Import(import, _) => import.rows.len(),
+            Command::Write(writes, _) => writes.len(),
             _ => 1,
         }
     }

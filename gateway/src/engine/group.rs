@@ -28,7 +28,7 @@ pub(super) struct Group {
 /// What became of a command, told after the commit.
 enum Outcome {
     Refused(Vec<v1::Refusal>),
-    Written(Result<Answer, EngineError>),
+    Written(Vec<Result<Answer, EngineError>>),
     Noted,
     /// The peer is not known any more.
     Unknown,
@@ -95,12 +95,12 @@ impl Group {
         for (i, command) in self.commands.iter().enumerate() {
             match command {
                 Command::Link(..) => names.extend(batches[&i].records.iter().map(|r| r.name.clone())),
-                Command::Write(write, _) => {
-                    names.push(write.name.clone());
-                    if let Some(request) = &write.request
-                        && let Some(done) = task.shared.store.request(&request.id).await?
-                    {
-                        requests.insert(request.id.clone(), (done.content, done.key));
+                Command::Write(writes, _) => {
+                    names.extend(writes.iter().map(|write| write.name.clone()));
+                    for request in writes.iter().filter_map(|write| write.request.as_ref()) {
+                        if let Some(done) = task.shared.store.request(&request.id).await? {
+                            requests.insert(request.id.clone(), (done.content, done.key));
+                        }
                     }
                 }
                 Command::Delivered { refusals, .. } => {
@@ -121,7 +121,6 @@ impl Group {
         prepared: Prepared,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError> {
-        let writes = self.commands.iter().filter(|c| matches!(c, Command::Write(..))).count();
         let senders: HashMap<usize, Sender> = self
             .commands
             .iter()
@@ -135,7 +134,7 @@ impl Group {
         let mut forks = false;
         let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
         let shared = task.shared.clone();
-        let (decided, changes, created) = task.decide(writes + self.weight, |work| {
+        let (decided, changes, created) = task.decide(2 * self.weight, |work| {
             let unreadable = bring_all(work, prepared.records);
             let outcome = |(i, command): (usize, &Command)| match command {
                 Command::Link(batch, _) => {
@@ -145,8 +144,9 @@ impl Group {
                     links.push(LinkChange::Seen { peer: batch.peer, revision: batch.peer_revision });
                     Outcome::Refused(refusals)
                 }
-                Command::Write(write, _) => {
-                    Outcome::Written(take_write(work, write, &prepared.requests, &unreadable))
+                Command::Write(writes, _) => {
+                    let take = |write: &Write| take_write(work, write, &prepared.requests, &unreadable);
+                    Outcome::Written(writes.iter().map(take).collect())
                 }
                 Command::Delivered { peer, seqs, keys, refusals, peer_revision, .. } => {
                     let refused = quarantine(&shared.schema, &known, refusals);
@@ -188,8 +188,10 @@ fn answer(command: Command, outcome: Option<Outcome>, done: &Result<(), EngineEr
         (Command::Link(_, reply), Some(Outcome::Refused(refusals))) => {
             drop(reply.send(done.map(|()| refusals)));
         }
-        (Command::Write(_, reply), Some(Outcome::Written(outcome))) => {
-            drop(reply.send(outcome.and_then(|answer| done.map(|()| answer))));
+        (Command::Write(_, reply), Some(Outcome::Written(outcomes))) => {
+            let answered =
+                |outcome: Result<Answer, EngineError>| outcome.and_then(|a| done.clone().map(|()| a));
+            drop(reply.send(Ok(outcomes.into_iter().map(answered).collect())));
         }
         (Command::Delivered { reply, .. } | Command::TokenConfirmed(_, reply), Some(Outcome::Noted)) => {
             drop(reply.send(done));

@@ -9,6 +9,7 @@ use guantong_proto::v1::RefusalReason;
 use crate::aggregate::TallyChange;
 use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
+use crate::facet::FacetValue;
 use crate::grant::Grant;
 use crate::record::{FieldNumber, RecordName};
 use crate::stamp::{Stamp, Writer};
@@ -27,6 +28,10 @@ pub struct Changes {
     pub records: Vec<RecordChange>,
     /// What peers are owed from now on.
     pub outbox: Vec<OutboxGroup>,
+    /// What records are found by from now on.
+    pub facets_added: Vec<FacetRow>,
+    /// What they are no longer found by.
+    pub facets_removed: Vec<FacetRow>,
     /// Kept counts, by how much they change; each cell once.
     pub tallies: Vec<TallyChange>,
     /// The last stamp of each writer that wrote.
@@ -64,6 +69,17 @@ pub struct RecordChange {
     pub conflicts: Option<Vec<FieldNumber>>,
     /// Divisions beside the home that joined the audience.
     pub audience_added: Vec<Division>,
+}
+
+/// One value that a record is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FacetRow {
+    /// The value.
+    pub value: FacetValue,
+    /// The record's home.
+    pub home: Division,
+    /// Its number.
+    pub key: RecordKey,
 }
 
 /// Records owed to one peer.

@@ -4,14 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use guantong_proto::rules::{Field, Lane, Policy, Writers as WriterRule, fields};
-use guantong_proto::v1;
-use prost::Message;
+use guantong_proto::rules::{Field, Lane, Policy, Writers as WriterRule};
 
 use super::checks::{self, Subject, Violation};
 use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive, union, writers};
 use crate::access;
-use crate::casework::{self, MoveRefused, MoveRequest};
+use crate::casework::{self, MoveRefused};
 use crate::division::Division;
 use crate::merge;
 use crate::record::audience::Audience;
@@ -46,10 +44,24 @@ pub struct LocalWrite {
     pub purpose: String,
     /// Go in this lane instead of the fields' own.
     pub lane: Option<Lane>,
-    /// Refuse the write if the record exists.
-    pub must_create: bool,
+    /// Whether the record must be there already, or must not.
+    pub existence: Existence,
+    /// Register a new case that comes without a lifecycle, as reported to its home.
+    pub register: bool,
     /// What was judged already.
     pub authority: Authority,
+}
+
+/// Whether a record must be there before a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existence {
+    /// It may be or not.
+    #[default]
+    Any,
+    /// It must not be.
+    New,
+    /// It must be.
+    Known,
 }
 
 /// Why a write may go past the rules that depend on state.
@@ -73,7 +85,8 @@ impl LocalWrite {
             acting: None,
             purpose: writers::LOCAL.into(),
             lane: None,
-            must_create: false,
+            existence: Existence::Any,
+            register: false,
             authority: Authority::Plain,
         }
     }
@@ -202,8 +215,10 @@ impl Work<'_> {
         if created && !own.contains(home) || !audience.concerns(own) {
             return Err(WriteError::OutOfScope { home, own });
         }
-        if write.must_create && !created {
-            return Err(WriteError::Exists);
+        match write.existence {
+            Existence::New if !created => return Err(WriteError::Exists),
+            Existence::Known if created => return Err(WriteError::NotFound),
+            _ => {}
         }
         if let Basis::Etag(etag_seen) = &write.basis
             && *etag_seen != etag(self.record(slot))
@@ -211,6 +226,8 @@ impl Work<'_> {
             return Err(WriteError::Stale);
         }
         let division = self.writing_division(slot, write.acting)?;
+        let registered = self.registration(slot, write, division)?;
+        let write = registered.as_ref().unwrap_or(write);
         let implied = self.implied_step(slot, write, division);
         let mut wanted = self.wanted(slot, write, division, &audience)?;
         wanted.extend(implied.as_ref().map(|(field, value)| (*field, value)));
@@ -239,22 +256,6 @@ impl Work<'_> {
         let lane = write.lane.unwrap_or_else(|| self.lane_of(slot, &written, false));
         self.owe_all(slot, None, lane, traceparent);
         Ok(Written { created, changed: true, conflicts })
-    }
-
-    /// The step that a lifecycle written by itself implies, so that a new holder joins the audience and gets the case.
-    fn implied_step(&self, slot: Slot, write: &LocalWrite, actor: Division) -> Option<(FieldNumber, Bytes)> {
-        let (lifecycle, steps) = (self.kind(slot).roles.lifecycle?, self.kind(slot).roles.steps?);
-        if write.authority == Authority::Move {
-            return None;
-        }
-        let (_, value) = write.fields.iter().find(|(field, _)| *field == lifecycle)?;
-        let after = v1::Case::decode(value.clone()).ok()?.lifecycle?;
-        let (home, now_ms) = (self.name(slot).home, self.ctx.now_ms);
-        let before = self.lifecycle(slot);
-        let step = casework::implied_step(home, before.as_ref(), &after, actor, now_ms)?;
-        let id = format!("{now_ms}-{:08x}", super::import::value_hash(value) as u32);
-        let case = v1::Case { steps: vec![v1::CaseStep { id, ..step }], ..v1::Case::default() };
-        Some((steps, case.encode_to_vec().into()))
     }
 
     /// The fields of a write that may be written and say something new.
@@ -427,45 +428,5 @@ impl Work<'_> {
         after.set(role, register);
         self.put(slot, after);
         true
-    }
-
-    /// State and holder of a case, as shown.
-    pub fn lifecycle(&self, slot: Slot) -> Option<v1::Lifecycle> {
-        let kind = self.kind(slot);
-        let rule = kind.roles.lifecycle.and_then(|n| kind.field(n))?;
-        let shown = view::shown(rule, self.record(slot).get(rule.number)?, self.name(slot).home)?;
-        v1::Case::decode(shown.value).ok()?.lifecycle
-    }
-
-    /// Moves a case along its way: lifecycle, step and outcome in one write, which is otherwise as `base` says.
-    /// `step_id` is unique in the case.
-    pub fn move_case(
-        &mut self,
-        slot: Slot,
-        request: &MoveRequest<'_>,
-        step_id: &str,
-        base: LocalWrite,
-        traceparent: Option<&Arc<str>>,
-    ) -> Result<Written, WriteError> {
-        if !self.exists(slot) {
-            return Err(WriteError::NotFound);
-        }
-        let moved = casework::apply(self.name(slot).home, self.lifecycle(slot).as_ref(), request)?;
-        let step = v1::CaseStep { id: step_id.into(), ..moved.step };
-        let value = |case: v1::Case| Bytes::from(case.encode_to_vec());
-        let mut fields = vec![
-            (
-                fields::case::LIFECYCLE,
-                value(v1::Case { lifecycle: Some(moved.lifecycle), ..v1::Case::default() }),
-            ),
-            (fields::case::STEPS, value(v1::Case { steps: vec![step], ..v1::Case::default() })),
-        ];
-        if let Some(outcome) = moved.outcome {
-            let case = v1::Case { outcome: Some(outcome), ..v1::Case::default() };
-            fields.push((fields::case::OUTCOME, value(case)));
-        }
-        let (acting, authority) = (Some(request.actor), Authority::Move);
-        let write = LocalWrite { fields, acting, authority, ..base };
-        self.write(slot, &write, traceparent)
     }
 }

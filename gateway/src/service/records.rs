@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use guantong_proto::v1;
 use guantong_proto::v1::record_service_server::RecordService;
-use guantong_proto::{rules, v1};
-use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::sight::{PARTNER_PURPOSE, Sight};
+use super::writes::{acting, basis, fields_to_write, optional_division, repeatable};
 use super::{caller, page, status, trace, view};
-use crate::division::Division;
-use crate::engine::{Begun, Engine, Import, ImportProgress, Request as Repeatable, Write, WriteAction};
-use crate::ingest::local::{Basis, LocalWrite};
-use crate::record::{FieldNumber, RecordName, codec, raw};
-use crate::schema::Kind;
+use crate::engine::{Begun, Engine, Import, ImportProgress, Write, WriteAction};
+use crate::ingest::local::{Existence, LocalWrite};
+use crate::record::{RecordName, codec};
 
 /// Rows of a ledger that go in together.
 const ROWS_AT_ONCE: usize = 2_000;
@@ -48,69 +46,6 @@ impl Records {
         self.engine.write(write).await.map_err(|e| status::of_engine(schema, kind, &e))?;
         self.read(sight, &name).await
     }
-}
-
-/// The division that a request names, if it names one.
-fn acting(division: &str) -> Result<Option<Division>, Status> {
-    optional_division("acting_division", division)
-}
-
-fn optional_division(field: &str, division: &str) -> Result<Option<Division>, Status> {
-    if division.is_empty() {
-        return Ok(None);
-    }
-    Division::parse(division).map(Some).map_err(|e| status::invalid(field, format!("{field}: {e}")))
-}
-
-/// A request id with a hash over what the request says.
-fn repeatable(request_id: &str, content: &impl Message) -> Result<Option<Repeatable>, Status> {
-    if request_id.is_empty() {
-        return Ok(None);
-    }
-    if request_id.chars().count() > 64 {
-        return Err(status::invalid("request_id", "request_id: at most 64 characters"));
-    }
-    let content = crate::ingest::import::value_hash(&content.encode_to_vec());
-    Ok(Some(Repeatable { id: request_id.to_owned(), content }))
-}
-
-/// What the author of a write saw.
-fn basis(etag: &str, read_token: &Bytes) -> Result<Basis, Status> {
-    if !read_token.is_empty() {
-        let token = codec::decode(read_token.clone());
-        let token = token
-            .map_err(|_| status::invalid("read_token", "read_token: take it from an answer, unchanged"))?;
-        return Ok(Basis::Token(token));
-    }
-    Ok(if etag.is_empty() { Basis::Shown } else { Basis::Etag(etag.to_owned()) })
-}
-
-/// The fields that a write names, with their encodings.
-fn fields_to_write(
-    kind: &Kind,
-    fields: &Bytes,
-    mask: Option<&prost_types::FieldMask>,
-) -> Result<Vec<(FieldNumber, Bytes)>, Status> {
-    let mut given =
-        raw::split(fields).map_err(|e| status::invalid("record.fields", format!("record.fields: {e}")))?;
-    given.retain(|(field, _)| *field != 1 && !rules::is_beside(*field));
-    let paths = mask.map(|m| m.paths.as_slice()).unwrap_or_default();
-    if paths.is_empty() || paths == ["*"] {
-        return Ok(given);
-    }
-    let mut wanted = Vec::with_capacity(paths.len());
-    for path in paths {
-        let field = kind.field_named(path).ok_or_else(|| {
-            let text = format!(
-                "update_mask: `{path}` is not a field of {}; a mask names whole fields",
-                kind.rule.name
-            );
-            status::invalid("update_mask", text)
-        })?;
-        let value = given.iter().find(|(number, _)| *number == field.number).map(|(_, v)| v.clone());
-        wanted.push((field.number, value.unwrap_or_default()));
-    }
-    Ok(wanted)
 }
 
 #[tonic::async_trait]
@@ -164,15 +99,15 @@ impl RecordService for Records {
         let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let traceparent = trace::of_request(request.metadata());
         let request = request.into_inner();
-        let repeat = repeatable(&request.request_id, &request)?;
+        let repeat = repeatable(&sight, &request.request_id, &request)?;
         let record = request.record.unwrap_or_default();
         let name = self.name("record.name", &record.name)?;
         let kind = self.engine.shared().schema.kind(name.kind);
-        let fields = fields_to_write(kind, &record.fields, request.update_mask.as_ref())?;
+        let fields = fields_to_write(kind, "record.fields", &record.fields, request.update_mask.as_ref())?;
         let write = LocalWrite {
             basis: basis(&record.etag, &record.read_token)?,
             acting: acting(&request.acting_division)?,
-            must_create: request.must_create,
+            existence: if request.must_create { Existence::New } else { Existence::Any },
             purpose: sight.purpose(),
             ..LocalWrite::of(fields)
         };
@@ -185,7 +120,7 @@ impl RecordService for Records {
         let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let traceparent = trace::of_request(request.metadata());
         let request = request.into_inner();
-        let repeat = repeatable(&request.request_id, &request)?;
+        let repeat = repeatable(&sight, &request.request_id, &request)?;
         let name = self.name("name", &request.name)?;
         if self.engine.shared().schema.kind(name.kind).rule.name != "case" {
             return Err(status::invalid("name", "name: only cases move"));

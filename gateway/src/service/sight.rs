@@ -12,7 +12,7 @@ use crate::ingest::writers;
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, RecordName, codec};
 use crate::schema::Kind;
-use crate::store::Loaded;
+use crate::store::Listed;
 
 /// The purpose of a partner's writer begins so; no import source is named so.
 pub(super) const PARTNER_PURPOSE: &str = "partner:";
@@ -81,10 +81,10 @@ impl Sight {
     }
 
     /// A record that the caller asks for by name.
-    pub(super) async fn read(&self, engine: &Engine, name: &RecordName) -> Result<(Loaded, Record), Status> {
+    pub(super) async fn read(&self, engine: &Engine, name: &RecordName) -> Result<(Listed, Record), Status> {
         let shared = engine.shared();
         let kind = shared.schema.kind(name.kind);
-        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
+        let found = shared.store.find(name).await.map_err(|e| status::of_store(&e))?;
         let named_in = self.grant.may_read(kind.id, name.home);
         let Some(loaded) = found else {
             let shown = name.display(&shared.schema).to_string();

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use guantong_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -86,6 +87,21 @@ pub fn broken(message: &str) -> Status {
 /// A name that cannot be one.
 pub fn bad_name(field: &str, error: &NameError) -> Status {
     invalid(field, error.to_string())
+}
+
+/// A status as the problem of one item of a batch.
+pub(super) fn problem(status: &Status) -> v1::WriteProblem {
+    let details = status.get_error_details();
+    let fields = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    v1::WriteProblem {
+        code: status.code().into(),
+        reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
+        message: status.message().to_owned(),
+        fields: fields
+            .into_iter()
+            .map(|v| v1::FieldProblem { field: v.field, description: v.description })
+            .collect(),
+    }
 }
 
 /// What the store could not do.

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicI64;
 
 use super::sql::{Args, Conn, Sql};
 use super::{
-    StoreError, Writer, claims, grants, history, imports, outbox, peers, quarantine, records, subscriptions,
-    tallies,
+    StoreError, Writer, claims, facets, grants, history, imports, outbox, peers, quarantine, records,
+    subscriptions, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -22,8 +22,11 @@ impl Writer {
         now_ms: u64,
     ) -> Result<u64, StoreError> {
         let mut conn = self.take().await?;
-        match transact(&mut conn, self.faults.as_deref(), changes, links, now_ms).await {
+        // Lists in the order of changes go on after a moment: no two transactions share one.
+        let moment_ms = now_ms.max(self.moment_ms + 1);
+        match transact(&mut conn, self.faults.as_deref(), changes, links, moment_ms, now_ms).await {
             Ok(revision) => {
+                self.moment_ms = if changes.records.is_empty() { self.moment_ms } else { moment_ms };
                 self.conn = Some(conn);
                 Ok(revision)
             }
@@ -41,14 +44,16 @@ async fn transact(
     faults: Option<&AtomicI64>,
     changes: &Changes,
     links: &[LinkChange],
+    moment_ms: u64,
     now_ms: u64,
 ) -> Result<u64, StoreError> {
     let mut sql = conn.sql(faults);
     sql.run(sql.either("BEGIN IMMEDIATE", "BEGIN"), Args::new()).await?;
-    let created = records::write(&mut sql, &changes.records).await?;
+    let created = records::write(&mut sql, &changes.records, moment_ms).await?;
     for change in links {
         link(&mut sql, change, now_ms).await?;
     }
+    facets::change(&mut sql, &changes.facets_removed, &changes.facets_added).await?;
     outbox::add(&mut sql, &changes.outbox, now_ms).await?;
     tallies::add(&mut sql, &changes.tallies).await?;
     peers::clocks(&mut sql, &changes.clocks).await?;
@@ -73,6 +78,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         }
         LinkChange::ForgetJudgements => {
             tallies::forget(sql).await?;
+            sql.run("DELETE FROM facet", Args::new()).await?;
             sql.run("DELETE FROM conflict", Args::new()).await.map(|_| ())
         }
         LinkChange::Learned(schema) => {

@@ -54,14 +54,14 @@ static LOAD: Rows = Rows::new(
 );
 // OR FAIL: what a failed statement wrote is undone with the transaction, so it need not be able to undo it alone.
 static INSERT: Rows = Rows::new(
-    "INSERT OR FAIL INTO record (key, county, kind, home, id, revision, state) VALUES",
-    "(?,?,?,?,?,?,?)",
+    "INSERT OR FAIL INTO record (key, county, kind, home, id, revision, state, updated_ms) VALUES",
+    "(?,?,?,?,?,?,?,?)",
     "",
 );
 static UPDATE: Rows = Rows::new(
-    "WITH new (key, revision, state) AS (VALUES",
-    "(?,?,?)",
-    ") UPDATE OR FAIL record SET revision = new.revision + 1, state = new.state FROM new
+    "WITH new (key, revision, state, updated_ms) AS (VALUES",
+    "(?,?,?,?)",
+    ") UPDATE OR FAIL record SET revision = new.revision + 1, state = new.state, updated_ms = new.updated_ms FROM new
        WHERE record.key = new.key AND record.revision = new.revision",
 );
 static ADD_AUDIENCE: Rows = Rows::new(
@@ -75,8 +75,12 @@ static ADD_CONFLICT: Rows = Rows::new(
     "ON CONFLICT (county, home, kind, id, field) DO NOTHING",
 );
 
-/// Writes all records; gives how many are new.
-pub(super) async fn write(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result<usize, StoreError> {
+/// Writes all records, changed at this moment; gives how many are new.
+pub(super) async fn write(
+    sql: &mut Sql<'_>,
+    records: &[RecordChange],
+    at_ms: u64,
+) -> Result<usize, StoreError> {
     let (mut new, mut changed): (Vec<&RecordChange>, Vec<&RecordChange>) =
         records.iter().partition(|r| r.revision == 0);
     // In the order of their numbers, so that two who write the same records wait for each other and do not lock each
@@ -89,6 +93,7 @@ pub(super) async fn write(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result
             push_name(args, &record.name);
             args.push_int(1);
             args.push_blob(&record.state);
+            args.push_int(at_ms as i64);
         })
         .await?;
     let updated = sql
@@ -96,6 +101,7 @@ pub(super) async fn write(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result
             args.push_int(record.key);
             args.push_int(record.revision);
             args.push_blob(&record.state);
+            args.push_int(at_ms as i64);
         })
         .await?;
     if inserted + updated != records.len() as u64 {
@@ -138,7 +144,7 @@ async fn write_conflicts(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result<
 }
 
 /// County, kind, home, id.
-fn push_name(args: &mut Args, name: &RecordName) {
+pub(super) fn push_name(args: &mut Args, name: &RecordName) {
     args.push_division(name.home.county());
     args.push_int(i64::from(name.kind.0));
     args.push_division(name.home);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod claims;
+mod facets;
 mod faults;
 mod imports;
 mod opening;
@@ -142,6 +143,8 @@ on_both! {
     claims: claims_are_kept_as_they_are, a_claim_waits_for_all_rows_up_to_its_number_in_every_lane,
         a_claim_waits_for_rows_that_were_joined_under_new_numbers;
     purges: a_purge_waits_for_the_receipts_below;
+    facets: names_lead_through_all_counties, facets_lead_to_records_until_they_are_taken_away,
+        changes_are_listed_in_their_order_and_no_two_transactions_share_a_moment;
     faults: a_failure_at_any_statement_changes_nothing, a_dropped_transaction_is_whole_or_not_at_all;
     opening: a_store_is_opened_again_as_it_was, only_its_own_division_opens_a_store, one_process_has_a_store;
 }

@@ -9,7 +9,8 @@ use super::places::dump_file;
 use super::quarantine::refused;
 use super::*;
 use crate::aggregate::{Cell, TallyChange};
-use crate::ingest::changes::{HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution};
+use crate::facet::{Facet, FacetValue};
+use crate::ingest::changes::{FacetRow, HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution};
 use crate::ingest::topology::Role;
 use crate::ingest::writers::NewWriter;
 use crate::stamp::{Stamp, Writer as WriterId};
@@ -50,7 +51,13 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         audience_added: vec![division("220822102")],
         ..change(4, name(CAMERA, "220822101", "c00004"), 1)
     };
+    let found_by = |value| {
+        let value = FacetValue { facet: Facet::State.number(CASE), value };
+        FacetRow { value, home: division("220822101"), key: 4 }
+    };
     let changes = Changes {
+        facets_added: vec![found_by(2)],
+        facets_removed: vec![found_by(1)],
         records: vec![change(21, name(CASE, "220822", "new"), 0), changed],
         outbox: vec![group(1, Lane::Urgent, [4, 21]), group(2, Lane::Normal, [4])],
         tallies: vec![TallyChange {
