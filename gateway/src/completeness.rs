@@ -3,6 +3,8 @@
 //! A division without a node is acted for by the node above it and covered by that one's claim. It must never call
 //! something complete that nobody claimed.
 
+use std::collections::BTreeMap;
+
 use crate::claiming::{Claimed, Claims};
 use crate::division::{Division, Divisions};
 
@@ -55,36 +57,56 @@ pub struct Completeness {
 /// How complete `scope` is at `as_of_ms`, as the node of `own` knows it at `now_ms`.
 ///
 /// `claims` names every node below that was ever linked, directly or further down. Listed are nodes at any depth that
-/// are behind, by more than `LAG_MS` where the moment is the present, but divisions that never had a node only directly
-/// below `scope`.
+/// are behind, by more than `LAG_MS` where the moment is the present; and of the scope itself and the divisions directly
+/// below it those in which no node was ever linked.
 pub fn of(
     own: Division,
     scope: Division,
-    (as_of_ms, now_ms): (u64, u64),
+    at: (u64, u64),
     claims: &Claims,
     divisions: &Divisions,
 ) -> Completeness {
-    let due_ms = as_of_ms.min(now_ms.saturating_sub(LAG_MS));
-    let mut complete = Completeness { as_of_ms, through_ms: Some(as_of_ms), ..Completeness::default() };
-    let last = Division::from_code(scope.last_code()).unwrap_or(scope);
-    let inside = claims.range(scope..=last).filter(|(division, _)| **division != own);
-    for (division, claimed) in over(own, scope, claims).into_iter().chain(inside) {
-        complete.count(*division, claimed, due_ms);
-    }
-    let directly_below = if scope == scope.home() { divisions.children(scope) } else { Vec::new() };
-    for (child, _) in directly_below.into_iter().filter(|(child, _)| *child == child.home()) {
-        let last = Division::from_code(child.last_code()).unwrap_or(child);
-        if claims.range(child..=last).next().is_none() {
-            complete.incomplete.push(Incomplete {
-                division: child,
-                state: State::NotLinked,
-                since_ms: None,
-                quarantined_count: 0,
-            });
-        }
-    }
+    let mut complete = of_all(own, &[scope], at, claims);
+    let below = divisions.children(scope).into_iter().map(|(child, _)| child);
+    let without = below.filter(|child| *child == child.home() && !has_node(*child, claims));
+    complete.incomplete.extend(without.map(Incomplete::not_linked));
     complete.incomplete.sort_by_key(|i| i.division);
     complete
+}
+
+/// The same of several scopes at once, without what lies below those that never had a node.
+pub fn of_all(
+    own: Division,
+    scopes: &[Division],
+    (as_of_ms, now_ms): (u64, u64),
+    claims: &Claims,
+) -> Completeness {
+    let due_ms = as_of_ms.min(now_ms.saturating_sub(LAG_MS));
+    let mut complete = Completeness { as_of_ms, through_ms: Some(as_of_ms), ..Completeness::default() };
+    let mut nodes: BTreeMap<Division, &Claimed> = BTreeMap::new();
+    for scope in scopes {
+        let inside = claims.range(*scope..=last(*scope)).filter(|(division, _)| **division != own);
+        nodes.extend(over(own, *scope, claims).into_iter().chain(inside).map(|(d, claimed)| (*d, claimed)));
+        if *scope != own && !has_node(*scope, claims) {
+            complete.incomplete.push(Incomplete::not_linked(*scope));
+        }
+    }
+    for (division, claimed) in nodes {
+        complete.count(division, claimed, due_ms);
+    }
+    complete.incomplete.sort_by_key(|i| i.division);
+    complete.incomplete.dedup_by_key(|i| i.division);
+    complete
+}
+
+/// The greatest division inside `scope`.
+fn last(scope: Division) -> Division {
+    Division::from_code(scope.last_code()).unwrap_or(scope)
+}
+
+/// Whether a node of the division, or inside it, was ever linked.
+fn has_node(division: Division, claims: &Claims) -> bool {
+    claims.range(division..=last(division)).next().is_some()
 }
 
 /// The node that acts for a scope which has none of its own: the nearest above it, unless that is this one.
@@ -92,6 +114,12 @@ fn over(own: Division, scope: Division, claims: &Claims) -> Option<(&Division, &
     let above = scope.enclosing().take_while(|division| *division != own);
     let nearest = above.filter_map(|division| claims.get_key_value(&division)).next();
     nearest.filter(|(division, _)| **division != scope)
+}
+
+impl Incomplete {
+    fn not_linked(division: Division) -> Incomplete {
+        Incomplete { division, state: State::NotLinked, since_ms: None, quarantined_count: 0 }
+    }
 }
 
 impl Completeness {
@@ -170,7 +198,21 @@ mod tests {
         assert_eq!(found.through_ms, Some(700), "its own node, and no other");
         let own = asked(COUNTY, "220822102", 800, &of[2..]);
         assert_eq!(own.through_ms, Some(800), "what this node writes itself is here");
-        assert!(own.incomplete.is_empty());
+        assert!(listed(&own).is_empty());
+    }
+
+    #[test]
+    fn of_several_divisions_each_node_counts_once() {
+        let claims = claims(&[("2208", 900), (COUNTY, 500), ("220822101", 700)]);
+        let scopes = ["2208", "220881", COUNTY, "2203"].map(division);
+        let found = of_all(division(PROVINCE), &scopes, (800, 800 + LAG_MS), &claims);
+        let states: Vec<_> = found.incomplete.iter().map(|i| (i.division, i.state)).collect();
+        let behind = |code, through_ms| (division(code), State::Behind { through_ms });
+        let not_linked = |code| (division(code), State::NotLinked);
+        let expected =
+            [not_linked("2203"), behind(COUNTY, 500), behind("220822101", 700), not_linked("220881")];
+        assert_eq!(states, expected);
+        assert_eq!((found.through_ms, found.quarantined_count), (Some(500), 3));
     }
 
     #[test]

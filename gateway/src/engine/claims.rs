@@ -37,6 +37,17 @@ impl Shared {
         completeness::of(self.own(), scope, at, &self.claims(), &self.divisions())
     }
 
+    /// How complete several divisions are together at a moment, Unix milliseconds. What never had a node is listed where
+    /// it was asked about, not where it lies below.
+    pub fn completeness_of(&self, scopes: &[Division], at_ms: u64) -> Completeness {
+        match scopes {
+            [scope] => self.completeness(*scope, at_ms),
+            _ => {
+                completeness::of_all(self.own(), scopes, (at_ms, (self.environment.now_ms)()), &self.claims())
+            }
+        }
+    }
+
     /// Takes a claim that a child's link brought. Everything that it speaks of is on disk here: the child has receipts.
     ///
     /// # Errors

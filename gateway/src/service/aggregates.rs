@@ -29,7 +29,13 @@ async fn answered(shared: &Shared, asked: &Asked) -> Result<v1::QueryAggregatesR
     let now_ms = (shared.environment.now_ms)();
     let figures = answer::figures(shared, asked, now_ms).await.map_err(|e| status::of_store(&e))?;
     let read_time = Some(view::timestamp(now_ms));
-    Ok(v1::QueryAggregatesResponse { figures, read_time, completeness: None })
+    let completeness = Some(completeness(shared, asked, now_ms));
+    Ok(v1::QueryAggregatesResponse { figures, read_time, completeness })
+}
+
+/// From whom everything is in, of the divisions asked about, and who is late.
+fn completeness(shared: &Shared, asked: &Asked, now_ms: u64) -> v1::Completeness {
+    view::completeness(shared, &shared.completeness_of(&asked.query.divisions, now_ms))
 }
 
 fn dimension(dimension: Dimension) -> v1::MeasureDimension {

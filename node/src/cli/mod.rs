@@ -5,6 +5,7 @@
 //! it went.
 
 mod case_move;
+mod completeness;
 mod conflicts;
 mod connection;
 mod divisions;

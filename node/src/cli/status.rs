@@ -6,12 +6,10 @@ use guantong_proto::v1;
 
 use super::connection::NodeArgs;
 use super::report::{Report, table, time};
-use super::{json, problem};
+use super::{completeness, json, problem};
 
 /// Refused connections shown to people.
 const REFUSED_SHOWN_MAX: usize = 5;
-/// Divisions that are late, shown to people; `--json` has all.
-const LATE_SHOWN_MAX: usize = 10;
 
 const EXIT: &str = "\
 Exit status 3 where something needs a person: a link that is down, a conflict, something in quarantine, a warning.";
@@ -35,7 +33,7 @@ fn needs_attention(status: &v1::Status) -> bool {
     status.conflict_count + status.quarantined_count + status.held_count > 0
         || !status.warnings.is_empty()
         || status.links.iter().any(|link| !link.connected)
-        || incomplete(status, v1::CompletenessState::Behind).next().is_some()
+        || status.completeness.as_ref().is_some_and(completeness::is_late)
 }
 
 fn text(status: &v1::Status) -> String {
@@ -65,7 +63,7 @@ fn text(status: &v1::Status) -> String {
             time(status.certificate_expire_time.as_ref())
         );
     }
-    completeness(&mut text, status);
+    text.push_str(&complete(status));
     text.push('\n');
     if status.links.is_empty() {
         text.push_str("no links: no parent is configured, and no node below has connected yet (暂无链路)\n");
@@ -97,47 +95,11 @@ fn text(status: &v1::Status) -> String {
     text
 }
 
-fn incomplete(
-    status: &v1::Status,
-    state: v1::CompletenessState,
-) -> impl Iterator<Item = &v1::IncompleteDivision> {
-    let all = status.completeness.iter().flat_map(|c| &c.incomplete);
-    all.filter(move |i| i.state() == state)
-}
-
-/// To when everything from below is in, and who is late since when. Nothing, where nobody is below.
-fn completeness(text: &mut String, status: &v1::Status) {
-    let Some(complete) = &status.completeness else { return };
-    if !status.links.iter().any(|link| !link.peer_is_parent) {
-        return;
-    }
-    let through = match time(complete.complete_through_time.as_ref()) {
-        none if none.is_empty() => "not known yet 尚未知".to_owned(),
-        through => through,
-    };
-    let _ = write!(text, "complete to 数据完整至 {through}");
-    let not_linked = incomplete(status, v1::CompletenessState::NotLinked).count();
-    if not_linked > 0 {
-        let _ = write!(text, ", {not_linked} divisions directly below without a node 未接入");
-    }
-    if complete.quarantined_count > 0 {
-        let _ = write!(text, ", {} values refused on their way 途中隔离", complete.quarantined_count);
-    }
-    text.push('\n');
-    let late: Vec<_> = incomplete(status, v1::CompletenessState::Silent)
-        .chain(incomplete(status, v1::CompletenessState::Behind))
-        .collect();
-    for i in late.iter().take(LATE_SHOWN_MAX) {
-        let what = match i.state() {
-            v1::CompletenessState::Behind => "behind since 滞后，自",
-            _ => "linked, nothing claimed yet 已接入，尚未声明；自",
-        };
-        let since = time(i.incomplete_since_time.as_ref());
-        let _ = writeln!(text, "  {} {} {what} {since}", i.division, i.display_name);
-    }
-    if late.len() > LATE_SHOWN_MAX {
-        let _ = writeln!(text, "  and {} more; --json has all 其余见 --json", late.len() - LATE_SHOWN_MAX);
-    }
+/// To when everything from below is in; nothing, where nobody is below.
+fn complete(status: &v1::Status) -> String {
+    let has_children = status.links.iter().any(|link| !link.peer_is_parent);
+    let below = status.completeness.as_ref().filter(|_| has_children);
+    below.map(completeness::text).unwrap_or_default()
 }
 
 fn row(link: &v1::LinkStatus) -> [String; 7] {
@@ -250,7 +212,7 @@ mod tests {
         let child = v1::LinkStatus { peer_is_parent: false, ..link(true) };
         let status = v1::Status { links: vec![child], completeness: Some(complete), ..v1::Status::default() };
         let text = text(&status);
-        for part in ["complete to 数据完整至 2026-", "1 divisions directly below", "瞻榆镇 behind since"]
+        for part in ["complete to 数据完整至 2026-", "1 divisions without a node", "瞻榆镇 behind since"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }
