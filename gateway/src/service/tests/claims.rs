@@ -1,5 +1,9 @@
 //! Claims on real stores: how far each node's picture of those below is complete.
 
+use v1::aggregate_service_server::AggregateService;
+
+use super::super::aggregates::Aggregates;
+use super::super::{Caller, Who};
 use super::*;
 use crate::claiming::Claimed;
 use crate::completeness::State;
@@ -14,6 +18,21 @@ fn through(node: &Node, of: &str) -> u64 {
 
 fn now_ms() -> u64 {
     (environment().now_ms)()
+}
+
+/// What an aggregate answer says of how complete it is.
+async fn aggregates(node: &Node, divisions: &[&str]) -> v1::Completeness {
+    let query = v1::AggregateQuery {
+        divisions: divisions.iter().map(ToString::to_string).collect(),
+        measures: vec!["cases_received".into()],
+        period: "2026-10".into(),
+        ..v1::AggregateQuery::default()
+    };
+    let mut request = tonic::Request::new(v1::QueryAggregatesRequest { query: Some(query) });
+    let caller = Caller { who: Who::Local, address: String::new() };
+    request.extensions_mut().insert(caller);
+    let service = Aggregates::new(node.engine.clone());
+    service.query_aggregates(request).await.unwrap().into_inner().completeness.unwrap()
 }
 
 #[tokio::test]
@@ -46,6 +65,14 @@ async fn a_claim_goes_up_tier_by_tier_with_all_that_it_speaks_of() {
     let completeness = shared.completeness(division("2208"), later_ms);
     let behind_ms = completeness.through_ms.unwrap();
     assert!(behind_ms >= written_ms && behind_ms < later_ms, "{completeness:?}");
+    let answered = aggregates(&prefecture, &["divisions/220822000000"]).await;
+    let seconds = (written_ms / 1_000) as i64;
+    assert!(answered.complete_through_time.unwrap().seconds >= seconds);
+    assert!(answered.as_of_time.unwrap().seconds >= answered.complete_through_time.unwrap().seconds);
+    let several =
+        aggregates(&prefecture, &["divisions/220822000000", "divisions/220821000000"]).await.incomplete;
+    let states: Vec<_> = several.iter().map(|i| (i.division.as_str(), i.state())).collect();
+    assert_eq!(states, [("220821000000", v1::CompletenessState::NotLinked)]);
     let own = township.engine.shared().completeness(division("220822101"), later_ms);
     assert_eq!(own.through_ms, Some(later_ms), "at home everything is in");
 }
