@@ -134,7 +134,7 @@ impl Group {
         let mut forks = false;
         let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
         let shared = task.shared.clone();
-        let (decided, changes, created) = task.decide(2 * self.weight, |work| {
+        let (decided, changes, created) = task.decide(self.weight, |work| {
             let unreadable = bring_all(work, prepared.records);
             let outcome = |(i, command): (usize, &Command)| match command {
                 Command::Link(batch, _) => {

@@ -7,6 +7,7 @@ mod claims;
 mod figures;
 mod grants;
 mod ledgers;
+mod lists;
 mod partners;
 mod restores;
 mod subscriptions;

@@ -13,18 +13,18 @@ use crate::service::cameras::Cameras;
 use crate::service::cases::Cases;
 use crate::service::grids::Grids;
 
-const HOME: &str = "220822101000";
+pub(super) const HOME: &str = "220822101000";
 
 /// A county, and its services with a partner that may write everything in it.
-struct Setting {
-    node: Node,
-    grids: Grids,
-    cases: Cases,
-    cameras: Cameras,
+pub(super) struct Setting {
+    pub(super) node: Node,
+    pub(super) grids: Grids,
+    pub(super) cases: Cases,
+    pub(super) cameras: Cameras,
 }
 
 impl Setting {
-    async fn new() -> Setting {
+    pub(super) async fn new() -> Setting {
         let node = Node::new("220822", None).await;
         grant(&node, "220822", &[], v1::GrantLevel::Write, true).await;
         let engine = || node.engine.clone();
@@ -32,7 +32,7 @@ impl Setting {
         Setting { grids, cases, cameras, node }
     }
 
-    async fn file(&self, id: &str) -> v1::Case {
+    pub(super) async fn file(&self, id: &str) -> v1::Case {
         self.cases.create_case(partner(filing(id, ""))).await.unwrap().into_inner()
     }
 }
@@ -55,11 +55,11 @@ fn case() -> v1::Case {
     }
 }
 
-fn date(year: i32, month: i32, day: i32) -> v1::Date {
+pub(super) fn date(year: i32, month: i32, day: i32) -> v1::Date {
     v1::Date { year, month, day }
 }
 
-fn filing(id: &str, request_id: &str) -> v1::CreateCaseRequest {
+pub(super) fn filing(id: &str, request_id: &str) -> v1::CreateCaseRequest {
     v1::CreateCaseRequest {
         parent: format!("divisions/{HOME}"),
         case_id: id.into(),
@@ -69,7 +69,7 @@ fn filing(id: &str, request_id: &str) -> v1::CreateCaseRequest {
     }
 }
 
-fn camera(serial: u32) -> v1::Camera {
+pub(super) fn camera(serial: u32) -> v1::Camera {
     v1::Camera {
         device_id: Some(format!("2208220000132{serial:07}")),
         division: Some("220822000000".into()),
@@ -81,7 +81,7 @@ fn camera(serial: u32) -> v1::Camera {
     }
 }
 
-fn violations(status: &Status) -> Vec<String> {
+pub(super) fn violations(status: &Status) -> Vec<String> {
     let details = status.get_error_details();
     details.bad_request().map_or_else(Vec::new, |bad| {
         bad.field_violations.iter().map(|violation| violation.field.clone()).collect()
