@@ -11,7 +11,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use guantong::demo::tree::NodeSpec;
-use guantong_tests::harness::{Fleet, division, run};
+use guantong_proto::v1;
+use guantong_tests::harness::{Fleet, division, run, until};
 use tokio::process::Command;
 
 const PREFECTURE: &str = "220800";
@@ -71,6 +72,29 @@ impl Scene {
         scene
     }
 
+    /// The township and the county write the same field while the line between them is cut.
+    async fn two_minds(&mut self) {
+        let township = division(TOWNSHIP);
+        let name = format!("divisions/{township}/cases/two-minds");
+        let risk = |risk: v1::CaseRisk| v1::Case { risk: Some(risk.into()), ..v1::Case::default() };
+        let fleet = &mut self.fleet;
+        fleet.write(TOWNSHIP, &name, &risk(v1::CaseRisk::Blue)).await.unwrap();
+        until("the county has the case", async || fleet.record(COUNTY, &name).await.is_some()).await;
+        fleet.tree.cut(township);
+        until("both know that the line is cut", async || {
+            let (up, down) = (fleet.link(TOWNSHIP, COUNTY).await, fleet.link(COUNTY, TOWNSHIP).await);
+            up.is_some_and(|link| !link.connected) && down.is_some_and(|link| !link.connected)
+        })
+        .await;
+        fleet.write(TOWNSHIP, &name, &risk(v1::CaseRisk::Green)).await.unwrap();
+        fleet.write(COUNTY, &name, &risk(v1::CaseRisk::Red)).await.unwrap();
+        fleet.tree.mend(township);
+        until("the county sees both", async || {
+            fleet.record(COUNTY, &name).await.is_some_and(|record| !record.conflicting_fields.is_empty())
+        })
+        .await;
+    }
+
     async fn issue(&self, role: &str, name: &str) {
         let authority = self.fleet.path("authority");
         let out = self.fleet.path(name);
@@ -116,9 +140,19 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partners_in_python() {
     let Some(tools) = prepared("python", "requirements.txt") else { return };
-    let scene = Scene::set().await;
+    let mut scene = Scene::set().await;
+    scene.two_minds().await;
     let mut client = Command::new(tools.join("bin/python"));
     // Nothing is to be written beside the sources.
     client.arg("-B").arg(sources().join("python/run.py"));
+    scene.plays(client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partners_in_node() {
+    let Some(tools) = prepared("node", "package-lock.json") else { return };
+    let scene = Scene::set().await;
+    let mut client = Command::new("node");
+    client.arg(sources().join("node/hotline_case.js")).env("NODE_PATH", tools.join("node_modules"));
     scene.plays(client).await;
 }

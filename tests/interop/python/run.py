@@ -14,7 +14,7 @@ from pathlib import Path
 from generate import generate
 from scene import Scene
 
-STORIES = ["health"]
+STORIES = ["health", "hotline_case", "feed", "writing", "moves", "lists", "registers", "grants", "conflicts", "aggregates"]
 
 
 def arguments():

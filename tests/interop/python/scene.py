@@ -32,7 +32,8 @@ class Scene:
         return connect(self.prefecture, getattr(self, who))
 
 
-# The county's division and one of its townships, that has a node of its own; another has none.
+# The divisions of both, and of two townships of the county: one has a node of its own, the other has none.
+PREFECTURE = "220800000000"
 COUNTY = "220822000000"
 TOWNSHIP = "220822101000"
 NODELESS = "220822102000"
