@@ -143,7 +143,7 @@ check_places() {
 }
 
 check_imports
-knows_only "the database (sqlx)" '\bsqlx\b' gateway/src/store
+knows_only "the database (sqlx)" '\bsqlx\b' gateway/src/store node/src/subscribe/postgres.rs
 knows_only "gRPC (tonic)" '\btonic(_types|_health|_reflection)?::' \
     gateway/src/service node/src/identity node/src/links node/src/serve node/src/client node/src/cli node/src/demo node/src/telemetry.rs
 knows_only "making a tonic::Status" '(^|[^:A-Za-z]|tonic::)Status::(new|with_[a-z_]+|ok|cancelled|unknown|invalid_argument|deadline_exceeded|not_found|already_exists|permission_denied|resource_exhausted|failed_precondition|aborted|out_of_range|unimplemented|internal|unavailable|data_loss|unauthenticated|from_error)\(' \

@@ -334,9 +334,9 @@ impl Engine {
     }
 
     /// Owes a subscription everything anew, since its reader may now see something else. `filled_for` is the hash over
-    /// that; nothing happens if it was owed everything for the same already.
-    pub async fn refill(&self, peer: PeerId, filled_for: u64) -> Result<(), EngineError> {
-        self.ask(|reply| Command::Refill(peer, filled_for, reply)).await
+    /// that; if it was owed everything for the same already, it is again only where the reader `asked` for it.
+    pub async fn refill(&self, peer: PeerId, filled_for: u64, asked: bool) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Refill { peer, filled_for, asked, reply }).await
     }
 
     /// A child has sent all that it owed at the greeting: it may no longer send foreign stamps.

@@ -9,6 +9,7 @@ use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
 use guantong_proto::v1::grant_service_client::GrantServiceClient;
 use guantong_proto::v1::node_service_client::NodeServiceClient;
 use guantong_proto::v1::record_service_client::RecordServiceClient;
+use guantong_proto::v1::subscription_service_client::SubscriptionServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -106,6 +107,11 @@ impl Client {
     /// The node itself: status, tallies, quarantine.
     pub fn node(&self) -> NodeServiceClient<Channel> {
         NodeServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Durable feeds of records.
+    pub fn subscriptions(&self) -> SubscriptionServiceClient<Channel> {
+        SubscriptionServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// The connection, for clients of other services.

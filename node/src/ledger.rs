@@ -10,6 +10,7 @@
 
 mod cell;
 mod checks;
+pub mod contract;
 mod crs;
 mod encoding;
 mod error;

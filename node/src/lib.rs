@@ -11,4 +11,5 @@ pub mod identity;
 pub mod ledger;
 pub mod links;
 pub mod serve;
+pub mod subscribe;
 pub mod telemetry;

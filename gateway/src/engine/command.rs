@@ -152,7 +152,12 @@ pub(super) enum Command {
     TokenConfirmed(PeerId, Reply<()>),
     Subscribe(Box<NewSubscription>, Reply<Subscription>),
     Unsubscribe(PeerId, Reply<()>),
-    Refill(PeerId, u64, Reply<()>),
+    Refill {
+        peer: PeerId,
+        filled_for: u64,
+        asked: bool,
+        reply: Reply<()>,
+    },
     Recovered(PeerId, Reply<()>),
     Peer(Role, Division, Reply<Option<PeerState>>),
     Grant(GrantRow, Reply<()>),

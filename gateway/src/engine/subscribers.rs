@@ -43,11 +43,15 @@ impl Task {
         Ok(())
     }
 
-    /// Owes a subscription everything anew, if it was filled for something else.
-    pub(super) async fn refill(&mut self, peer: PeerId, filled_for: u64) -> Result<(), EngineError> {
-        let Some(known) = self.subscriptions.get(&peer).filter(|s| s.filled_for != filled_for) else {
-            return Ok(());
-        };
+    /// Owes a subscription everything anew, if it was filled for something else or its reader asked for it.
+    pub(super) async fn refill(
+        &mut self,
+        peer: PeerId,
+        filled_for: u64,
+        asked: bool,
+    ) -> Result<(), EngineError> {
+        let due = |known: &&Subscription| asked || known.filled_for != filled_for;
+        let Some(known) = self.subscriptions.get(&peer).filter(due) else { return Ok(()) };
         let subscription = Subscription { filled_for, ..known.clone() };
         self.commit(&Changes::default(), &[self.fill(subscription.clone())]).await?;
         self.subscriptions.insert(peer, subscription);

@@ -280,8 +280,8 @@ impl Task {
                 let outcome = abreast!(self, self.unsubscribe(peer));
                 let _ = reply.send(outcome);
             }
-            Command::Refill(peer, filled_for, reply) => {
-                let outcome = abreast!(self, self.refill(peer, filled_for));
+            Command::Refill { peer, filled_for, asked, reply } => {
+                let outcome = abreast!(self, self.refill(peer, filled_for, asked));
                 let _ = reply.send(outcome);
             }
             Command::Recovered(peer, reply) => {

@@ -226,7 +226,8 @@ impl SubscriptionService for Subscriptions {
             return Err(status::not_allowed(NO_RECORDS));
         }
         // What was sent under another grant is not what is sent now.
-        let filled = self.engine.refill(subscription.peer, lens.fingerprint()).await;
+        let filled =
+            self.engine.refill(subscription.peer, lens.fingerprint(), request.get_ref().everything).await;
         filled.map_err(|error| status::unfinished(&error))?;
         let random = (shared.environment.random)();
         let reader = self.readers.begin(&subscription.id, &caller::address(request.extensions()), random);

@@ -31,6 +31,8 @@ pub(super) async fn put(
         .int(subscription.filled_for as i64)
         .int(subscription.created_ms as i64);
     sql.run(put, args).await?;
+    // Everything takes the place of what it was owed: twice the same would only come twice.
+    owe_nothing(sql, subscription.peer).await?;
     fill(sql, subscription, kinds, subtree_kinds, now_ms).await
 }
 
@@ -68,14 +70,14 @@ async fn fill(
 
 /// Forgets a subscription and what it was owed.
 pub(super) async fn forget(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), StoreError> {
-    for delete in [
-        "DELETE FROM subscription WHERE peer = ?",
-        "DELETE FROM peer WHERE peer = ?",
-        "DELETE FROM outbox WHERE peer = ?",
-        "DELETE FROM outbox_total WHERE peer = ?",
-    ] {
-        sql.run(delete, Args::ints(&[peer.0])).await?;
-    }
+    sql.run("DELETE FROM subscription WHERE peer = ?", Args::ints(&[peer.0])).await?;
+    sql.run("DELETE FROM peer WHERE peer = ?", Args::ints(&[peer.0])).await?;
+    owe_nothing(sql, peer).await
+}
+
+async fn owe_nothing(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), StoreError> {
+    sql.run("DELETE FROM outbox WHERE peer = ?", Args::ints(&[peer.0])).await?;
+    sql.run("DELETE FROM outbox_total WHERE peer = ?", Args::ints(&[peer.0])).await?;
     Ok(())
 }
 

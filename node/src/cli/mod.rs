@@ -22,6 +22,8 @@ pub(crate) mod report;
 mod serve;
 mod set;
 mod status;
+mod subscribe;
+mod subscriptions;
 mod tallies;
 
 use std::process::ExitCode;
@@ -73,6 +75,8 @@ enum Command {
     Conflicts(conflicts::ConflictsArgs),
     Grant(grant::GrantArgs),
     Quarantine(quarantine::QuarantineArgs),
+    Subscriptions(subscriptions::SubscriptionsArgs),
+    Subscribe(subscribe::SubscribeArgs),
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
     Pki(pki::PkiArgs),
@@ -118,6 +122,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Pki(args) => pki::run(args).map(|()| Outcome::Done),
         Command::Demo(args) => crate::demo::run(&args).map(|()| Outcome::Done),
         Command::Divisions(args) => divisions::run(args),
+        Command::Subscribe(args) => subscribe::run(args),
         Command::Import(args) => on_runtime(import::run(args)),
         Command::Export(args) => on_runtime(export::run(args)),
         Command::Status(args) => print(args.node.json, status::run(&args)),
@@ -127,6 +132,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Conflicts(args) => print(args.node.json, conflicts::run(&args)),
         Command::Grant(args) => print(args.node.json, grant::run(&args)),
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
+        Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),
         Command::Tallies(args) => print(args.node.json, tallies::run(&args)),
     }
 }

@@ -20,7 +20,7 @@ pub(super) const NAME_HEADERS: [&str; 2] = ["resource_name", "资源名称"];
 /// Headers of what [`super::write_rejects`] adds.
 pub(super) const REJECT_HEADERS: [&str; 2] = ["行号", "原因"];
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+pub(super) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     // The bytes are a part of this program and tests read them: a failure is a damaged program file, and then there
     // are no kinds.
     DescriptorPool::decode(guantong_proto::FILE_DESCRIPTOR_SET).unwrap_or_default()
@@ -129,7 +129,7 @@ struct EnumWord {
 }
 
 impl Vocabulary {
-    fn of(descriptor: &EnumDescriptor) -> Vocabulary {
+    pub(super) fn of(descriptor: &EnumDescriptor) -> Vocabulary {
         let (label, aliases) = (option("label"), option("aliases"));
         let zero = descriptor.get_value(0).map(|value| value.name().to_owned()).unwrap_or_default();
         let prefix = zero.trim_end_matches("UNSPECIFIED");
@@ -166,6 +166,11 @@ impl Vocabulary {
             Some(value) => value.english.clone(),
             None => number.to_string(),
         }
+    }
+
+    /// The English name and the label of each value.
+    pub(super) fn words(self) -> Vec<(String, String)> {
+        self.values.into_iter().map(|value| (value.english, value.label)).collect()
     }
 
     /// All labels, for a message.

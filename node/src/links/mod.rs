@@ -3,7 +3,7 @@
 //! What goes over a link is the gateway's to know. Every attempt and what became of it is shown in the node's status.
 //! It must never give up, and never dial in a tight loop.
 
-mod retry;
+pub(crate) mod retry;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! How long to wait before a parent is dialled again. The one place that knows the `backoff` crate, of which only the
+//! How long to wait before a parent is dialled again, or a feed read again. The one place that knows the `backoff` crate, of which only the
 //! policy is used.
 //!
 //! Waits are drawn from 0 to twice an interval that doubles from half a second to 30 seconds (full jitter): a county
@@ -18,7 +18,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// The waits between attempts.
 #[derive(Debug)]
-pub(super) struct Retry {
+pub(crate) struct Retry {
     policy: ExponentialBackoff,
 }
 
@@ -39,14 +39,14 @@ impl Default for Retry {
 
 impl Retry {
     /// The wait before the next attempt; at least what the parent asked for.
-    pub(super) fn wait(&mut self, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn wait(&mut self, retry_after: Option<Duration>) -> Duration {
         // Without a limit on the time that has passed the policy never ends.
         let drawn = self.policy.next_backoff().unwrap_or(MAX_INTERVAL);
         drawn.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
     }
 
     /// The link was up: the next trouble is a new one.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.policy.reset();
     }
 }

@@ -42,7 +42,7 @@ async fn create(service: &Subscriptions, request: v1::CreateSubscriptionRequest)
 }
 
 async fn read(service: &Subscriptions) -> Batches {
-    let request = v1::ReadChangesRequest { name: FEED.into() };
+    let request = v1::ReadChangesRequest { name: FEED.into(), everything: false };
     service.read_changes(from(Who::Local, request)).await.unwrap().into_inner()
 }
 
@@ -148,6 +148,10 @@ async fn everything_comes_first_then_changes_and_what_was_not_acknowledged_comes
     assert_eq!((got.len(), as_case(by_name("/0")).risk()), (2, v1::CaseRisk::Red), "not each step");
     assert!(by_name("/1").deleted && !by_name("/0").deleted);
     assert_eq!(backlog(&feed).await, 0);
+    let request = v1::ReadChangesRequest { name: FEED.into(), everything: true };
+    let mut again = feed.read_changes(from(Who::Local, request)).await.unwrap().into_inner();
+    assert_eq!(drain(&feed, &mut again, true).await.len(), 3, "for a reader that has lost its copy");
+    assert_eq!(backlog(&feed).await, 0);
 }
 
 #[tokio::test]
@@ -197,7 +201,7 @@ async fn a_grant_that_is_taken_away_stops_the_feed_and_one_that_changes_fills_it
     }
     let feed = service(&node);
     let read = async || {
-        let request = v1::ReadChangesRequest { name: FEED.into() };
+        let request = v1::ReadChangesRequest { name: FEED.into(), everything: false };
         feed.read_changes(partner(request)).await.map(tonic::Response::into_inner)
     };
     let ask = async |request| feed.create_subscription(partner(request)).await.map_err(|s| s.code());
@@ -229,7 +233,7 @@ async fn a_grant_that_is_taken_away_stops_the_feed_and_one_that_changes_fills_it
     let list = v1::ListSubscriptionsRequest::default();
     let listed = feed.list_subscriptions(from(Who::Local, list)).await.unwrap().into_inner();
     assert_eq!(listed.subscriptions[0].owner, "partners/hotline");
-    let theirs = v1::ReadChangesRequest { name: FEED.into() };
+    let theirs = v1::ReadChangesRequest { name: FEED.into(), everything: false };
     let refused = feed.read_changes(from(Who::Local, theirs)).await.err().unwrap();
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
