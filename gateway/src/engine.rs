@@ -13,6 +13,7 @@ use guantong_proto::rules::Lane;
 use guantong_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::aggregate::TallyChange;
 use crate::division::{Division, Divisions};
 use crate::ingest::changes::{Changes, PeerState, RecordKey, Subscription};
 use crate::ingest::local::{WriteError, Written};
@@ -135,6 +136,7 @@ pub struct Shared {
     setbacks: AtomicU64,
     wakes: Mutex<HashMap<PeerId, watch::Sender<Wake>>>,
     alarms: Mutex<Vec<String>>,
+    tallied: watch::Sender<u64>,
     grants: RwLock<Arc<grants::Grants>>,
     board: claims::Board,
 }
@@ -203,7 +205,15 @@ impl Shared {
         wakes.entry(peer).or_insert_with(|| watch::Sender::new([0; 3])).subscribe()
     }
 
+    /// Rises with each transaction that changed kept counts. Register before reading them, so that nothing is missed.
+    pub fn tallied(&self) -> watch::Receiver<u64> {
+        self.tallied.subscribe()
+    }
+
     fn notify(&self, changes: &Changes) {
+        if !changes.tallies.is_empty() {
+            self.tallied.send_modify(|times| *times += 1);
+        }
         let wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
         for group in &changes.outbox {
             if let Some(wake) = wakes.get(&group.peer) {
@@ -250,6 +260,7 @@ impl Engine {
             epoch: AtomicU64::new(meta.epoch),
             revision: AtomicU64::new(meta.revision),
             setbacks: AtomicU64::new(0),
+            tallied: watch::Sender::new(0),
             wakes: Mutex::default(),
             alarms: Mutex::default(),
             grants: RwLock::default(),
@@ -347,6 +358,11 @@ impl Engine {
     /// The state of a configured or welcomed peer, as the writing task has it.
     pub async fn peer(&self, role: Role, division: Division) -> Result<Option<PeerState>, EngineError> {
         self.ask(|reply| Command::Peer(role, division, reply)).await
+    }
+
+    /// Adds what a recount found missing to kept counts.
+    pub async fn repair_counts(&self, changes: Vec<TallyChange>) -> Result<(), EngineError> {
+        self.ask(|reply| Command::RepairCounts(changes, reply)).await
     }
 
     /// Ends the task after what it was given before.

@@ -78,8 +78,8 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
     let grids = grids::Grids::new(engine.clone());
     let cases = cases::Cases::new(engine.clone());
     let cameras = cameras::Cameras::new(engine.clone());
-    let subscriptions = subscriptions::Subscriptions::new(engine.clone(), stop);
-    let aggregates = aggregates::Aggregates::new(engine.clone());
+    let subscriptions = subscriptions::Subscriptions::new(engine.clone(), stop.clone());
+    let aggregates = aggregates::Aggregates::new(engine.clone(), stop);
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))

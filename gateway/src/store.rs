@@ -22,6 +22,7 @@ mod peers;
 mod postgres;
 mod quarantine;
 mod records;
+mod recount;
 mod sql;
 mod sqlite;
 mod subscriptions;
@@ -36,6 +37,7 @@ pub use imports::{HeldEntry, SourceRow, VanishedRow};
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
 pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, StoredRecord};
+pub use recount::Frozen;
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 
 use std::sync::Arc;

@@ -116,7 +116,7 @@ impl Sheet {
 
 /// A packed cell that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the kept counts of a division cannot be read; run `guantong recount --repair`")]
+#[error("the kept counts of a division cannot be read")]
 pub struct Malformed;
 
 /// Packs numbers by ascending key; those that are 0 are left out. Each is the difference of its key from the one before

@@ -6,6 +6,7 @@ use guantong_proto::v1;
 use tokio::sync::oneshot;
 
 use super::{Answer, EngineError, Greeted};
+use crate::aggregate::TallyChange;
 use crate::division::Division;
 use crate::ingest::changes::{GrantRow, PeerState, RecordKey, Subscription};
 use crate::ingest::local::{Basis, LocalWrite};
@@ -162,6 +163,7 @@ pub(super) enum Command {
     Peer(Role, Division, Reply<Option<PeerState>>),
     Grant(GrantRow, Reply<()>),
     Revoke(String, Reply<()>),
+    RepairCounts(Vec<TallyChange>, Reply<()>),
     Stop(oneshot::Sender<()>),
 }
 

@@ -297,6 +297,10 @@ impl Task {
                 let outcome = abreast!(self, self.change_grants(grant.clone()));
                 let _ = reply.send(outcome);
             }
+            Command::RepairCounts(tallies, reply) => {
+                let changes = Changes { tallies, ..Changes::default() };
+                let _ = reply.send(self.commit(&changes, &[]).await);
+            }
             Command::Revoke(partner, reply) => {
                 let revoke = LinkChange::Revoke(partner);
                 let outcome = abreast!(self, self.change_grants(revoke.clone()));

@@ -1,27 +1,60 @@
 //! `AggregateService`: figures for programs and people. It reads the question, asks `figures`, and says the answer with
 //! comparisons and ranks; it counts nothing itself.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_server::AggregateService;
-use tonic::{Request, Response, Status};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Extensions, Request, Response, Status};
 
-use super::{caller, status, view};
+use super::{Caller, caller, status, view};
 use crate::engine::{Engine, Shared};
 use crate::measure::{Dimension, Formula, MEASURES, Measure};
+use crate::tabular::Format;
 
 mod answer;
 mod ask;
+mod export;
+mod recount;
+mod stream;
 
 use ask::Asked;
 
+/// Streams and exports that run at a time.
+const STREAMS_MAX: usize = 64;
+/// Messages that wait for a slow receiver.
+const WAITING_MAX: usize = 2;
+
 pub(super) struct Aggregates {
     engine: Engine,
+    stop: CancellationToken,
+    streams: Arc<Semaphore>,
+    /// Two recounts that repair would each add what is missing.
+    recounts: Arc<Semaphore>,
 }
 
 impl Aggregates {
-    pub(super) fn new(engine: Engine) -> Aggregates {
-        Aggregates { engine }
+    pub(super) fn new(engine: Engine, stop: CancellationToken) -> Aggregates {
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        Aggregates { engine, stop, streams, recounts: Arc::new(Semaphore::new(1)) }
     }
+}
+
+fn place(semaphore: &Arc<Semaphore>, busy: &str) -> Result<OwnedSemaphorePermit, Status> {
+    semaphore.clone().try_acquire_owned().map_err(|_| status::busy(busy, Duration::from_secs(10)))
+}
+
+/// Who calls, to be kept beyond the call.
+fn kept(extensions: &Extensions) -> Extensions {
+    let mut kept = Extensions::new();
+    if let Some(caller) = extensions.get::<Caller>() {
+        kept.insert(caller.clone());
+    }
+    kept
 }
 
 /// Answers a question as of now.
@@ -71,6 +104,10 @@ fn measure(measure: &Measure) -> v1::Measure {
 
 #[tonic::async_trait]
 impl AggregateService for Aggregates {
+    type StreamAggregatesStream = ReceiverStream<Result<v1::StreamAggregatesResponse, Status>>;
+    type ExportAggregatesStream = ReceiverStream<Result<v1::ExportAggregatesResponse, Status>>;
+    type RecountAggregatesStream = ReceiverStream<Result<v1::RecountAggregatesResponse, Status>>;
+
     async fn list_measures(
         &self,
         request: Request<v1::ListMeasuresRequest>,
@@ -87,5 +124,71 @@ impl AggregateService for Aggregates {
         let grant = caller::granted(shared, request.extensions())?;
         let asked = Asked::read(shared, &grant, request.get_ref().query.as_ref())?;
         Ok(Response::new(answered(shared, &asked).await?))
+    }
+
+    async fn stream_aggregates(
+        &self,
+        request: Request<v1::StreamAggregatesRequest>,
+    ) -> Result<Response<Self::StreamAggregatesStream>, Status> {
+        let shared = self.engine.shared();
+        let caller = kept(request.extensions());
+        let grant = caller::granted(shared, &caller)?;
+        let request = request.into_inner();
+        Asked::read(shared, &grant, request.query.as_ref())?;
+        let interval = stream::interval(request.min_interval.as_ref())?;
+        let place = place(&self.streams, "too many streams are open (查询流过多，请稍后重试)")?;
+        let stream = stream::Stream {
+            shared: shared.clone(),
+            caller,
+            query: request.query.unwrap_or_default(),
+            interval,
+            stop: self.stop.clone(),
+        };
+        let (out, answers) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(async move {
+            stream.run(out).await;
+            drop(place);
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn export_aggregates(
+        &self,
+        request: Request<v1::ExportAggregatesRequest>,
+    ) -> Result<Response<Self::ExportAggregatesStream>, Status> {
+        let shared = self.engine.shared();
+        let grant = caller::granted(shared, request.extensions())?;
+        let asked = Asked::read(shared, &grant, request.get_ref().query.as_ref())?;
+        let format = match request.get_ref().format() {
+            v1::TableFormat::Csv => Format::Csv,
+            v1::TableFormat::Parquet => Format::Parquet,
+            v1::TableFormat::Unspecified => {
+                return Err(status::invalid("format", "format: say CSV or Parquet (请指定格式)"));
+            }
+        };
+        let place = place(&self.streams, "too many exports run (导出任务过多，请稍后重试)")?;
+        let answer = answered(shared, &asked).await?;
+        let (out, pieces) = mpsc::channel(WAITING_MAX);
+        tokio::task::spawn_blocking(move || {
+            // What fails here is the receiver, who is gone.
+            let _ = export::write(&answer, asked.query.dimension, format, out);
+            drop(place);
+        });
+        Ok(Response::new(ReceiverStream::new(pieces)))
+    }
+
+    async fn recount_aggregates(
+        &self,
+        request: Request<v1::RecountAggregatesRequest>,
+    ) -> Result<Response<Self::RecountAggregatesStream>, Status> {
+        caller::operator(request.extensions())?;
+        let place = place(&self.recounts, "a recount is running already (正在重新统计)")?;
+        let recount = recount::Recount::new(self.engine.clone(), request.get_ref().repair);
+        let (out, progress) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(async move {
+            recount.run(out).await;
+            drop(place);
+        });
+        Ok(Response::new(ReceiverStream::new(progress)))
     }
 }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{Links, NodeInfo, caller, figures, page, status, view};
 use crate::engine::{Engine, Shared};
 use crate::ingest::topology::{PeerId, Role};
+use crate::measure::Code;
 use crate::outgoing::Route;
 use crate::record::codec;
 use crate::store::StoreError;
@@ -120,14 +121,7 @@ impl NodeService for Node {
         }
         let kept = figures::kept_now(shared, parent).await.map_err(|e| status::of_store(&e))?;
         let tallies = kept.into_iter().filter_map(|(code, value)| {
-            let class = match code.class() {
-                None => "all".into(),
-                Some((dimension, class)) => {
-                    let class = dimension.classes().into_iter().find(|c| c.number == class)?;
-                    format!("{}={}", dimension.name(), class.name)
-                }
-            };
-            Some(v1::Tally { measure: code.count()?.name().into(), class, value })
+            Some(v1::Tally { measure: code.count()?.name().into(), class: class_name(code), value })
         });
         Ok(Response::new(v1::ListTalliesResponse { tallies: tallies.collect() }))
     }
@@ -174,6 +168,14 @@ impl NodeService for Node {
         let next_page_token = last.map(|last| page::token("quarantine", &last)).unwrap_or_default();
         Ok(Response::new(v1::ListQuarantineResponse { quarantined, next_page_token }))
     }
+}
+
+/// What a kept number is a part of: `all`, or dimension and class.
+pub(super) fn class_name(code: Code) -> String {
+    let Some((dimension, number)) = code.class() else { return "all".into() };
+    let class = dimension.classes().into_iter().find(|c| c.number == number);
+    let name = class.map_or_else(|| number.to_string(), |class| class.name.to_owned());
+    format!("{}={name}", dimension.name())
 }
 
 /// A page of the quarantine, and where the next one begins.

@@ -173,7 +173,7 @@ pub(super) async fn by_keys(sql: &mut Sql<'_>, keys: &[RecordKey]) -> Result<Vec
 }
 
 /// From key, kind, home, id, revision, state.
-fn stored(row: &Row) -> Result<StoredRecord, StoreError> {
+pub(super) fn stored(row: &Row) -> Result<StoredRecord, StoreError> {
     Ok(StoredRecord { key: int(row, 0)?, name: name(row, 1)?, revision: int(row, 4)?, state: blob(row, 5)? })
 }
 

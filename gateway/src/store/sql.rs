@@ -71,6 +71,16 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Not to be used by anyone else afterwards, whatever state it is left in.
+    pub(super) fn close_on_drop(&mut self) {
+        match self {
+            Reader::Sqlite(conn) => conn.close_on_drop(),
+            Reader::Postgres(conn) => conn.close_on_drop(),
+        }
+    }
+}
+
 /// Whom a statement goes to.
 enum On<'c> {
     Sqlite(&'c mut SqliteConnection),

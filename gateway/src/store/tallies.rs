@@ -118,7 +118,7 @@ pub(super) async fn forget(sql: &mut Sql<'_>) -> Result<(), StoreError> {
 }
 
 /// From period, division, revision, numbers.
-fn tally(row: &Row) -> Result<TallyRow, StoreError> {
+pub(super) fn tally(row: &Row) -> Result<TallyRow, StoreError> {
     let period = u32::try_from(int(row, 0)?).map_err(|_| StoreError::unreadable("a period"))?;
     let cell = Cell { division: division(row, 1)?, period };
     Ok(TallyRow { cell, revision: int(row, 2)? as u64, numbers: blob(row, 3)? })

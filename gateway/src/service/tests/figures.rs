@@ -32,7 +32,7 @@ fn day(number: u32) -> Day {
 async fn ask(node: &Node, who: Who, query: v1::AggregateQuery) -> Result<Vec<v1::Figure>, Status> {
     let mut request = Request::new(v1::QueryAggregatesRequest { query: Some(query) });
     request.extensions_mut().insert(Caller { who, address: "test".into() });
-    let service = Aggregates::new(node.engine.clone());
+    let service = Aggregates::new(node.engine.clone(), CancellationToken::new());
     Ok(service.query_aggregates(request).await?.into_inner().figures)
 }
 
@@ -275,4 +275,131 @@ async fn past_days_are_snapshots_of_the_lowest_nodes_and_add_up_above() {
     until(async || grids(today.plus(1).to_string()).await == (Some(4.0), Some((3, 3)))).await;
     assert_eq!(grids(today.to_string()).await, now);
     assert_eq!(grids(today.plus(-1).to_string()).await, (None, None), "nobody counted that day");
+}
+
+fn called<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Caller { who: Who::Local, address: "test".into() });
+    request
+}
+
+fn service(node: &Node) -> Aggregates {
+    Aggregates::new(node.engine.clone(), CancellationToken::new())
+}
+
+#[tokio::test]
+async fn a_stream_brings_what_changed_and_nothing_else() {
+    let node = Node::new("220822", None).await;
+    with_a_case(&node, "1").await;
+    let mut asked = query(&["cases_received", "grids"], "2025");
+    asked.divisions = vec!["divisions/220822101".into(), "divisions/220822102".into()];
+    let min_interval = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
+    let request = v1::StreamAggregatesRequest { query: Some(asked.clone()), min_interval };
+    let mut answers = service(&node).stream_aggregates(called(request)).await.unwrap().into_inner();
+    let mut next = async || {
+        let answer = tokio::time::timeout(Duration::from_secs(20), answers.next()).await;
+        answer.expect("an update comes").unwrap().unwrap().figures
+    };
+    let all = next().await;
+    assert_eq!((all.len(), all[0].value), (4, Some(1.0)));
+    // What is not asked for is no update; the next one is.
+    a_grid_of(&node, "220822103000", "220822103000001").await;
+    with_a_case(&node, "2").await;
+    let changed = next().await;
+    assert_eq!(
+        (changed.len(), changed[0].measure.as_str(), changed[0].value),
+        (1, "cases_received", Some(2.0))
+    );
+    let min_interval = Some(prost_types::Duration { seconds: 0, nanos: 1 });
+    let request = v1::StreamAggregatesRequest { query: Some(asked), min_interval };
+    assert_eq!(
+        service(&node).stream_aggregates(called(request)).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+}
+
+async fn with_a_case(node: &Node, id: &str) {
+    let case = a_case(day(2025_0110), None, None, v1::CaseKind::Dispute, "220822101000");
+    write(node, &format!("divisions/220822101000/cases/{id}"), &case).await;
+}
+
+async fn a_grid_of(node: &Node, home: &str, code: &str) {
+    let grid = v1::Grid { grid_code: Some(code.into()), ..v1::Grid::default() };
+    write(node, &format!("divisions/{home}/grids/{code}"), &grid).await;
+}
+
+#[tokio::test]
+async fn figures_are_exported_as_files() {
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    let node = Node::new("2208", None).await;
+    with_cases(&node).await;
+    let mut asked = query(&["cases_received", "success_rate"], "2025");
+    (asked.within, asked.step) = ("divisions/2208".into(), v1::Step::Month.into());
+    let counties = node.engine.shared().divisions().children(node.own).len();
+    let file = async |format: v1::TableFormat| {
+        let request = v1::ExportAggregatesRequest { query: Some(asked.clone()), format: format.into() };
+        let mut pieces = service(&node).export_aggregates(called(request)).await.unwrap().into_inner();
+        let mut file = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            file.extend_from_slice(&piece.unwrap().data);
+        }
+        file
+    };
+    let csv = String::from_utf8(file(v1::TableFormat::Csv).await).unwrap();
+    assert!(csv.starts_with("\u{feff}division 区划代码,division_name 区划名称,"), "{csv}");
+    assert_eq!(csv.lines().count(), 1 + counties * 2 * 12);
+    let row = csv
+        .lines()
+        .find(|l| l.starts_with("220822000000,通榆县,cases_received,") && l.contains("2025-03,"))
+        .unwrap();
+    assert!(row.contains(",2025-03-01,2025-03-31,true,"), "{row}");
+    let parquet = SerializedFileReader::new(Bytes::from(file(v1::TableFormat::Parquet).await)).unwrap();
+    assert_eq!(parquet.metadata().file_metadata().num_rows() as usize, counties * 2 * 12);
+}
+
+#[tokio::test]
+async fn a_recount_finds_what_differs_and_puts_it_right() {
+    use crate::aggregate::{Cell, TallyChange};
+    use crate::measure::{Code as Kept, Count};
+    let node = Node::new("2208", None).await;
+    with_cases(&node).await;
+    a_village(&node, "220822101201").await;
+    a_grid(&node, "220822101201001").await;
+    let recount = async |repair: bool| {
+        let request = called(v1::RecountAggregatesRequest { repair });
+        let mut progress = service(&node).recount_aggregates(request).await.unwrap().into_inner();
+        let mut differences = Vec::new();
+        let mut last = v1::RecountAggregatesResponse::default();
+        while let Some(said) = progress.next().await {
+            last = said.unwrap();
+            differences.extend(last.differences.clone());
+        }
+        assert!(last.done && last.record_count == 92 && last.difference_count as usize == differences.len());
+        differences
+    };
+    assert_eq!(recount(false).await, [], "what is kept is what the records say");
+    let received = u64::from(Kept::total(Count::Received).number());
+    let wrong = |code: &str, period, key, n| TallyChange {
+        cell: Cell { division: division(code), period },
+        restates: false,
+        adds: vec![(key, n)],
+    };
+    let wrongs = vec![
+        wrong("220822", Cell::ALL, received, 5),
+        wrong("220822101", 202_503, received, -1),
+        wrong("220881", 20_240_200, received << 5 | 29, 2),
+    ];
+    node.engine.repair_counts(wrongs).await.unwrap();
+    let found = recount(true).await;
+    let found: Vec<_> =
+        found.iter().map(|d| (&*d.division, &*d.period, &*d.measure, d.kept - d.counted)).collect();
+    assert_eq!(
+        found,
+        [
+            ("220822000000", "", "cases_received", 5),
+            ("220822101000", "2025-03", "cases_received", -1),
+            ("220881000000", "2024-02-29", "cases_received", 2),
+        ]
+    );
+    assert_eq!(recount(false).await, [], "it was put right");
 }

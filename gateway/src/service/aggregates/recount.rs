@@ -1,0 +1,154 @@
+//! Counting every record anew, county by county, as the store was at one moment, and comparing with what was kept. What
+//! differs is put right by adding the difference, so that writes may go on meanwhile.
+
+use std::collections::BTreeMap;
+
+use guantong_proto::v1;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::super::{node, status};
+use crate::aggregate::{self, Cell, Entries, Sheet, TallyChange};
+use crate::division::Division;
+use crate::engine::Engine;
+use crate::measure::Code;
+use crate::period::{Day, Month};
+use crate::record::codec;
+use crate::schema::KindId;
+use crate::store::{Frozen, StoreError};
+
+/// Records read at a time.
+const RECORDS_AT_ONCE: usize = 1_000;
+/// Differences that are named; more are counted.
+const NAMED_MAX: usize = 1_000;
+
+pub(super) type Progress = mpsc::Sender<Result<v1::RecountAggregatesResponse, Status>>;
+
+/// Kept or counted numbers, by cell and key.
+type Numbers = BTreeMap<(Cell, u64), i64>;
+
+pub(super) struct Recount {
+    engine: Engine,
+    repair: bool,
+    said: v1::RecountAggregatesResponse,
+}
+
+impl Recount {
+    pub(super) fn new(engine: Engine, repair: bool) -> Recount {
+        Recount { engine, repair, said: v1::RecountAggregatesResponse::default() }
+    }
+
+    /// Runs to the end, or until the receiver goes.
+    pub(super) async fn run(mut self, out: Progress) {
+        if let Err(status) = self.count(&out).await {
+            let _ = out.send(Err(status)).await;
+        }
+    }
+
+    async fn count(&mut self, out: &Progress) -> Result<(), Status> {
+        let of_store = |e: StoreError| status::of_store(&e);
+        let mut frozen = self.engine.shared().store.frozen().await.map_err(of_store)?;
+        let counties = frozen.counties().await.map_err(of_store)?;
+        self.said.county_total = counties.len() as u32;
+        for county in counties {
+            let counted = self.counted(&mut frozen, county).await.map_err(of_store)?;
+            let kept = kept(&mut frozen, county).await.map_err(of_store)?;
+            let changes = self.compare(&kept, &counted);
+            if self.repair && !changes.is_empty() {
+                let repaired = self.engine.repair_counts(changes).await;
+                repaired.map_err(|e| status::of_engine(&self.engine.shared().schema, KindId(0), &e))?;
+            }
+            self.said.county_count += 1;
+            if out.send(Ok(self.said.clone())).await.is_err() {
+                return Ok(());
+            }
+            self.said.differences.clear();
+        }
+        self.said.done = true;
+        let _ = out.send(Ok(self.said.clone())).await;
+        Ok(())
+    }
+
+    /// What the records of a county say.
+    async fn counted(&mut self, frozen: &mut Frozen, county: Division) -> Result<Numbers, StoreError> {
+        let shared = self.engine.shared();
+        let own = shared.own();
+        let mut sheet = Sheet::default();
+        let mut last = None;
+        loop {
+            let page = frozen.records(county, last.as_ref(), RECORDS_AT_ONCE).await?;
+            for stored in page.iter().filter(|stored| own.contains(stored.name.home)) {
+                self.said.record_count += 1;
+                let Ok(record) = codec::decode(stored.state.clone()) else {
+                    self.said.unreadable_count += 1;
+                    continue;
+                };
+                let kind = shared.schema.kind(stored.name.kind);
+                let contribution = aggregate::contribution_of(kind, stored.name.home, &record);
+                sheet.add(&contribution, stored.name.home, 1);
+            }
+            let full = page.len() == RECORDS_AT_ONCE;
+            last = page.into_iter().last();
+            if !full {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let changes = sheet.into_changes(own, Day::FIRST);
+        let numbers = changes.iter().flat_map(|c| c.adds.iter().map(|(key, n)| ((c.cell, *key), *n)));
+        Ok(numbers.collect())
+    }
+
+    /// Notes what differs, and gives what must be added to put it right.
+    fn compare(&mut self, kept: &Numbers, counted: &Numbers) -> Vec<TallyChange> {
+        let mut missing: BTreeMap<Cell, Vec<(u64, i64)>> = BTreeMap::new();
+        let keys = kept.keys().chain(counted.keys().filter(|key| !kept.contains_key(key)));
+        for key in keys {
+            let of = |numbers: &Numbers| numbers.get(key).copied().unwrap_or(0);
+            let (kept, counted) = (of(kept), of(counted));
+            if kept == counted {
+                continue;
+            }
+            missing.entry(key.0).or_default().push((key.1, counted - kept));
+            if self.said.difference_count < NAMED_MAX as u64 {
+                self.said.differences.push(difference(*key, kept, counted));
+            }
+            self.said.difference_count += 1;
+        }
+        let change = |(cell, mut adds): (Cell, Vec<(u64, i64)>)| {
+            adds.sort_unstable();
+            TallyChange { cell, restates: Month::of_number(cell.period).is_some(), adds }
+        };
+        missing.into_iter().map(change).collect()
+    }
+}
+
+/// What was kept for a county; the slots' parts are added.
+async fn kept(frozen: &mut Frozen, county: Division) -> Result<Numbers, StoreError> {
+    let mut numbers = Numbers::new();
+    for row in frozen.tallies(county).await? {
+        for entry in Entries::of(&row.numbers) {
+            let (key, number) = entry.map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            *numbers.entry((row.cell, key)).or_default() += number;
+        }
+    }
+    Ok(numbers)
+}
+
+fn difference((cell, key): (Cell, u64), kept: i64, counted: i64) -> v1::CountDifference {
+    let of_day = Month::of_number(cell.period).is_none() && cell.period != Cell::ALL;
+    let code = Code::of_number(if of_day { (key >> 5) as u32 } else { key as u32 });
+    let period = if of_day {
+        Day::of_number(cell.period + (key & 31) as u32).map(|day| day.to_string())
+    } else {
+        Month::of_number(cell.period).map(|month| month.to_string())
+    };
+    v1::CountDifference {
+        division: cell.division.to_string(),
+        period: period.unwrap_or_default(),
+        measure: code.count().map_or_else(|| code.number().to_string(), |count| count.name().into()),
+        class: node::class_name(code),
+        kept,
+        counted,
+    }
+}

@@ -1,0 +1,71 @@
+//! The whole store as it was at one moment, county by county: for counting everything anew while writes go on.
+
+use super::sql::{Args, Reader, code, division, int};
+use super::tallies::tally;
+use super::{Store, StoreError, StoredRecord, TallyRow};
+use crate::division::Division;
+
+/// The store as it was when it was asked for. It holds one of the few connections that read: do not keep it for long.
+pub struct Frozen {
+    reader: Reader,
+}
+
+impl Store {
+    /// The store as it is now, whatever is written meanwhile.
+    pub async fn frozen(&self) -> Result<Frozen, StoreError> {
+        let mut reader = self.reader().await?;
+        reader.close_on_drop();
+        let mut sql = reader.sql();
+        let begin = sql.either("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        sql.run(begin, Args::new()).await?;
+        // With SQLite the moment is that of the first read.
+        sql.number("SELECT revision FROM node WHERE slot = 0", Args::new()).await?;
+        Ok(Frozen { reader })
+    }
+}
+
+impl Frozen {
+    /// The counties of all records and kept counts, ascending; prefectures and provinces stand for what is theirs.
+    pub async fn counties(&mut self) -> Result<Vec<Division>, StoreError> {
+        let mut sql = self.reader.sql();
+        let mut counties = Vec::new();
+        for row in &sql.rows("SELECT DISTINCT county FROM tally", Args::new()).await? {
+            counties.push(division(row, 0)?);
+        }
+        let mut after = 0;
+        loop {
+            let next = "SELECT county FROM record WHERE county > ? ORDER BY county LIMIT 1";
+            let Some(row) = sql.row(next, Args::ints(&[after])).await? else { break };
+            after = int(&row, 0)?;
+            counties.push(division(&row, 0)?);
+        }
+        counties.sort_unstable();
+        counties.dedup();
+        Ok(counties)
+    }
+
+    /// Records of a county in the order of kind, home and id, beginning after `after`.
+    pub async fn records(
+        &mut self,
+        county: Division,
+        after: Option<&StoredRecord>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let list = "SELECT key, kind, home, id, revision, state FROM record
+            WHERE county = ? AND (kind, home, id) > (?, ?, ?) ORDER BY kind, home, id LIMIT ?";
+        let args = Args::ints(&[code(county)]);
+        let args = match after {
+            Some(last) => args.int(i64::from(last.name.kind.0)).int(code(last.name.home)).text(&last.name.id),
+            None => args.int(0).int(0).text(""),
+        };
+        let rows = self.reader.sql().rows(list, args.int(limit as i64)).await?;
+        rows.iter().map(super::records::stored).collect()
+    }
+
+    /// All kept counts of a county.
+    pub async fn tallies(&mut self, county: Division) -> Result<Vec<TallyRow>, StoreError> {
+        let list = "SELECT period, division, revision, numbers FROM tally WHERE county = ?";
+        let rows = self.reader.sql().rows(list, Args::ints(&[code(county)])).await?;
+        rows.iter().map(tally).collect()
+    }
+}
