@@ -31,7 +31,7 @@ async fn aggregates(node: &Node, divisions: &[&str]) -> v1::Completeness {
     let mut request = tonic::Request::new(v1::QueryAggregatesRequest { query: Some(query) });
     let caller = Caller { who: Who::Local, address: String::new() };
     request.extensions_mut().insert(caller);
-    let service = Aggregates::new(node.engine.clone());
+    let service = Aggregates::new(node.engine.clone(), CancellationToken::new());
     service.query_aggregates(request).await.unwrap().into_inner().completeness.unwrap()
 }
 
