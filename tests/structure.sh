@@ -30,6 +30,7 @@ declare -A MAY_IMPORT=(
     [grant]="division record schema"
     [period]=""
     [measure]=""
+    [duplicates]="calendar facet record"
     [facet]="casework division record schema"
     [aggregate]="casework division measure period record schema"
     [casework]="calendar division"
@@ -42,7 +43,7 @@ declare -A MAY_IMPORT=(
     [store]="aggregate claiming division facet grant ingest measure period record schema session::greeting stamp"
     [engine]="aggregate casework claiming completeness division grant ingest measure outgoing peering period record schema session::greeting stamp store"
     [tabular]=""
-    [service]="aggregate calendar casework claiming completeness division engine facet grant ingest measure outgoing period record schema session stamp store tabular"
+    [service]="aggregate calendar casework claiming completeness division duplicates engine facet grant ingest measure outgoing period record schema session stamp store tabular"
 )
 
 # The project's files that match, new ones included.

@@ -11,6 +11,7 @@ pub mod casework;
 pub mod claiming;
 pub mod completeness;
 pub mod division;
+pub mod duplicates;
 pub mod facet;
 pub mod grant;
 pub mod ingest;

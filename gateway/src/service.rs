@@ -25,6 +25,7 @@ mod cameras;
 mod cases;
 mod conflicts;
 mod driver;
+mod duplicates;
 mod exchange;
 pub mod figures;
 mod grants;

@@ -4,19 +4,23 @@ use guantong_proto::v1;
 use guantong_proto::v1::conflict_service_server::ConflictService;
 use tonic::{Request, Response, Status};
 
-use super::{caller, page, status, trace, view};
+use super::duplicates::Duplicates;
+use super::sight::Sight;
+use super::{page, status, trace, view};
 use crate::division::Division;
 use crate::engine::{Engine, Write, WriteAction};
 use crate::ingest::local::{Authority, Basis, LocalWrite};
+use crate::ingest::writers::WriterState;
 use crate::record::{Entry, FieldNumber, Record, RecordName, Register, codec};
 
 pub(super) struct Conflicts {
     engine: Engine,
+    duplicates: Duplicates,
 }
 
 impl Conflicts {
     pub(super) fn new(engine: Engine) -> Conflicts {
-        Conflicts { engine }
+        Conflicts { engine, duplicates: Duplicates::default() }
     }
 
     /// The record and field of a conflict's name.
@@ -29,17 +33,28 @@ impl Conflicts {
         Ok((record, number.ok_or_else(|| status::invalid("name", form))?))
     }
 
-    async fn register(&self, name: &RecordName, field: FieldNumber) -> Result<Register, Status> {
+    /// A field of a record that the caller asks for by name.
+    async fn register(
+        &self,
+        sight: &Sight,
+        name: &RecordName,
+        field: FieldNumber,
+    ) -> Result<Register, Status> {
         let shared = self.engine.shared();
-        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
+        let (_, record) = sight.read(&self.engine, name).await?;
+        sight.check_field(shared.schema.kind(name.kind), field)?;
         let shown = || name.display(&shared.schema).to_string();
-        let loaded = found.ok_or_else(|| status::not_found(&shown()))?;
-        let record = codec::decode(loaded.state).map_err(|e| status::broken(&e.to_string()))?;
         record.get(field).cloned().ok_or_else(|| status::not_found(&format!("{}/conflicts/{field}", shown())))
+    }
+
+    /// Whom this store writes as.
+    async fn writers(&self) -> Result<Vec<WriterState>, Status> {
+        self.engine.shared().store.writers().await.map_err(|e| status::of_store(&e))
     }
 
     async fn open(
         &self,
+        sight: &Sight,
         parent: Division,
         after: Option<String>,
         size: usize,
@@ -49,18 +64,24 @@ impl Conflicts {
         let after = after.as_ref().map(|(name, field)| (name, *field));
         let listed =
             shared.store.conflicts(Some(parent), after, size).await.map_err(|e| status::of_store(&e))?;
+        let last = listed.last().filter(|_| listed.len() == size);
+        let last = last.map(|row| view::conflict_name(&shared.schema, &row.name, row.field));
+        let writers = self.writers().await?;
         let mut conflicts = Vec::with_capacity(listed.len());
         for row in listed {
             let record = codec::decode(row.state).map_err(|e| status::broken(&e.to_string()))?;
-            let register = record.get(row.field).cloned().unwrap_or_default();
-            conflicts.push(view::conflict(&shared.schema, &row.name, row.field, &register));
+            let kind = shared.schema.kind(row.name.kind);
+            if sight.sees(kind, &row.name, &record) && sight.shows(kind, row.field) {
+                let register = record.get(row.field).cloned().unwrap_or_default();
+                conflicts.push(view::conflict(&shared.schema, &row.name, row.field, &register, &writers));
+            }
         }
-        let last = conflicts.last().filter(|_| conflicts.len() == size).map(|c| c.name.clone());
         Ok((conflicts, last))
     }
 
     async fn resolved(
         &self,
+        sight: &Sight,
         parent: Division,
         before: Option<String>,
         size: usize,
@@ -72,13 +93,18 @@ impl Conflicts {
         let listed =
             shared.store.resolutions(Some(parent), before, size).await.map_err(|e| status::of_store(&e))?;
         let last = listed.last().filter(|_| listed.len() == size).map(|r| r.id.to_string());
+        let writers = self.writers().await?;
         let mut conflicts = Vec::with_capacity(listed.len());
         for row in listed {
+            let kind = shared.schema.kind(row.name.kind);
+            if !sight.sees_home(kind, row.name.home) || !sight.shows(kind, row.field) {
+                continue;
+            }
             let record = codec::decode(row.before).map_err(|e| status::broken(&e.to_string()))?;
             let register = record.get(row.field).cloned().unwrap_or_default();
             conflicts.push(v1::Conflict {
                 resolve_time: Some(view::timestamp(row.resolved_ms)),
-                ..view::conflict(&shared.schema, &row.name, row.field, &register)
+                ..view::conflict(&shared.schema, &row.name, row.field, &register, &writers)
             });
         }
         Ok((conflicts, last))
@@ -91,15 +117,16 @@ impl ConflictService for Conflicts {
         &self,
         request: Request<v1::ListConflictsRequest>,
     ) -> Result<Response<v1::ListConflictsResponse>, Status> {
-        caller::operator(request.extensions())?;
+        let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let request = request.into_inner();
-        let parent = page::parent("parent", &request.parent)?;
+        let parent = sight.part_of("parent", page::parent("parent", &request.parent)?)?;
+        sight.check_records()?;
         let size = page::size(request.page_size)?;
         let query = format!("conflicts {parent} {}", request.resolved);
         let after = page::after(&query, &request.page_token)?;
         let (conflicts, last) = match request.resolved {
-            false => self.open(parent, after, size).await?,
-            true => self.resolved(parent, after, size).await?,
+            false => self.open(&sight, parent, after, size).await?,
+            true => self.resolved(&sight, parent, after, size).await?,
         };
         let next_page_token = last.map(|last| page::token(&query, &last)).unwrap_or_default();
         Ok(Response::new(v1::ListConflictsResponse { conflicts, next_page_token }))
@@ -109,22 +136,24 @@ impl ConflictService for Conflicts {
         &self,
         request: Request<v1::GetConflictRequest>,
     ) -> Result<Response<v1::Conflict>, Status> {
-        caller::operator(request.extensions())?;
+        let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let (name, field) = self.parse(&request.get_ref().name)?;
-        let register = self.register(&name, field).await?;
-        Ok(Response::new(view::conflict(&self.engine.shared().schema, &name, field, &register)))
+        let register = self.register(&sight, &name, field).await?;
+        let (schema, writers) = (&self.engine.shared().schema, self.writers().await?);
+        Ok(Response::new(view::conflict(schema, &name, field, &register, &writers)))
     }
 
     async fn resolve_conflict(
         &self,
         request: Request<v1::ResolveConflictRequest>,
     ) -> Result<Response<v1::Conflict>, Status> {
-        caller::operator(request.extensions())?;
+        let sight = Sight::of(self.engine.shared(), request.extensions())?;
         let traceparent = trace::of_request(request.metadata());
         let request = request.into_inner();
         let (name, field) = self.parse(&request.name)?;
         let shared = self.engine.shared();
-        let register = self.register(&name, field).await?;
+        sight.check_write(&self.engine, &name, [field]).await?;
+        let register = self.register(&sight, &name, field).await?;
         if !request.etag.is_empty() && request.etag != view::conflict_etag(field, &register) {
             return Err(status::stale("the conflict was changed meanwhile; look at it again"));
         }
@@ -148,13 +177,24 @@ impl ConflictService for Conflicts {
             basis: Basis::Token(seen),
             acting,
             authority,
+            purpose: sight.purpose(),
             ..LocalWrite::of(vec![(field, value)])
         };
         let kind = name.kind;
         let write =
             Write { name: name.clone(), action: WriteAction::Fields(write), request: None, traceparent };
         self.engine.write(write).await.map_err(|e| status::of_engine(&shared.schema, kind, &e))?;
-        let register = self.register(&name, field).await?;
-        Ok(Response::new(view::conflict(&shared.schema, &name, field, &register)))
+        let register = self.register(&sight, &name, field).await?;
+        let writers = self.writers().await?;
+        Ok(Response::new(view::conflict(&shared.schema, &name, field, &register, &writers)))
+    }
+
+    async fn list_duplicates(
+        &self,
+        request: Request<v1::ListDuplicatesRequest>,
+    ) -> Result<Response<v1::ListDuplicatesResponse>, Status> {
+        let shared = self.engine.shared();
+        let sight = Sight::of(shared, request.extensions())?;
+        Ok(Response::new(self.duplicates.list(shared, &sight, request.get_ref()).await?))
     }
 }

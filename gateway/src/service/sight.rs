@@ -51,17 +51,35 @@ impl Sight {
         )))
     }
 
+    /// Refuses callers who may read no record at all.
+    pub(super) fn check_records(&self) -> Result<(), Status> {
+        if self.grant.level >= Level::Read {
+            return Ok(());
+        }
+        Err(status::not_allowed("the grant is for aggregates only; no record can be read with it"))
+    }
+
     /// Refuses kinds whose records the caller may not read.
     pub(super) fn check_kind(&self, kind: &Kind) -> Result<(), Status> {
-        if self.grant.level < Level::Read {
-            return Err(status::not_allowed(
-                "the grant is for aggregates only; no record can be read with it",
-            ));
-        }
+        self.check_records()?;
         if self.grant.kinds.contains(kind.id) {
             return Ok(());
         }
         Err(status::not_allowed(format!("the grant does not cover records of kind `{}`", kind.rule.name)))
+    }
+
+    /// Refuses a field that the caller asks for by name and may not see.
+    pub(super) fn check_field(&self, kind: &Kind, field: FieldNumber) -> Result<(), Status> {
+        if self.shows(kind, field) {
+            return Ok(());
+        }
+        let path = status::path(kind, field);
+        Err(status::not_allowed(format!("{path}: the grant does not cover personal data")))
+    }
+
+    /// Whether records of a kind that were born there are shown.
+    pub(super) fn sees_home(&self, kind: &Kind, home: Division) -> bool {
+        self.grant.may_read(kind.id, home)
     }
 
     /// Whether a record is shown.
@@ -72,6 +90,11 @@ impl Sight {
     /// Whether a field is shown.
     pub(super) fn shows(&self, kind: &Kind, field: FieldNumber) -> bool {
         self.grant.personal || kind.field(field).is_some_and(|field| self.grant.shows(field))
+    }
+
+    /// Whether fields that say something about a person are shown.
+    pub(super) fn shows_personal(&self) -> bool {
+        self.grant.personal
     }
 
     /// A record as the caller sees it: without the fields that it may not.
@@ -85,7 +108,7 @@ impl Sight {
         let shared = engine.shared();
         let kind = shared.schema.kind(name.kind);
         let found = shared.store.find(name).await.map_err(|e| status::of_store(&e))?;
-        let named_in = self.grant.may_read(kind.id, name.home);
+        let named_in = self.grant.may_read(kind.id, name.home) || self.has_everything(shared);
         let Some(loaded) = found else {
             let shown = name.display(&shared.schema).to_string();
             return Err(if named_in { status::not_found(&shown) } else { self.outside(kind) });
@@ -108,18 +131,15 @@ impl Sight {
     ) -> Result<(), Status> {
         let shared = engine.shared();
         let kind = shared.schema.kind(name.kind);
-        let hidden = fields.into_iter().find(|field| !self.shows(kind, *field));
-        if let Some(field) = hidden.and_then(|field| kind.field(field)) {
-            return Err(status::not_allowed(format!(
-                "{}: the grant does not cover personal data",
-                status::path(kind, field.number)
-            )));
+        // What the contract does not have is refused by the rules of writes.
+        for field in fields.into_iter().filter(|field| kind.field(*field).is_some()) {
+            self.check_field(kind, field)?;
         }
         if self.grant.may_write(kind.id, name.home) {
             return Ok(());
         }
         // Operators write whatever the node holds; what it does not is refused by the rules of writes.
-        if self.grant == Grant::everything(shared.own()) {
+        if self.has_everything(shared) {
             return Ok(());
         }
         let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
@@ -133,6 +153,10 @@ impl Sight {
             return Err(status::not_allowed("the grant is for reading; nothing can be written with it"));
         }
         Err(self.outside(kind))
+    }
+
+    fn has_everything(&self, shared: &Shared) -> bool {
+        self.grant == Grant::everything(shared.own())
     }
 
     fn outside(&self, kind: &Kind) -> Status {

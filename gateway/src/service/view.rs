@@ -8,10 +8,11 @@ use crate::completeness::{Completeness, State};
 use crate::engine::Shared;
 use crate::ingest::conflicting_fields;
 use crate::ingest::local::etag;
+use crate::ingest::writers::WriterState;
 use crate::record::audience::Audience;
 use crate::record::{Entry, FieldNumber, Record, RecordName, Register, codec, view};
 use crate::schema::{Kind, Schema};
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, Writer};
 
 /// Unix milliseconds as a timestamp.
 pub(super) fn timestamp(ms: u64) -> Timestamp {
@@ -89,12 +90,13 @@ pub(super) fn conflict_entries(
     entries
 }
 
-/// A conflict in one field of a record.
+/// A conflict in one field of a record. `writers` are those of this store.
 pub(super) fn conflict(
     schema: &Schema,
     name: &RecordName,
     field: FieldNumber,
     register: &Register,
+    writers: &[WriterState],
 ) -> v1::Conflict {
     let kind = schema.kind(name.kind);
     let entries = conflict_entries(kind, name, field, register);
@@ -103,18 +105,30 @@ pub(super) fn conflict(
         writer_division: entry.writer.division.to_string(),
         write_time: written(entry.stamp),
         shown: i == 0,
+        writer_source: source(writers, entry.writer),
     });
-    let record = name.display(schema).to_string();
-    let field_name = kind.field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
     v1::Conflict {
-        name: format!("{record}/conflicts/{field_name}"),
-        record,
-        field_name,
+        name: conflict_name(schema, name, field),
+        record: name.display(schema).to_string(),
+        field_name: kind.field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned()),
         field,
         values: values.collect(),
         resolve_time: None,
         etag: conflict_etag(field, register),
     }
+}
+
+/// The name of a conflict.
+pub(super) fn conflict_name(schema: &Schema, name: &RecordName, field: FieldNumber) -> String {
+    let field_name =
+        schema.kind(name.kind).field(field).map_or_else(|| field.to_string(), |f| f.name.to_owned());
+    format!("{}/conflicts/{field_name}", name.display(schema))
+}
+
+/// The ledger or partner that a writer of this store stands for.
+fn source(writers: &[WriterState], writer: Writer) -> String {
+    let found = writers.iter().find(|state| state.writer == writer);
+    found.map_or_else(String::new, |state| state.purpose.clone())
 }
 
 /// Hash over the values of a conflict.

@@ -171,6 +171,7 @@ fn of_conflict(conflict: &v1::Conflict) -> anyhow::Result<Value> {
             "keep": number,
             "value": fields.get(&conflict.field_name),
             "writer_division": value.writer_division,
+            "writer_source": value.writer_source,
             "write_time": value.write_time.as_ref().map(ToString::to_string),
             "shown": value.shown,
         }));
@@ -191,7 +192,11 @@ fn text(conflict: &v1::Conflict) -> anyhow::Result<String> {
     for (number, value) in conflict.values.iter().enumerate() {
         let shown = if value.shown { ", shown meanwhile 当前显示" } else { "" };
         let at = time(value.write_time.as_ref());
-        let _ = writeln!(text, "{number}: by {} at {at}{shown}", value.writer_division);
+        let source = match value.writer_source.as_str() {
+            "" => String::new(),
+            source => format!(" ({source})"),
+        };
+        let _ = writeln!(text, "{number}: by {}{source} at {at}{shown}", value.writer_division);
         match ledger::describe(kind.name, &value.fields)?.as_slice() {
             [] => text.push_str("  (cleared 已清空)\n"),
             lines => text.push_str(&list(lines)),

@@ -9,6 +9,7 @@ mod completeness;
 mod conflicts;
 mod connection;
 mod divisions;
+mod duplicates;
 mod export;
 mod get;
 mod grant;
@@ -73,6 +74,7 @@ enum Command {
     Set(set::SetArgs),
     Move(case_move::MoveArgs),
     Conflicts(conflicts::ConflictsArgs),
+    Duplicates(duplicates::DuplicatesArgs),
     Grant(grant::GrantArgs),
     Quarantine(quarantine::QuarantineArgs),
     Subscriptions(subscriptions::SubscriptionsArgs),
@@ -130,6 +132,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Set(args) => print(args.node.json, set::run(&args)),
         Command::Move(args) => print(args.node.json, case_move::run(&args)),
         Command::Conflicts(args) => print(args.node.json, conflicts::run(&args)),
+        Command::Duplicates(args) => print(args.node.json, duplicates::run(&args)),
         Command::Grant(args) => print(args.node.json, grant::run(&args)),
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),

@@ -94,5 +94,7 @@ fn conflicts(
 ) -> Vec<v1::Conflict> {
     let register = |field: &FieldNumber| Some((*field, record.get(*field)?));
     let registers = fields.iter().filter_map(register);
-    registers.map(|(field, register)| view::conflict(&shared.schema, &stored.name, field, register)).collect()
+    registers
+        .map(|(field, register)| view::conflict(&shared.schema, &stored.name, field, register, &[]))
+        .collect()
 }
