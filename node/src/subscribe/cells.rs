@@ -321,6 +321,7 @@ mod tests {
             writer_division: writer.into(),
             write_time: None,
             shown: risk == v1::CaseRisk::Red,
+            writer_source: String::new(),
         };
         let conflict = v1::Conflict {
             field_name: "risk".into(),
