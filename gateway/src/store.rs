@@ -13,6 +13,7 @@ mod facets;
 mod grants;
 mod history;
 mod imports;
+mod keys;
 mod meta;
 mod migrations;
 mod outbox;
@@ -40,6 +41,7 @@ pub use records::{ConflictRow, Loaded, StoredRecord};
 pub use recount::Frozen;
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
@@ -48,6 +50,9 @@ use crate::ingest::changes::RecordKey;
 use meta::Founding;
 use sql::{Args, Conn, Reader};
 
+/// Numbers for records are reserved by so many: whatever is left of them when the process ends is never used.
+const NUMBERS_RESERVED: i64 = 1 << 14;
+
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -55,13 +60,15 @@ pub struct Options {
     pub durable: bool,
     /// The greatest size of a SQLite store, in pages of 4 KiB.
     pub max_page_count: Option<u32>,
+    /// How many processes may write to a PostgreSQL store at once, 1 to 128. SQLite has one.
+    pub processes_max: u8,
     /// A seam for tests: counts down at each statement of the writer, and the one that brings it to 0 fails.
     pub fail_at_statement: Option<Arc<AtomicI64>>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { durable: true, max_page_count: None, fail_at_statement: None }
+        Options { durable: true, max_page_count: None, processes_max: 1, fail_at_statement: None }
     }
 }
 
@@ -102,9 +109,20 @@ pub struct Writer {
     faults: Option<Arc<AtomicI64>>,
     /// How often `conn` was opened.
     openings: u64,
-    next_key: RecordKey,
+    /// Numbers for records that are reserved on disk.
+    reserved: Range<i64>,
     /// Of the last transaction, Unix milliseconds.
     moment_ms: u64,
+}
+
+impl Database {
+    /// Which of the processes that write this one is.
+    fn slot(&self) -> i64 {
+        match self {
+            Database::Sqlite(_) => 0,
+            Database::Postgres(database) => database.slot(),
+        }
+    }
 }
 
 impl Store {
@@ -121,7 +139,7 @@ impl Store {
         options: Options,
     ) -> Result<(Store, Writer), StoreError> {
         let mut founding = Founding { own, fresh: &mut fresh, now_ms };
-        let (database, mut conn) = if postgres::is_url(location) {
+        let (database, conn) = if postgres::is_url(location) {
             let (database, conn) = postgres::Database::open(location, &mut founding, &options).await?;
             (Database::Postgres(database), conn)
         } else {
@@ -129,14 +147,10 @@ impl Store {
             let (database, conn) = sqlite::Database::open(path, &mut founding, &options).await?;
             (Database::Sqlite(database), conn)
         };
-        let greatest = conn.sql(None).number("SELECT max(key) FROM record", Args::new()).await?;
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
-        Ok((
-            store,
-            Writer { database, conn: Some(conn), faults, openings: 1, next_key: greatest + 1, moment_ms: 0 },
-        ))
+        Ok((store, Writer { database, conn: Some(conn), faults, openings: 1, reserved: 0..0, moment_ms: 0 }))
     }
 
     /// What the store says of itself.
@@ -174,11 +188,26 @@ impl Writer {
         Store { database: self.database.clone() }
     }
 
-    /// Numbers for `count` new records. A number is used once, whether or not its record is ever stored.
-    pub fn allocate(&mut self, count: usize) -> std::ops::Range<RecordKey> {
-        let first = self.next_key;
-        self.next_key += count as RecordKey;
-        first..self.next_key
+    /// Keys for new records with homes in these counties, in their order. A key is given out once, whether or not its
+    /// record is ever stored, and by this process alone.
+    pub async fn allocate(&mut self, counties: &[Division]) -> Result<Vec<RecordKey>, StoreError> {
+        let count = counties.len() as i64;
+        if self.reserved.end - self.reserved.start < count {
+            let mut conn = self.take().await?;
+            let reserve = "UPDATE node SET sequence = sequence + ? WHERE slot = ? RETURNING sequence";
+            let block = count.max(NUMBERS_RESERVED);
+            let mut sql = conn.sql(self.faults.as_deref());
+            let end = sql.number(reserve, Args::ints(&[block, sql.slot()])).await?;
+            self.conn = Some(conn);
+            if end >= 1 << keys::NUMBER_BITS {
+                return Err(StoreError::Database("all numbers for records of this process are used".into()));
+            }
+            self.reserved = end - block + 1..end + 1;
+        }
+        let first = self.reserved.start;
+        self.reserved.start += count;
+        let slot = self.database.slot();
+        Ok(counties.iter().zip(first..).map(|(county, number)| keys::key(*county, slot, number)).collect())
     }
 
     /// Waits until whatever was begun before is over, kept or undone, and gives how often the connection was opened so

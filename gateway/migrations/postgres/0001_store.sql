@@ -9,6 +9,7 @@ CREATE TABLE node (
     created_ms BIGINT NOT NULL,
     revision BIGINT NOT NULL,
     records BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
     schema_fingerprint BYTEA
 );
 
@@ -72,9 +73,10 @@ CREATE INDEX outbox_lane ON outbox (peer, lane, seq);
 CREATE TABLE outbox_total (
     peer BIGINT NOT NULL,
     lane BIGINT NOT NULL,
+    slot BIGINT NOT NULL,
     count BIGINT NOT NULL,
     least BIGINT NOT NULL,
-    PRIMARY KEY (peer, lane)
+    PRIMARY KEY (peer, lane, slot)
 );
 
 CREATE TABLE quarantine (
@@ -109,6 +111,7 @@ CREATE TABLE peer (
     revision BIGINT NOT NULL,
     recovering_to BIGINT
 );
+CREATE UNIQUE INDEX peer_link ON peer (role, division) WHERE role < 3;
 
 CREATE TABLE writer (
     division BIGINT NOT NULL,
@@ -116,6 +119,7 @@ CREATE TABLE writer (
     purpose TEXT COLLATE "C" NOT NULL,
     clock BIGINT NOT NULL,
     current BIGINT NOT NULL,
+    slot BIGINT NOT NULL,
     PRIMARY KEY (division, id)
 );
 

@@ -3,6 +3,7 @@
 -- database they can be spread by it. Every index costs about 4 CPU seconds per million records and tier: add none
 -- without a measurement.
 
+-- A row for each process that writes to the store; SQLite has one.
 CREATE TABLE node (
     slot INTEGER PRIMARY KEY,
     -- The node's own division.
@@ -14,11 +15,15 @@ CREATE TABLE node (
     revision INTEGER NOT NULL,
     -- How many records there are.
     records INTEGER NOT NULL,
+    -- Numbers of records given out so far, ahead of use.
+    sequence INTEGER NOT NULL,
     -- Of the rules by which sums and conflicts were judged; NULL: nothing was judged yet.
     schema_fingerprint BLOB
 ) STRICT;
 
 CREATE TABLE record (
+    -- The first six digits of the county, 7 bits for the slot and 36 for a number, so that no two processes give out
+    -- the same one, and a key alone says where its record is.
     key INTEGER PRIMARY KEY,
     county INTEGER NOT NULL,
     kind INTEGER NOT NULL,
@@ -85,11 +90,12 @@ CREATE INDEX outbox_lane ON outbox (peer, lane, seq);
 CREATE TABLE outbox_total (
     peer INTEGER NOT NULL,
     lane INTEGER NOT NULL,
-    -- Keys in the outbox, those that stand in it several times included.
+    slot INTEGER NOT NULL,
+    -- Keys in the outbox, those that stand in it several times included; partial sums, added when they are read.
     count INTEGER NOT NULL,
     -- The least that `count` has been since duplicates were looked for: far beyond twice that, they are again.
     least INTEGER NOT NULL,
-    PRIMARY KEY (peer, lane)
+    PRIMARY KEY (peer, lane, slot)
 ) STRICT, WITHOUT ROWID;
 
 -- What peers refused.
@@ -129,6 +135,8 @@ CREATE TABLE peer (
     revision INTEGER NOT NULL,
     recovering_to INTEGER
 ) STRICT;
+-- A division is a peer once in each role; a partner may have several subscriptions.
+CREATE UNIQUE INDEX peer_link ON peer (role, division) WHERE role < 3;
 
 -- Whom the store writes as.
 CREATE TABLE writer (
@@ -139,6 +147,8 @@ CREATE TABLE writer (
     -- The last stamp given out.
     clock INTEGER NOT NULL,
     current INTEGER NOT NULL,
+    -- Whose writer it is: one register is never written by two at once.
+    slot INTEGER NOT NULL,
     PRIMARY KEY (division, id)
 ) STRICT, WITHOUT ROWID;
 

@@ -223,8 +223,9 @@ impl Task {
         names.sort_unstable();
         names.dedup();
         let loaded = self.store.load(&names).await?;
-        let missing = loaded.iter().filter(|l| l.is_none()).count();
-        let mut keys = self.store.allocate(missing);
+        let missing = names.iter().zip(&loaded).filter(|(_, found)| found.is_none());
+        let missing: Vec<Division> = missing.map(|(name, _)| name.home).collect();
+        let mut keys = self.store.allocate(&missing).await?.into_iter();
         let mut records = Vec::with_capacity(names.len());
         for (name, found) in names.into_iter().zip(loaded) {
             let new =

@@ -71,7 +71,10 @@ impl Task {
         if due.is_empty() {
             return Ok(());
         }
-        let loaded = self.store.load_keys(&due).await?;
+        let mut loaded = self.store.load_keys(&due).await?;
+        // Asked again after reading: whoever owes one of them below since then has also changed it, or will find it changed.
+        let still_due = self.shared.store.purges_ready(PURGES_AT_ONCE).await?;
+        loaded.retain(|stored| still_due.contains(&stored.key));
         let (_, changes, links) = self.decide(loaded.len(), |work| {
             for stored in loaded {
                 if let Some(slot) = bring_one(work, stored) {

@@ -53,6 +53,8 @@ pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<v1::Frame, Status>> + 
 enum Done {
     Ingested(u64, Result<Vec<v1::Refusal>, EngineError>),
     Stored(Result<(), EngineError>),
+    /// Rows of the outbox that had all their receipts are deleted.
+    Delivered(Vec<i64>, Result<(), EngineError>),
 }
 
 /// What a link waits for.
@@ -79,7 +81,7 @@ pub(super) struct Driver {
     link: Option<LinkKey>,
     wake: Option<watch::Receiver<Wake>>,
     woken: Wake,
-    /// Keys of the outbox rows under way.
+    /// Keys of the outbox rows under way: read, and not yet known to be deleted.
     rows: HashMap<i64, Vec<RecordKey>>,
     jobs: JoinSet<Done>,
     received_records: u64,
@@ -291,7 +293,13 @@ impl Driver {
                 None
             }
             Ok(Done::Stored(Ok(()))) => None,
-            Ok(Done::Ingested(_, Err(error)) | Done::Stored(Err(error))) => Some(error.to_string()),
+            Ok(Done::Delivered(seqs, Ok(()))) => {
+                seqs.iter().for_each(|seq| drop(self.rows.remove(seq)));
+                None
+            }
+            Ok(Done::Ingested(_, Err(error)) | Done::Stored(Err(error)) | Done::Delivered(_, Err(error))) => {
+                Some(error.to_string())
+            }
             Err(_) => Some("a task of the link failed".into()),
         };
         if let Some(detail) = failed {
@@ -437,10 +445,12 @@ impl Driver {
 
     fn delivered(&mut self, seqs: Vec<i64>, refusals: Vec<v1::Refusal>) {
         let Some(peer) = self.peer else { return };
-        let keys = seqs.iter().filter_map(|seq| self.rows.remove(seq)).flatten().collect();
+        let keys = seqs.iter().filter_map(|seq| self.rows.get(seq)).flatten().copied().collect();
         let (engine, revision) = (self.engine.clone(), self.session.peer_revision());
-        self.jobs
-            .spawn(async move { Done::Stored(engine.delivered(peer, seqs, keys, refusals, revision).await) });
+        self.jobs.spawn(async move {
+            let done = engine.delivered(peer, seqs.clone(), keys, refusals, revision).await;
+            Done::Delivered(seqs, done)
+        });
         self.report();
     }
 

@@ -62,9 +62,9 @@ async fn transact(
     history::purge(&mut sql, &changes.purges, &changes.purged).await?;
     imports::remember(&mut sql, &changes.import_rows).await?;
     imports::hold(&mut sql, &changes.held, &changes.released_rows).await?;
-    let count =
-        "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = 0 RETURNING revision";
-    let revision = sql.number(count, Args::ints(&[created as i64])).await?;
+    let count = "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = ?";
+    sql.run(count, Args::ints(&[created as i64, sql.slot()])).await?;
+    let revision = sql.number("SELECT CAST(sum(revision) AS BIGINT) FROM node", Args::new()).await?;
     sql.run("COMMIT", Args::new()).await?;
     Ok(revision as u64)
 }

@@ -112,7 +112,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<ResolutionRow>, StoreError> {
         let list = "SELECT s.id, s.key, r.kind, r.home, r.id, s.field, s.before, s.after, s.resolved_ms
-            FROM resolution s CROSS JOIN record r ON r.key = s.key
+            FROM resolution s CROSS JOIN record r ON r.key = s.key AND r.county = s.county
             WHERE s.id < ? AND r.home BETWEEN ? AND ? ORDER BY s.id DESC LIMIT ?";
         let (low, high) = range(scope);
         let args = Args::ints(&[before.unwrap_or(i64::MAX), low, high, limit as i64]);

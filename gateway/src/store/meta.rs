@@ -19,8 +19,8 @@ pub(super) struct Founding<'a> {
 /// It is another division's.
 pub(super) async fn found(sql: &mut Sql<'_>, founding: &mut Founding<'_>) -> Result<(), StoreError> {
     if sql.number("SELECT count(*) FROM node", Args::new()).await? == 0 {
-        let node = "INSERT INTO node (slot, division, epoch, created_ms, revision, records)
-            VALUES (0, ?, ?, ?, 0, 0)";
+        let node = "INSERT INTO node (slot, division, epoch, created_ms, revision, records, sequence)
+            VALUES (0, ?, ?, ?, 0, 0, 0)";
         let args = Args::ints(&[code(founding.own), (founding.fresh)() as i64, founding.now_ms as i64]);
         sql.run(node, args).await?;
     }
@@ -28,9 +28,18 @@ pub(super) async fn found(sql: &mut Sql<'_>, founding: &mut Founding<'_>) -> Res
     if stored == founding.own { Ok(()) } else { Err(StoreError::OtherDivision { stored, own: founding.own }) }
 }
 
+/// Makes room for another process that writes.
+pub(super) async fn join(sql: &mut Sql<'_>, slot: i64) -> Result<(), StoreError> {
+    let join = "INSERT INTO node (slot, division, epoch, created_ms, revision, records, sequence, schema_fingerprint)
+        SELECT ?, division, epoch, created_ms, 0, 0, 0, schema_fingerprint FROM node WHERE slot = 0
+        ON CONFLICT (slot) DO NOTHING";
+    sql.run(join, Args::ints(&[slot])).await.map(|_| ())
+}
+
 /// What the store says of itself.
 pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
-    let say = "SELECT division, epoch, created_ms, revision, schema_fingerprint FROM node WHERE slot = 0";
+    let say = "SELECT division, epoch, created_ms, (SELECT CAST(sum(revision) AS BIGINT) FROM node),
+        schema_fingerprint FROM node WHERE slot = 0";
     let row = sql.row(say, Args::new()).await?;
     let row = row.ok_or_else(|| StoreError::unreadable("what the store says of itself"))?;
     Ok(Meta {

@@ -24,9 +24,11 @@ static ADD: Rows = Rows::new(
     "",
 );
 static ADD_TOTAL: Rows = Rows::new(
-    "INSERT INTO outbox_total (peer, lane, count, least) VALUES",
-    "(?,?,?,0)",
-    "ON CONFLICT (peer, lane) DO UPDATE SET count = outbox_total.count + excluded.count",
+    "INSERT INTO outbox_total (peer, lane, slot, count, least) VALUES",
+    "(?,?,?,?,?)",
+    "ON CONFLICT (peer, lane, slot) DO UPDATE SET count = outbox_total.count + excluded.count,
+       least = CASE WHEN outbox_total.least < outbox_total.count + excluded.count THEN outbox_total.least
+                    ELSE outbox_total.count + excluded.count END",
 );
 
 /// A lane as it is stored.
@@ -65,20 +67,30 @@ pub(super) async fn add(sql: &mut Sql<'_>, groups: &[OutboxGroup], now_ms: u64) 
     for group in groups {
         *totals.entry((group.peer, lane_code(group.lane))).or_default() += group.keys.len() as i64;
     }
+    count(sql, totals).await
+}
+
+/// Notes by how much each outbox has grown. Each slot counts for itself, also below zero.
+async fn count(sql: &mut Sql<'_>, totals: BTreeMap<(PeerId, i64), i64>) -> Result<(), StoreError> {
+    let slot = sql.slot();
     let totals: Vec<_> = totals.into_iter().collect();
     sql.many(&ADD_TOTAL, &totals, |args, ((peer, lane), count)| {
         args.push_int(peer.0);
         args.push_int(*lane);
+        args.push_int(slot);
         args.push_int(*count);
+        args.push_int((*count).min(0));
     })
     .await?;
     Ok(())
 }
 
-/// A row that was delivered.
+/// A row that is gone.
 pub(super) struct Delivered {
     pub(super) seq: i64,
     pub(super) lane: i64,
+    fresh: bool,
+    written_ms: i64,
     pub(super) keys: bytes::Bytes,
 }
 
@@ -89,21 +101,22 @@ pub(super) async fn delete(
     seqs: &[i64],
 ) -> Result<Vec<Delivered>, StoreError> {
     let delete = "DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(?)) AND peer = ?
-        RETURNING seq, lane, keys, count";
+        RETURNING seq, lane, fresh, written_ms, keys, count";
     let rows = sql.rows(delete, Args::new().list(seqs.iter().copied()).int(peer.0)).await?;
-    let mut totals: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut totals: BTreeMap<(PeerId, i64), i64> = BTreeMap::new();
     let mut delivered = Vec::with_capacity(rows.len());
     for row in &rows {
-        let row_delivered = Delivered { seq: int(row, 0)?, lane: int(row, 1)?, keys: blob(row, 2)? };
-        *totals.entry(row_delivered.lane).or_default() += int(row, 3)?;
-        delivered.push(row_delivered);
+        let gone = Delivered {
+            seq: int(row, 0)?,
+            lane: int(row, 1)?,
+            fresh: int(row, 2)? != 0,
+            written_ms: int(row, 3)?,
+            keys: blob(row, 4)?,
+        };
+        *totals.entry((peer, gone.lane)).or_default() -= int(row, 5)?;
+        delivered.push(gone);
     }
-    for (lane, count) in totals {
-        let total = "UPDATE outbox_total SET count = count - ?,
-                least = CASE WHEN least < count - ? THEN least ELSE count - ? END
-            WHERE peer = ? AND lane = ?";
-        sql.run(total, Args::ints(&[count, count, count, peer.0, lane])).await?;
-    }
+    count(sql, totals).await?;
     Ok(delivered)
 }
 
@@ -156,32 +169,38 @@ pub(super) async fn key_list(
 /// Joins a peer's rows if they hold more than twice their distinct keys: each key then stands once, in its most urgent
 /// lane, and is fresh only if it was in all rows.
 pub(super) async fn compact(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), StoreError> {
-    let all = "SELECT lane, fresh, written_ms, keys FROM outbox WHERE peer = ?";
+    let all = "SELECT seq, keys FROM outbox WHERE peer = ?";
     let rows = sql.rows(all, Args::ints(&[peer.0])).await?;
-    let mut owed: Vec<(RecordKey, i64, bool)> = Vec::new();
-    let mut oldest: BTreeMap<i64, i64> = BTreeMap::new();
+    let (mut seqs, mut keys) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in &rows {
-        let (lane, fresh, written_ms) = (int(row, 0)?, int(row, 1)? != 0, int(row, 2)?);
-        let first = oldest.entry(lane).or_insert(written_ms);
-        *first = written_ms.min(*first);
-        owed.extend(keys_of(&blob(row, 3)?)?.into_iter().map(|key| (key, lane, fresh)));
+        seqs.push(int(row, 0)?);
+        keys.extend(keys_of(&blob(row, 1)?)?);
     }
-    owed.sort_unstable();
-    let distinct = owed.chunk_by(|a, b| a.0 == b.0).count();
-    if owed.len() <= 2 * distinct {
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    if count <= 2 * keys.len() {
         // Rows in flight keep their numbers, so that their receipts count. At worst all that is distinct is in one lane.
         let noted =
             "UPDATE outbox_total SET least = CASE WHEN count < ? THEN count ELSE ? END WHERE peer = ?";
-        sql.run(noted, Args::ints(&[distinct as i64, distinct as i64, peer.0])).await?;
+        let distinct = keys.len() as i64;
+        sql.run(noted, Args::ints(&[distinct, distinct, peer.0])).await?;
         return Ok(());
     }
+    let mut owed: Vec<(RecordKey, i64, bool)> = Vec::new();
+    let mut oldest: BTreeMap<i64, i64> = BTreeMap::new();
+    // Only what was read, and is still there: others may have added to it, and receipts may have come.
+    for row in delete(sql, peer, &seqs).await? {
+        let first = oldest.entry(row.lane).or_insert(row.written_ms);
+        *first = row.written_ms.min(*first);
+        owed.extend(keys_of(&row.keys)?.into_iter().map(|key| (key, row.lane, row.fresh)));
+    }
+    owed.sort_unstable();
     let mut groups: BTreeMap<(i64, bool), Vec<RecordKey>> = BTreeMap::new();
     for same in owed.chunk_by(|a, b| a.0 == b.0) {
         let fresh = same.iter().all(|o| o.2);
         groups.entry((same[0].1, fresh)).or_default().push(same[0].0);
     }
-    sql.run("DELETE FROM outbox WHERE peer = ?", Args::ints(&[peer.0])).await?;
-    sql.run("DELETE FROM outbox_total WHERE peer = ?", Args::ints(&[peer.0])).await?;
     for ((lane, fresh), keys) in groups {
         let written_ms = oldest.get(&lane).map_or(0, |ms| *ms as u64);
         let group = OutboxGroup { peer, lane: lane_from(lane), traceparent: None, fresh, keys };
@@ -194,7 +213,8 @@ pub(super) async fn compact(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), Store
 impl Store {
     /// The peers whose outboxes hold so much more than what can be distinct in them that they should be compacted.
     pub async fn outboxes_to_compact(&self) -> Result<Vec<PeerId>, StoreError> {
-        let grown = "SELECT DISTINCT peer FROM outbox_total WHERE count > 2 * least + ? ORDER BY peer";
+        let grown = "SELECT DISTINCT peer FROM outbox_total GROUP BY peer, lane
+            HAVING sum(count) > 2 * CASE WHEN sum(least) > 0 THEN sum(least) ELSE 0 END + ? ORDER BY peer";
         let rows = self.reader().await?.sql().rows(grown, Args::ints(&[COMPACT_ABOVE_KEYS])).await?;
         rows.iter().map(|row| Ok(PeerId(int(row, 0)?))).collect()
     }

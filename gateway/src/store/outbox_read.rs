@@ -65,23 +65,26 @@ pub struct Backlog {
 }
 
 impl Store {
-    /// The next rows of a lane, numbered above `after_seq` (0: from the first), with their records: rows of together no
-    /// more than `keys_max` keys, but one row always.
+    /// The next rows of a lane, without those that are under way, with their records: rows of together no more than
+    /// `keys_max` keys, but one row always. Where several write, a row may appear after others with greater numbers: so
+    /// rows are told apart by what is under way, not by how far one has read.
     pub async fn owed(
         &self,
         peer: PeerId,
         lane: Lane,
-        after_seq: i64,
+        under_way: &[i64],
         keys_max: usize,
     ) -> Result<Owed, StoreError> {
         let mut reader = self.reader().await?;
         let mut sql = reader.sql();
         let mut rows: Vec<OwedRow> = Vec::new();
-        let (mut count, mut after, mut page) = (0, after_seq, 4);
+        let (mut count, mut after, mut page) = (0, 0, 4);
         'pages: loop {
             let next = "SELECT seq, traceparent, fresh, written_ms, keys FROM outbox
-                WHERE peer = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT ?";
-            let found = sql.rows(next, Args::ints(&[peer.0, lane_code(lane), after, page])).await?;
+                WHERE peer = ? AND lane = ? AND seq > ? AND seq NOT IN (SELECT value FROM json_each(?))
+                ORDER BY seq LIMIT ?";
+            let args = Args::ints(&[peer.0, lane_code(lane), after]).list(under_way.iter().copied());
+            let found = sql.rows(next, args.int(page)).await?;
             for row in &found {
                 let keys = keys_of(&blob(row, 4)?)?;
                 if !rows.is_empty() && count + keys.len() > keys_max {
@@ -108,9 +111,9 @@ impl Store {
         let mut reader = self.reader().await?;
         let mut sql = reader.sql();
         let mut backlog = Backlog::default();
-        let lanes = "SELECT lane, count, (SELECT written_ms FROM outbox o
+        let lanes = "SELECT lane, CAST(sum(count) AS BIGINT), (SELECT written_ms FROM outbox o
                 WHERE o.peer = t.peer AND o.lane = t.lane ORDER BY seq LIMIT 1)
-            FROM outbox_total t WHERE peer = ?";
+            FROM outbox_total t WHERE peer = ? GROUP BY peer, lane";
         for row in sql.rows(lanes, Args::ints(&[peer.0])).await? {
             let lane = match int(&row, 0)? {
                 1 => &mut backlog.urgent,

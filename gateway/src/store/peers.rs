@@ -27,7 +27,8 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
             parent_restored = excluded.parent_restored, token_counter = excluded.token_counter,
             token_random = excluded.token_random, clock_at_token = excluded.clock_at_token,
             clock_before_token = excluded.clock_before_token, opened_revision = excluded.opened_revision,
-            epoch = excluded.epoch, revision = excluded.revision, recovering_to = excluded.recovering_to";
+            epoch = excluded.epoch, revision = excluded.revision, recovering_to = excluded.recovering_to
+        WHERE peer.role = excluded.role AND peer.division = excluded.division";
     let role = match peer.role {
         Role::Parent => 1,
         Role::Child => 2,
@@ -44,8 +45,8 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
     args.push_int(peer.epoch as i64);
     args.push_int(peer.revision as i64);
     args.push_maybe(peer.recovering_to.map(|stamp| stamp.0 as i64));
-    sql.run(put, args).await?;
-    Ok(())
+    // Another process may have given the number to someone else meanwhile.
+    if sql.run(put, args).await? == 1 { Ok(()) } else { Err(StoreError::Stale) }
 }
 
 fn push_token(args: &mut Args, token: Option<Token>) {
@@ -70,10 +71,11 @@ pub(super) async fn confirm(sql: &mut Sql<'_>, peer: PeerId) -> Result<(), Store
 
 /// Stores a writer that was made.
 pub(super) async fn new_writer(sql: &mut Sql<'_>, new: &NewWriter) -> Result<(), StoreError> {
-    let add = "INSERT INTO writer (division, id, purpose, clock, current) VALUES (?, ?, ?, 0, 1)
+    let add = "INSERT INTO writer (division, id, purpose, clock, current, slot) VALUES (?, ?, ?, 0, 1, ?)
         ON CONFLICT (division, id) DO NOTHING";
     let args = Args::ints(&[code(new.writer.division), new.writer.id as i64]);
-    sql.run(add, args.text(&new.purpose)).await?;
+    let args = args.text(&new.purpose).int(sql.slot());
+    sql.run(add, args).await?;
     Ok(())
 }
 
@@ -140,16 +142,17 @@ impl Store {
         rows.iter().map(peer).collect()
     }
 
-    /// All that the store ever wrote as.
+    /// All that the store ever wrote as. Only this process's writers are current here: each process has its own.
     pub async fn writers(&self) -> Result<Vec<WriterState>, StoreError> {
-        let list = "SELECT division, id, purpose, clock, current FROM writer ORDER BY division, id";
+        let list = "SELECT division, id, purpose, clock, current, slot FROM writer ORDER BY division, id";
+        let slot = self.database.slot();
         let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let writer = |row| {
             Ok(WriterState {
                 writer: Writer { division: division(row, 0)?, id: int(row, 1)? as u64 },
                 purpose: text(row, 2)?,
                 clock: Clock::resume(Stamp(int(row, 3)? as u64)),
-                current: int(row, 4)? != 0,
+                current: int(row, 4)? != 0 && int(row, 5)? == slot,
             })
         };
         rows.iter().map(writer).collect()

@@ -6,11 +6,12 @@
 //! not. Nothing here ever shows the URL, which may hold a password.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, Postgres};
 
 use super::meta::{self, Founding};
@@ -27,6 +28,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long the lock of a process that has just ended is waited for.
 const LOCK_TIME: Duration = Duration::from_secs(3);
 const LOCK_STEP: Duration = Duration::from_millis(50);
+/// Advisory locks of this program: "GTng" for making tables, and from there on one for each slot.
+const SLOT_LOCKS: i64 = 0x4754_6e68;
 /// Statements kept prepared on a connection.
 const STATEMENTS_MAX: usize = 256;
 
@@ -52,6 +55,8 @@ pub(super) struct Database {
     options: PgConnectOptions,
     shown: String,
     durable: bool,
+    /// Which of the processes that write this one is.
+    slot: i64,
     readers: PgPool,
 }
 
@@ -100,18 +105,23 @@ impl Database {
                 })
             })
             .connect_lazy_with(connect.clone());
-        let database = Database { options: connect, shown, durable: options.durable, readers };
-        let mut conn = Conn::Postgres(Box::new(database.session().await?));
+        let durable = options.durable;
+        let mut database = Database { options: connect, shown, durable, slot: 0, readers };
+        let mut conn = database.session().await?;
         database.check_server(&mut conn.sql(None)).await?;
         database.prepare(&mut conn.sql(None), founding).await?;
-        database.lock(&mut conn.sql(None)).await?;
+        database.slot = database.lock(&mut conn.sql(None), 0..i64::from(options.processes_max)).await?;
+        meta::join(&mut conn.sql(None), database.slot).await?;
+        if let Conn::Postgres { slot, .. } = &mut conn {
+            *slot = database.slot;
+        }
         Ok((database, conn))
     }
 
     /// Another connection to write with, when the one before was given up.
     pub(super) async fn connect(&self) -> Result<Conn, StoreError> {
-        let mut conn = Conn::Postgres(Box::new(self.session().await?));
-        self.lock(&mut conn.sql(None)).await?;
+        let mut conn = self.session().await?;
+        self.lock(&mut conn.sql(None), self.slot..self.slot + 1).await?;
         Ok(conn)
     }
 
@@ -140,14 +150,19 @@ impl Database {
         Ok(reader.sql().number(size, Args::new()).await? as u64)
     }
 
-    async fn session(&self) -> Result<PgConnection, StoreError> {
+    /// Which of the processes that write this one is.
+    pub(super) fn slot(&self) -> i64 {
+        self.slot
+    }
+
+    async fn session(&self) -> Result<Conn, StoreError> {
         let connected = tokio::time::timeout(CONNECT_TIME, self.options.connect()).await;
         let late = || StoreError::Unreachable(format!("no connection in {} s", CONNECT_TIME.as_secs()));
         let mut conn = connected.map_err(|_| late())?.map_err(StoreError::of_postgres)?;
         in_time(conn.execute(sqlx::raw_sql(SESSION))).await?;
         let durable = if self.durable { DURABLE } else { NOT_DURABLE };
         in_time(conn.execute(sqlx::raw_sql(durable))).await?;
-        Ok(conn)
+        Ok(Conn::Postgres { conn: Box::new(conn), slot: self.slot })
     }
 
     /// Whether the server is one that keeps what it is told.
@@ -225,19 +240,24 @@ impl Database {
         }
     }
 
-    /// Makes this connection the one that writes.
-    async fn lock(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
-        let lock = "SELECT CAST(pg_try_advisory_lock(1196715624, CAST(CAST('node'::regclass::oid AS BIGINT) - 2147483648 AS INTEGER))
-            AS INTEGER)";
+    /// Makes this connection the one that writes for a slot, the first of `slots` that nobody has.
+    async fn lock(&self, sql: &mut Sql<'_>, slots: Range<i64>) -> Result<i64, StoreError> {
+        // Two numbers: ours with the slot, and the store's table, which stands for its schema.
+        let lock = "SELECT CAST(pg_try_advisory_lock(CAST(? AS INTEGER),
+                CAST(CAST('node'::regclass::oid AS BIGINT) - 2147483648 AS INTEGER)) AS INTEGER)";
         let deadline = tokio::time::Instant::now() + LOCK_TIME;
-        // Whoever held it may have ended this moment: its server process takes a little to notice.
-        while sql.number(lock, Args::new()).await? == 0 {
+        loop {
+            for slot in slots.clone() {
+                if sql.number(lock, Args::ints(&[SLOT_LOCKS + slot])).await? != 0 {
+                    return Ok(slot);
+                }
+            }
+            // Whoever held it may have ended this moment: its server process takes a little to notice.
             if tokio::time::Instant::now() > deadline {
                 return Err(StoreError::InUse(self.shown.clone()));
             }
             tokio::time::sleep(LOCK_STEP).await;
         }
-        Ok(())
     }
 }
 

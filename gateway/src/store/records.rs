@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::keys::county_of_all;
 use super::sql::{Args, Row, Rows, Sql, blob, code, int, name};
 use super::{Store, StoreError, Writer};
 use crate::division::Division;
@@ -59,10 +60,10 @@ static INSERT: Rows = Rows::new(
     "",
 );
 static UPDATE: Rows = Rows::new(
-    "WITH new (key, revision, state, updated_ms) AS (VALUES",
-    "(?,?,?,?)",
+    "WITH new (key, county, revision, state, updated_ms) AS (VALUES",
+    "(?,?,?,?,?)",
     ") UPDATE OR FAIL record SET revision = new.revision + 1, state = new.state, updated_ms = new.updated_ms FROM new
-       WHERE record.key = new.key AND record.revision = new.revision",
+       WHERE record.key = new.key AND record.county = new.county AND record.revision = new.revision",
 );
 static ADD_AUDIENCE: Rows = Rows::new(
     "INSERT INTO audience (division, county, key) VALUES",
@@ -99,6 +100,7 @@ pub(super) async fn write(
     let updated = sql
         .many(&UPDATE, &changed, |args, record| {
             args.push_int(record.key);
+            args.push_division(record.name.home.county());
             args.push_int(record.revision);
             args.push_blob(&record.state);
             args.push_int(at_ms as i64);
@@ -155,19 +157,34 @@ pub(super) fn push_name(args: &mut Args, name: &RecordName) {
 pub(super) async fn by_keys(sql: &mut Sql<'_>, keys: &[RecordKey]) -> Result<Vec<StoredRecord>, StoreError> {
     let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(Vec::new()) };
     // Records that came together are read together: most often the keys are a run without gaps.
-    let rows = if last - first + 1 == keys.len() as i64 && keys.is_sorted() {
-        let run =
-            "SELECT key, kind, home, id, revision, state FROM record WHERE key BETWEEN ? AND ? ORDER BY key";
-        sql.rows(run, Args::ints(&[*first, *last])).await?
-    } else {
-        let each = sql.either(
-            "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
-            FROM json_each(?) w CROSS JOIN record r ON r.key = w.value",
-            "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
-            FROM unnest(?::bigint[]) WITH ORDINALITY AS w (value, place) JOIN record r ON r.key = w.value
-            ORDER BY w.place",
-        );
-        sql.rows(each, Args::new().list(keys.iter().copied())).await?
+    let run = last - first + 1 == keys.len() as i64 && keys.is_sorted();
+    let rows = match (run, county_of_all(keys)) {
+        (true, _) => {
+            let run = "SELECT key, kind, home, id, revision, state FROM record
+                WHERE key BETWEEN ? AND ? ORDER BY key";
+            sql.rows(run, Args::ints(&[*first, *last])).await?
+        }
+        // The county tells a distributed database where they are.
+        (false, Some(county)) => {
+            let each = sql.either(
+                "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
+                FROM json_each(?) w CROSS JOIN record r ON r.key = w.value AND r.county = ?",
+                "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
+                FROM unnest(?::bigint[]) WITH ORDINALITY AS w (value, place)
+                JOIN record r ON r.key = w.value AND r.county = ? ORDER BY w.place",
+            );
+            sql.rows(each, Args::new().list(keys.iter().copied()).int(county)).await?
+        }
+        (false, None) => {
+            let each = sql.either(
+                "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
+                FROM json_each(?) w CROSS JOIN record r ON r.key = w.value",
+                "SELECT r.key, r.kind, r.home, r.id, r.revision, r.state
+                FROM unnest(?::bigint[]) WITH ORDINALITY AS w (value, place)
+                JOIN record r ON r.key = w.value ORDER BY w.place",
+            );
+            sql.rows(each, Args::new().list(keys.iter().copied())).await?
+        }
     };
     rows.iter().map(stored).collect()
 }
@@ -280,7 +297,7 @@ impl Store {
         after: Option<(&RecordName, FieldNumber)>,
         limit: usize,
     ) -> Result<Vec<ConflictRow>, StoreError> {
-        let list = "SELECT c.key, c.kind, c.home, c.id, c.field, r.state FROM conflict c JOIN record r ON r.key = c.key
+        let list = "SELECT c.key, c.kind, c.home, c.id, c.field, r.state FROM conflict c JOIN record r ON r.key = c.key AND r.county = c.county
             WHERE c.county BETWEEN ? AND ? AND c.home BETWEEN ? AND ?
               AND (c.county, c.home, c.kind, c.id, c.field) > (?, ?, ?, ?, ?)
             ORDER BY c.county, c.home, c.kind, c.id, c.field LIMIT ?";

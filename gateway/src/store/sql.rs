@@ -34,15 +34,19 @@ const STATEMENT_TIME: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) enum Conn {
     Sqlite(SqliteConnection),
-    Postgres(Box<PgConnection>),
+    Postgres {
+        conn: Box<PgConnection>,
+        /// Which of the store's processes this one is.
+        slot: i64,
+    },
 }
 
 impl Conn {
     /// To run statements; `faults` counts down at each, and the one that brings it to 0 fails.
     pub(super) fn sql<'c>(&'c mut self, faults: Option<&'c AtomicI64>) -> Sql<'c> {
         match self {
-            Conn::Sqlite(conn) => Sql { on: On::Sqlite(conn), faults },
-            Conn::Postgres(conn) => Sql { on: On::Postgres(conn), faults },
+            Conn::Sqlite(conn) => Sql { on: On::Sqlite(conn), faults, slot: 0 },
+            Conn::Postgres { conn, slot } => Sql { on: On::Postgres(conn), faults, slot: *slot },
         }
     }
 
@@ -50,7 +54,7 @@ impl Conn {
     pub(super) async fn close(self) -> Result<(), StoreError> {
         match self {
             Conn::Sqlite(conn) => Ok(conn.close().await?),
-            Conn::Postgres(conn) => in_time(conn.close()).await,
+            Conn::Postgres { conn, .. } => in_time(conn.close()).await,
         }
     }
 }
@@ -65,8 +69,8 @@ impl Reader {
     /// To run statements.
     pub(super) fn sql(&mut self) -> Sql<'_> {
         match self {
-            Reader::Sqlite(conn) => Sql { on: On::Sqlite(conn), faults: None },
-            Reader::Postgres(conn) => Sql { on: On::Postgres(conn), faults: None },
+            Reader::Sqlite(conn) => Sql { on: On::Sqlite(conn), faults: None, slot: 0 },
+            Reader::Postgres(conn) => Sql { on: On::Postgres(conn), faults: None, slot: 0 },
         }
     }
 }
@@ -97,6 +101,7 @@ pub(super) enum Row {
 pub(super) struct Sql<'c> {
     on: On<'c>,
     faults: Option<&'c AtomicI64>,
+    slot: i64,
 }
 
 /// Waits for the server, but not for ever.
@@ -110,6 +115,11 @@ pub(super) async fn in_time<T>(
 }
 
 impl Sql<'_> {
+    /// The number of this process among those that write to the store; what each adds up stands in rows of its own.
+    pub(super) fn slot(&self) -> i64 {
+        self.slot
+    }
+
     /// The text for this database.
     pub(super) fn either(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self.on {

@@ -10,9 +10,6 @@ use super::{Database, Store, StoreError};
 use crate::aggregate::{Cell, TallyChange, merge_packed};
 use crate::division::Division;
 
-/// This process's part of the counts.
-const SLOT: i64 = 0;
-
 /// The packed numbers of one cell, as one slot keeps them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TallyRow {
@@ -60,11 +57,11 @@ pub struct Counts {
 }
 
 static LOAD: Rows = Rows::new(
-    "WITH wanted (place, township, period, county, division) AS (VALUES",
-    "(?,?,?,?,?)",
+    "WITH wanted (place, township, period, county, division, slot) AS (VALUES",
+    "(?,?,?,?,?,?)",
     ") SELECT w.place, t.numbers FROM wanted w CROSS JOIN tally t
        ON t.township = w.township AND t.period = w.period AND t.county = w.county AND t.division = w.division
-          AND t.slot = 0",
+          AND t.slot = w.slot",
 );
 static PUT: Rows = Rows::new(
     "INSERT INTO tally (township, period, county, division, slot, revision, numbers) VALUES",
@@ -83,10 +80,12 @@ fn push_cell(args: &mut Args, cell: Cell) {
 
 /// Adds to counts. Only this slot writes its rows, so what is read here is what they are.
 pub(super) async fn add(sql: &mut Sql<'_>, changes: &[TallyChange]) -> Result<(), StoreError> {
+    let slot = sql.slot();
     let rows = sql
         .many_rows(&LOAD, changes, |args, place, change| {
             args.push_int(place);
             push_cell(args, change.cell);
+            args.push_int(slot);
         })
         .await?;
     let mut held: HashMap<usize, Bytes> = HashMap::with_capacity(rows.len());
@@ -102,7 +101,7 @@ pub(super) async fn add(sql: &mut Sql<'_>, changes: &[TallyChange]) -> Result<()
     }
     sql.many(&PUT, &merged, |args, (change, numbers)| {
         push_cell(args, change.cell);
-        args.push_int(SLOT);
+        args.push_int(slot);
         args.push_int(i64::from(change.restates));
         args.push_blob(numbers);
     })

@@ -18,8 +18,9 @@ impl Driver {
             self.session.lane_empty(want.lane);
             return Ok(());
         };
+        let under_way: Vec<i64> = self.rows.keys().copied().collect();
         let keys_max = (want.budget_bytes / RECORD_BYTES).clamp(1, 4_000);
-        let owed = shared.store.owed(peer, lane(want.lane), want.after_seq.unwrap_or(0), keys_max).await?;
+        let owed = shared.store.owed(peer, lane(want.lane), &under_way, keys_max).await?;
         if owed.rows.is_empty() {
             self.session.lane_empty(want.lane);
             return Ok(());

@@ -50,8 +50,6 @@ pub(super) struct Feed {
 
 /// How far a feed has come.
 pub(super) struct State {
-    /// The last rows read, by lane.
-    after: [i64; 3],
     pending: VecDeque<Batch>,
     next: BatchId,
     turn: u64,
@@ -65,8 +63,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new() -> State {
-        let (after, pending) = ([0; 3], VecDeque::new());
-        State { after, pending, next: 1, turn: 0, read_ms: 0, told: None, moved: Instant::now() }
+        State { pending: VecDeque::new(), next: 1, turn: 0, read_ms: 0, told: None, moved: Instant::now() }
     }
 }
 
@@ -171,11 +168,12 @@ impl Feed {
             loop {
                 let shared = self.engine.shared();
                 let peer = self.subscription.peer;
-                let after = self.state.after[lane as usize];
-                let owed = shared.store.owed(peer, lane, after, READ_KEYS).await;
+                let under_way = self.reader.window().under_way();
+                let owed = shared.store.owed(peer, lane, &under_way, READ_KEYS).await;
                 let owed = owed.map_err(|error| status::of_store(&error))?;
-                let Some(last) = owed.rows.last() else { break };
-                self.state.after[lane as usize] = last.seq;
+                if owed.rows.is_empty() {
+                    break;
+                }
                 let (batches, unseen) = batches::cut(shared, &self.lens, &self.subscription, &owed);
                 if !unseen.is_empty() {
                     let done = self.engine.delivered(peer, unseen, Vec::new(), Vec::new(), 0).await;

@@ -50,6 +50,11 @@ impl Window {
         }
     }
 
+    /// The rows under way: read, and not yet known to be deleted.
+    pub(super) fn under_way(&self) -> Vec<i64> {
+        self.rows.keys().copied().collect()
+    }
+
     /// An acknowledgement: the rows that are received whole by it. `None`: no such batch is under way.
     pub(super) fn acknowledge(&mut self, batch: BatchId) -> Option<Vec<i64>> {
         let sent = self.batches.get_mut(&batch)?;

@@ -30,7 +30,8 @@ pub(super) async fn names_lead_through_all_counties(place: &impl Place) {
     let mut all: Vec<RecordName> = (1..=60).map(|n| name(CAMERA, &format!("2208{n:02}"), "x")).collect();
     all.extend(["22", "2208", "220801001", "220860001", "220860002"].map(|home| name(CASE, home, "b")));
     all.extend(["2208", "220860001"].map(|home| name(CASE, home, "a")));
-    let keys = writer.allocate(all.len());
+    let homes: Vec<Division> = all.iter().map(|name| name.home).collect();
+    let keys = writer.allocate(&homes).await.unwrap();
     let numbered: Vec<(RecordName, RecordKey)> = all.into_iter().zip(keys).collect();
     let records = numbered.iter().map(|(name, key)| change(*key, name.clone(), 0)).collect();
     writer.apply(&with_records(records), &[], 1).await.unwrap();

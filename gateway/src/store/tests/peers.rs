@@ -52,9 +52,15 @@ pub(super) async fn peers_are_kept_as_they_are(place: &impl Place) {
     let known = store.peers().await.unwrap();
     assert_eq!(known[0], PeerState { revision: 15, ..parent });
     assert_eq!(known[1], PeerState { issued: child.issued.confirmed(), ..child });
-    let replaced = peer(2, Role::Child, "220822102");
-    writer.apply(&Changes::default(), &[LinkChange::Peer(replaced.clone())], 1).await.unwrap();
-    assert_eq!(store.peers().await.unwrap()[1], replaced);
+    let changed = PeerState { revision: 3, ..peer(2, Role::Child, "220822101") };
+    writer.apply(&Changes::default(), &[LinkChange::Peer(changed.clone())], 1).await.unwrap();
+    assert_eq!(store.peers().await.unwrap()[1], changed);
+    // Two processes that welcome two children, or one child, at the same moment.
+    for taken in [peer(2, Role::Child, "220822102"), peer(3, Role::Child, "220822101")] {
+        let taken = writer.apply(&Changes::default(), &[LinkChange::Peer(taken)], 1).await;
+        assert_eq!(taken, Err(StoreError::Stale));
+    }
+    assert_eq!(store.peers().await.unwrap()[1], changed);
 }
 
 pub(super) async fn writers_keep_their_clocks(place: &impl Place) {

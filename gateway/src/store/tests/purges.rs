@@ -28,14 +28,14 @@ pub(super) async fn a_purge_waits_for_the_receipts_below(place: &impl Place) {
     let compact = [2, 3].map(|id| LinkChange::CompactOutbox(PeerId(id)));
     writer.apply(&Changes::default(), &compact, 1).await.unwrap();
     assert_eq!(store.purges_ready(9).await.unwrap(), [3], "nor does joining an outbox set anything free");
-    let seq = store.owed(PeerId(2), Lane::Bulk, 0, 9).await.unwrap().rows[0].seq;
+    let seq = store.owed(PeerId(2), Lane::Bulk, &[], 9).await.unwrap().rows[0].seq;
     writer.apply(&Changes::default(), &[received(2, vec![seq])], 1).await.unwrap();
     assert_eq!(store.purges_ready(9).await.unwrap(), [1, 3]);
     assert_eq!(store.purges_ready(1).await.unwrap(), [1]);
 
     writer.apply(&Changes { purged: vec![1, 3], ..Changes::default() }, &[], 1).await.unwrap();
     assert!(store.purges_ready(9).await.unwrap().is_empty());
-    let seq = store.owed(PeerId(3), Lane::Urgent, 0, 9).await.unwrap().rows[0].seq;
+    let seq = store.owed(PeerId(3), Lane::Urgent, &[], 9).await.unwrap().rows[0].seq;
     writer.apply(&Changes::default(), &[received(3, vec![seq])], 1).await.unwrap();
     assert_eq!(store.purges_ready(9).await.unwrap(), [2]);
 }

@@ -77,8 +77,7 @@ pub(super) async fn lists_go_page_by_page_in_the_order_of_names(place: &impl Pla
             all.extend(["b", "a", "ab"].map(|id| name(kind, home, id)));
         }
     }
-    let keys = writer.allocate(all.len());
-    let records = all.iter().zip(keys).map(|(name, key)| change(key, name.clone(), 0)).collect();
+    let records = all.iter().zip(1..).map(|(name, key)| change(key, name.clone(), 0)).collect();
     writer.apply(&with_records(records), &[], 1).await.unwrap();
     for scope in homes.iter().map(|home| Some(division(home))).chain([None, Some(division("4419"))]) {
         let inside = |n: &&RecordName| n.kind == CAMERA && scope.is_none_or(|s| s.contains(n.home));
@@ -154,18 +153,24 @@ pub(super) async fn settled_conflicts_are_listed_latest_first(place: &impl Place
     assert_eq!(county.iter().map(|r| r.field).collect::<Vec<_>>(), [4]);
 }
 
-pub(super) async fn numbers_are_used_once(place: &impl Place) {
+pub(super) async fn keys_are_given_out_once(place: &impl Place) {
     let (store, mut writer) = place.opened().await;
-    let first = writer.allocate(3);
-    let second = writer.allocate(2);
-    assert_eq!((first.end - first.start, second.start), (3, first.end));
-    let stored = second.end - 1;
-    writer.apply(&with_records(vec![change(stored, name(CASE, "220822101", "a"), 0)]), &[], 1).await.unwrap();
+    let homes = [division("220822101"), division("2208"), division("220822")];
+    let mut given = writer.allocate(&homes).await.unwrap();
+    given.extend(writer.allocate(&vec![homes[0]; 40_000]).await.unwrap());
+    assert!(writer.allocate(&[]).await.unwrap().is_empty());
+    let stored = given[1];
+    writer.apply(&with_records(vec![change(stored, name(CASE, "2208", "a"), 0)]), &[], 1).await.unwrap();
+    assert_eq!(writer.load_keys(&[stored, given[0]]).await.unwrap().len(), 1);
     store.close().await;
     writer.close().await.unwrap();
     drop(store);
-    let (_, mut writer) = place.opened().await;
-    assert!(writer.allocate(1).start > stored);
+    let (_store, mut writer) = place.opened().await;
+    given.extend(writer.allocate(&homes).await.unwrap());
+    let count = given.len();
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!((count, given.len()), (40_006, 40_006));
 }
 
 pub(super) async fn sums_are_kept(place: &impl Place) {
