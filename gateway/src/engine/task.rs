@@ -299,7 +299,8 @@ impl Task {
             }
             Command::RepairCounts(tallies, reply) => {
                 let changes = Changes { tallies, ..Changes::default() };
-                let _ = reply.send(self.commit(&changes, &[]).await);
+                let outcome = abreast!(self, self.commit(&changes, &[]));
+                let _ = reply.send(outcome);
             }
             Command::Revoke(partner, reply) => {
                 let revoke = LinkChange::Revoke(partner);
