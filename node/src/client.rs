@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use guantong_proto::v1::aggregate_service_client::AggregateServiceClient;
 use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
 use guantong_proto::v1::grant_service_client::GrantServiceClient;
 use guantong_proto::v1::node_service_client::NodeServiceClient;
@@ -92,6 +93,11 @@ impl Client {
     /// Records: read, write, list, move, import.
     pub fn records(&self) -> RecordServiceClient<Channel> {
         RecordServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Figures over records.
+    pub fn aggregates(&self) -> AggregateServiceClient<Channel> {
+        AggregateServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Values that stand side by side.

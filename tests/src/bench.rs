@@ -7,6 +7,7 @@ use guantong::demo::tree::{NodeSpec, Tree};
 use guantong_gateway::division::Division;
 use guantong_proto::v1;
 
+pub mod aggregates;
 pub mod chain;
 pub mod latency;
 
@@ -86,4 +87,12 @@ impl Chain {
         };
         serde_json::Value::Object(self.divisions.iter().map(peak).collect())
     }
+}
+
+/// The value below which a share of the measurements lies, to a hundredth.
+fn quantile(measured: &mut [f64], share: f64) -> f64 {
+    measured.sort_by(f64::total_cmp);
+    let last = measured.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    measured.get(at).map_or(0.0, |ms| (ms * 100.0).round() / 100.0)
 }

@@ -22,7 +22,7 @@ mod export;
 mod recount;
 mod stream;
 
-use ask::Asked;
+use ask::{ANSWER_FIGURES_MAX, Asked, FILE_FIGURES_MAX};
 
 /// Streams and exports that run at a time.
 const STREAMS_MAX: usize = 64;
@@ -122,7 +122,7 @@ impl AggregateService for Aggregates {
     ) -> Result<Response<v1::QueryAggregatesResponse>, Status> {
         let shared = self.engine.shared();
         let grant = caller::granted(shared, request.extensions())?;
-        let asked = Asked::read(shared, &grant, request.get_ref().query.as_ref())?;
+        let asked = Asked::read(shared, &grant, request.get_ref().query.as_ref(), ANSWER_FIGURES_MAX)?;
         Ok(Response::new(answered(shared, &asked).await?))
     }
 
@@ -134,7 +134,7 @@ impl AggregateService for Aggregates {
         let caller = kept(request.extensions());
         let grant = caller::granted(shared, &caller)?;
         let request = request.into_inner();
-        Asked::read(shared, &grant, request.query.as_ref())?;
+        Asked::read(shared, &grant, request.query.as_ref(), ANSWER_FIGURES_MAX)?;
         let interval = stream::interval(request.min_interval.as_ref())?;
         let place = place(&self.streams, "too many streams are open (查询流过多，请稍后重试)")?;
         let stream = stream::Stream {
@@ -158,7 +158,7 @@ impl AggregateService for Aggregates {
     ) -> Result<Response<Self::ExportAggregatesStream>, Status> {
         let shared = self.engine.shared();
         let grant = caller::granted(shared, request.extensions())?;
-        let asked = Asked::read(shared, &grant, request.get_ref().query.as_ref())?;
+        let asked = Asked::read(shared, &grant, request.get_ref().query.as_ref(), FILE_FIGURES_MAX)?;
         let format = match request.get_ref().format() {
             v1::TableFormat::Csv => Format::Csv,
             v1::TableFormat::Parquet => Format::Parquet,

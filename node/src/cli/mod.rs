@@ -4,6 +4,7 @@
 //! work on files. Each prints for people, or with `--json` one object for programs, and says by its exit status how
 //! it went.
 
+mod aggregates;
 mod case_move;
 mod completeness;
 mod conflicts;
@@ -19,6 +20,7 @@ pub mod pki;
 mod problem;
 mod progress;
 mod quarantine;
+mod recount;
 pub(crate) mod report;
 mod serve;
 mod set;
@@ -79,6 +81,8 @@ enum Command {
     Quarantine(quarantine::QuarantineArgs),
     Subscriptions(subscriptions::SubscriptionsArgs),
     Subscribe(subscribe::SubscribeArgs),
+    Aggregates(aggregates::AggregatesArgs),
+    Recount(recount::RecountArgs),
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
     Pki(pki::PkiArgs),
@@ -125,6 +129,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Demo(args) => crate::demo::run(&args).map(|()| Outcome::Done),
         Command::Divisions(args) => divisions::run(args),
         Command::Subscribe(args) => subscribe::run(args),
+        Command::Aggregates(args) => on_runtime(aggregates::run(args)),
         Command::Import(args) => on_runtime(import::run(args)),
         Command::Export(args) => on_runtime(export::run(args)),
         Command::Status(args) => print(args.node.json, status::run(&args)),
@@ -136,6 +141,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Grant(args) => print(args.node.json, grant::run(&args)),
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),
+        Command::Recount(args) => print(args.node.json, recount::run(&args)),
         Command::Tallies(args) => print(args.node.json, tallies::run(&args)),
     }
 }

@@ -48,8 +48,13 @@ pub(crate) fn width(text: &str) -> usize {
 
 /// Rows under headers, each column as wide as it must be.
 pub(crate) fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = headers.map(width);
-    for row in rows {
+    columns(&headers, rows)
+}
+
+/// As `table`, where the columns are known only at run time.
+pub(crate) fn columns<R: AsRef<[String]>>(headers: &[&str], rows: &[R]) -> String {
+    let mut widths: Vec<usize> = headers.iter().map(|header| width(header)).collect();
+    for row in rows.iter().map(AsRef::as_ref) {
         for (at, cell) in row.iter().enumerate() {
             if let Some(widest) = widths.get_mut(at) {
                 *widest = width(cell).max(*widest);
@@ -59,15 +64,15 @@ pub(crate) fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) ->
     let mut text = String::new();
     let mut line = |cells: &[&str]| {
         let mut out = String::new();
-        for (cell, widest) in cells.iter().zip(widths) {
+        for (cell, widest) in cells.iter().zip(&widths) {
             let _ = write!(out, "{cell}{}  ", " ".repeat(widest - width(cell)));
         }
         text.push_str(out.trim_end());
         text.push('\n');
     };
-    line(&headers);
+    line(headers);
     for row in rows {
-        line(&row.each_ref().map(String::as_str));
+        line(&row.as_ref().iter().map(String::as_str).collect::<Vec<_>>());
     }
     text
 }

@@ -40,6 +40,12 @@ fn what_the_documentation_shows_can_be_typed() {
         "conflicts resolve divisions/220822101000/cases/1/conflicts/title --keep 0",
         "quarantine list",
         "tallies 220822",
+        "aggregates --list",
+        "aggregates cases_received success_rate --period 2026-10 --compare yoy,pop",
+        "aggregates cases_received --period 2026 --step month --by kind",
+        "aggregates online_rate --period 2026-11-21 --within 220000 --tier county --rank",
+        "aggregates cases_open cases_overdue --period 2026-Q3 --within 2208 --export parquet --out q3.parquet",
+        "recount --repair",
         "divisions find 通榆",
         "divisions import villages.csv --socket /run/node.sock",
         "pki list --dir authority",
@@ -65,6 +71,10 @@ fn what_makes_no_sense_is_refused() {
         "conflicts resolve divisions/220822101000/cases/1/conflicts/title --keep 0 --value 1",
         "move divisions/220822101000/cases/1 reopen",
         "tallies 2208221",
+        "aggregates cases_received",
+        "aggregates cases_received --period 2026-13",
+        "aggregates cases_received --period 2026 --tier county",
+        "aggregates cases_received --period 2026 --export xlsx",
         "serve",
     ] {
         let error = parse(line).err();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use guantong_proto::v1;
 use prost::Message;
 
-use super::Chain;
+use super::{Chain, quantile};
 
 /// Changes that are made before anything is measured.
 const WARM_UP: u32 = 20;
@@ -69,12 +69,4 @@ fn case(change: u32) -> v1::Case {
         day: (change % 28 + 1) as i32,
     };
     v1::Case { occurred_on: Some(date), ..v1::Case::default() }
-}
-
-/// The value below which a share of the measurements lies, to a hundredth.
-fn quantile(measured: &mut [f64], share: f64) -> f64 {
-    measured.sort_by(f64::total_cmp);
-    let last = measured.len().saturating_sub(1);
-    let at = (last as f64 * share).round() as usize;
-    measured.get(at).map_or(0.0, |ms| (ms * 100.0).round() / 100.0)
 }

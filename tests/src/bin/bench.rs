@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{chain, latency};
+use guantong_tests::bench::{aggregates, chain, latency};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
@@ -42,6 +42,19 @@ enum What {
         #[arg(long, default_value_t = 300)]
         changes: u32,
     },
+    /// A province that takes in records from its prefectures: how much of its work the kept counts are, and how long
+    /// figures of all counties over twelve months take.
+    Aggregates {
+        /// Records that are imported at the prefectures.
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        /// How many percent of them are cases; the others are cameras.
+        #[arg(long, default_value_t = 10)]
+        cases_percent: u64,
+        /// Queries of each sort.
+        #[arg(long, default_value_t = 500)]
+        queries: usize,
+    },
 }
 
 #[tokio::main]
@@ -50,6 +63,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let report = match args.what {
         What::Chain { records, updates } => chain::run(&args.program, records, updates).await?,
         What::Latency { changes } => latency::run(&args.program, changes).await?,
+        What::Aggregates { records, cases_percent, queries } => {
+            aggregates::run(&args.program, records, cases_percent, queries).await?
+        }
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -12,8 +12,10 @@ use crate::grant::Grant;
 use crate::measure::{Dimension, Measure};
 use crate::period::{Day, Period, Step};
 
-/// The most figures in one answer, those to compare with included.
-const FIGURES_MAX: usize = 200_000;
+/// The most figures in one answer, those to compare with included: clients take messages of 4 MiB by default.
+pub(super) const ANSWER_FIGURES_MAX: usize = 20_000;
+/// The most figures in one file.
+pub(super) const FILE_FIGURES_MAX: usize = 400_000;
 
 /// A question that can be answered.
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ impl Asked {
         shared: &Shared,
         grant: &Grant,
         query: Option<&v1::AggregateQuery>,
+        figures_max: usize,
     ) -> Result<Asked, Status> {
         let query = query.ok_or_else(|| status::invalid("query", "query: say which figures you want"))?;
         let mut wrong = Wrong::default();
@@ -56,7 +59,7 @@ impl Asked {
         let each = dimension.map_or(1, |d| d.classes().len())
             * (1 + usize::from(year_on_year) + usize::from(period_on_period));
         let places = divisions.len().max(1) * measures.len().max(1) * each;
-        let periods = periods(query, FIGURES_MAX / places, today, &mut wrong);
+        let periods = periods(query, (figures_max, places), today, &mut wrong);
         if !wrong.0.is_empty() {
             return Err(status::invalid_fields(wrong.0));
         }
@@ -202,8 +205,13 @@ fn dimension(query: &v1::AggregateQuery, measures: &[&Measure], wrong: &mut Wron
     Some(found)
 }
 
-/// At most `most` periods, but one always.
-fn periods(query: &v1::AggregateQuery, most: usize, today: Day, wrong: &mut Wrong) -> Vec<Period> {
+/// So many that there are at most `figures_max` figures, of which `places` in each period.
+fn periods(
+    query: &v1::AggregateQuery,
+    (figures_max, places): (usize, usize),
+    today: Day,
+    wrong: &mut Wrong,
+) -> Vec<Period> {
     let period: Period = match query.period.parse() {
         Ok(period) => period,
         Err(error) => {
@@ -220,10 +228,10 @@ fn periods(query: &v1::AggregateQuery, most: usize, today: Day, wrong: &mut Wron
         v1::Step::Year => Some(Step::Year),
     };
     let count = step.map_or(1, |step| period.part_count(step, today));
-    if count > most {
+    if count.saturating_mul(places) > figures_max {
         let words = format!(
-            "step: more than {FIGURES_MAX} figures would be the answer; ask for fewer divisions, measures or parts \
-             of the period (一次查询的数据过多)"
+            "step: the answer would have more than {figures_max} figures; ask for fewer divisions, measures or parts of \
+             the period, or for a file with ExportAggregates, at most {FILE_FIGURES_MAX} (一次查询的数据过多)"
         );
         wrong.say("step", words);
         return Vec::new();

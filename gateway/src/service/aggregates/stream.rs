@@ -12,7 +12,7 @@ use tonic::{Extensions, Status};
 
 use super::super::{caller, status};
 use super::answered;
-use super::ask::Asked;
+use super::ask::{ANSWER_FIGURES_MAX, Asked};
 use crate::engine::Shared;
 use crate::period::Day;
 
@@ -100,7 +100,7 @@ impl Stream {
         sent: &mut HashMap<Place, v1::Figure>,
     ) -> Result<v1::StreamAggregatesResponse, Status> {
         let grant = caller::granted(&self.shared, &self.caller)?;
-        let asked = Asked::read(&self.shared, &grant, Some(&self.query))?;
+        let asked = Asked::read(&self.shared, &grant, Some(&self.query), ANSWER_FIGURES_MAX)?;
         let answer = answered(&self.shared, &asked).await?;
         let mut figures = Vec::new();
         for figure in answer.figures {

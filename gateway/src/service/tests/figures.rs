@@ -206,7 +206,7 @@ async fn a_wrong_question_is_told_what_is_wrong() {
     let mut huge = query(&["cases_received"], "1950..".replace("50..", "50-01-01..").as_str());
     (huge.within, huge.step, huge.dimension) =
         ("divisions/220822".into(), v1::Step::Day.into(), "category".into());
-    assert!(wrong(Who::Local, huge).await.message().contains("200000"));
+    assert!(wrong(Who::Local, huge).await.message().contains("20000 figures"));
     assert_eq!(
         wrong(Who::Partner("nobody".into()), query(&["grids"], "2026")).await.code(),
         Code::PermissionDenied
