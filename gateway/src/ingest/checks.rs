@@ -5,6 +5,7 @@
 //! repeats codes at most, never what was written about a person. Nothing here reads a clock or changes anything.
 
 use bytes::Bytes;
+use guantong_proto::rules::{Policy, fields};
 use guantong_proto::v1;
 use prost::Message;
 
@@ -97,6 +98,7 @@ impl Violation {
 /// Judges a write. Everything that is wrong is named at once.
 pub fn check(subject: &Subject<'_>) -> Result<(), Vec<Violation>> {
     let mut checker = Checker { s: subject, found: Vec::new() };
+    entries(&mut checker);
     match subject.kind.rule.name {
         "grid" => grid::check(&mut checker),
         "case" => case::check(&mut checker),
@@ -106,6 +108,27 @@ pub fn check(subject: &Subject<'_>) -> Result<(), Vec<Violation>> {
         _ => {}
     }
     if checker.found.is_empty() { Ok(()) } else { Err(checker.found) }
+}
+
+/// Entries of a list are told apart by their ids: two without one would replace each other. A number of another system
+/// needs both its parts.
+fn entries(c: &mut Checker<'_>) {
+    for field in c.s.written {
+        let union = c.s.kind.field(*field).is_some_and(|rule| rule.policy == Policy::Union);
+        let Some(value) = c.fresh(*field).filter(|_| union) else { continue };
+        let mut written = view::union_entries(&value);
+        if *field == fields::EXTERNAL_REFS {
+            let whole = |entry: view::UnionEntry<'_>| {
+                let read = v1::ExternalRef::decode(entry.message);
+                read.is_ok_and(|r| !r.id.is_empty() && !r.system.is_empty() && !r.number.is_empty())
+            };
+            let words = ("each needs a system and a number", "外部编号须填写系统和编号");
+            c.refuse_unless(written.all(whole), *field, words);
+        } else {
+            let words = ("each entry needs an id that no other has", "每条记录须有唯一标识");
+            c.refuse_unless(written.all(|entry| !entry.id.is_empty()), *field, words);
+        }
+    }
 }
 
 /// A rule that is broken, in English and in Chinese.

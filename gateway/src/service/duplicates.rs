@@ -50,7 +50,7 @@ impl Duplicates {
         sight: &Sight,
         request: &v1::ListDuplicatesRequest,
     ) -> Result<v1::ListDuplicatesResponse, Status> {
-        let kind = page::kind(&shared.schema, &request.kind)?;
+        let kind = page::kind(&shared.schema, "kind", &request.kind)?;
         if !matches!(kind.rule.name, "camera" | "case") {
             return Err(status::invalid(
                 "kind",

@@ -127,7 +127,7 @@ impl<'a> Query<'a> {
             None => (0, None),
         };
         let budget = EXAMINED_MAX.max(size);
-        let (mut found, mut examined) = (Vec::new(), 0);
+        let (mut found, mut examined, mut bytes) = (Vec::new(), 0, 0);
         for _ in 0..STRETCHES_MAX {
             let Some(way) = self.ways.get(stage) else { return Ok((found, String::new())) };
             // Without conditions most records are shown: no more are read than are wanted.
@@ -143,8 +143,12 @@ impl<'a> Query<'a> {
             for (n, (key, position)) in stretch.keys.into_iter().enumerate() {
                 examined += 1;
                 let Some(listed) = records.remove(&key) else { continue };
-                found.extend(self.admit(stage, &position, listed)?);
-                if found.len() == size && n + 1 < last {
+                let length = listed.state.len();
+                if let Some(admitted) = self.admit(stage, &position, listed)? {
+                    found.push(admitted);
+                    bytes += length;
+                }
+                if (found.len() == size || bytes >= page::BYTES_ENOUGH) && n + 1 < last {
                     return Ok((found, page::token(&query, &token::write(stage, Some(&position)))));
                 }
             }
@@ -155,7 +159,7 @@ impl<'a> Query<'a> {
             if stage == self.ways.len() {
                 return Ok((found, String::new()));
             }
-            if found.len() == size || examined >= budget {
+            if found.len() == size || bytes >= page::BYTES_ENOUGH || examined >= budget {
                 break;
             }
         }
@@ -286,7 +290,7 @@ pub(super) fn days(
     field: FieldNumber,
     range: Option<&v1::DateRange>,
 ) -> Result<Option<Condition>, Status> {
-    let Some(range) = range.filter(|range| range.from.is_some() || range.before.is_some()) else {
+    let Some(range) = range.filter(|range| range.since.is_some() || range.before.is_some()) else {
         return Ok(None);
     };
     let day = |end: &str, date: Option<&v1::Date>| match date {
@@ -296,12 +300,12 @@ pub(super) fn days(
         }
         date => Ok(date.map(calendar::sort_key)),
     };
-    let from = day("from", range.from.as_ref())?.unwrap_or(0);
+    let since = day("since", range.since.as_ref())?.unwrap_or(0);
     let before = day("before", range.before.as_ref())?.unwrap_or(i64::MAX);
-    if before <= from {
+    if before <= since {
         let text =
             format!("{name}: it ends before it begins; `before` is the first day that no longer counts");
         return Err(status::invalid(&format!("{name}.before"), text));
     }
-    Ok(Some(Condition::Days(field, from, before)))
+    Ok(Some(Condition::Days(field, since, before)))
 }

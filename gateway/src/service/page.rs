@@ -10,6 +10,8 @@ use crate::schema::Schema;
 const PAGE_MAX: i32 = 1_000;
 /// The page where none is asked for.
 const PAGE_DEFAULT: usize = 100;
+/// A page with so many bytes of records is full: clients refuse answers of more than 4 MiB, unless told otherwise.
+pub(super) const BYTES_ENOUGH: usize = 1024 * 1024;
 
 /// How many to answer with.
 pub(super) fn size(page_size: i32) -> Result<usize, Status> {
@@ -18,6 +20,17 @@ pub(super) fn size(page_size: i32) -> Result<usize, Status> {
         n if n < 0 => Err(status::invalid("page_size", "page_size is negative; 0 asks for 100")),
         n => Ok(n.min(PAGE_MAX) as usize),
     }
+}
+
+/// How many of the records, by their lengths in bytes, make a full page.
+pub(super) fn fitting(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let before = lengths.take_while(|length| {
+        let open = bytes < BYTES_ENOUGH;
+        bytes += length;
+        open
+    });
+    before.count()
 }
 
 /// The token that continues `query` after `last`.
@@ -46,10 +59,14 @@ pub(super) fn parent(field: &str, parent: &str) -> Result<Division, Status> {
     Division::parse(code).map_err(|e| status::invalid(field, format!("{field}: {e}")))
 }
 
-/// The kind of a request.
-pub(super) fn kind<'s>(schema: &'s Schema, kind: &str) -> Result<&'s crate::schema::Kind, Status> {
+/// The kind that a field of a request names.
+pub(super) fn kind<'s>(
+    schema: &'s Schema,
+    field: &str,
+    kind: &str,
+) -> Result<&'s crate::schema::Kind, Status> {
     schema.kind_named(kind).ok_or_else(|| {
         let known: Vec<&str> = schema.kinds().iter().map(|k| k.rule.name).collect();
-        status::invalid("kind", format!("there is no kind `{kind}`; known: {}", known.join(", ")))
+        status::invalid(field, format!("{field}: there is no kind `{kind}`; known: {}", known.join(", ")))
     })
 }

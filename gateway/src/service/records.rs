@@ -67,7 +67,7 @@ impl RecordService for Records {
         let sight = Sight::of(shared, request.extensions())?;
         let request = request.into_inner();
         let parent = sight.part_of("parent", page::parent("parent", &request.parent)?)?;
-        let kind = page::kind(&shared.schema, &request.kind)?;
+        let kind = page::kind(&shared.schema, "kind", &request.kind)?;
         sight.check_kind(kind)?;
         let size = page::size(request.page_size)?;
         let query = format!("{parent} {} {}", kind.rule.name, request.show_deleted);
@@ -77,8 +77,11 @@ impl RecordService for Records {
         };
         let after = after.as_ref().map(|name| (name.home, &*name.id));
         let listed = shared.store.list(kind.id, Some(parent), after, size).await;
-        let listed = listed.map_err(|e| status::of_store(&e))?;
-        let last = listed.last().filter(|_| listed.len() == size);
+        let mut listed = listed.map_err(|e| status::of_store(&e))?;
+        let fitting = page::fitting(listed.iter().map(|stored| stored.state.len()));
+        let more = listed.len() == size || fitting < listed.len();
+        listed.truncate(fitting);
+        let last = listed.last().filter(|_| more);
         let last = last.map(|stored| stored.name.display(&shared.schema).to_string());
         let mut records = Vec::with_capacity(listed.len());
         for stored in listed {
@@ -179,7 +182,7 @@ struct Ledger {
 
 impl Records {
     fn ledger(&self, header: &v1::ImportHeader) -> Result<Ledger, Status> {
-        let kind = page::kind(&self.engine.shared().schema, &header.kind)?;
+        let kind = page::kind(&self.engine.shared().schema, "header.kind", &header.kind)?;
         let source = header.source.trim();
         let fits = (1..=64).contains(&source.chars().count()) && !source.chars().any(char::is_control);
         if !fits || source.starts_with(PARTNER_PURPOSE) {

@@ -16,7 +16,7 @@ use super::{page, status, trace, writes};
 use crate::division::Division;
 use crate::engine::{Answer, Engine, Write, WriteAction};
 use crate::ingest::local::{Existence, LocalWrite, etag};
-use crate::record::{RecordName, codec, raw};
+use crate::record::{NameError, RecordName, codec, raw};
 use crate::schema::Kind;
 
 /// Items of one batch.
@@ -63,7 +63,7 @@ impl<T: Typed> Resources<T> {
     }
 
     pub(super) fn kind(&self) -> Result<&Kind, Status> {
-        page::kind(&self.engine.shared().schema, T::KIND)
+        page::kind(&self.engine.shared().schema, "name", T::KIND)
     }
 
     /// Takes a request apart; callers without a grant get no further.
@@ -116,14 +116,19 @@ impl<T: Typed> Resources<T> {
     {
         let kind = self.kind()?;
         let home = page::parent("parent", create.parent)?;
-        let record = create.record.cloned().unwrap_or_default();
+        let Some(record) = create.record.cloned() else {
+            let text = format!("{}: say what the new record holds (请填写记录内容)", T::KIND);
+            return Err(status::invalid(T::KIND, text));
+        };
         let id = match (create.id, record.code()) {
             ("", Some(code)) => code.to_owned(),
             ("", None) => self.draw_id(&call.sight, home, create.request_id),
             (id, _) => id.to_owned(),
         };
-        let field = format!("{}_id", T::KIND);
-        let name = RecordName::new(home, kind.id, &id).map_err(|e| status::bad_name(&field, &e))?;
+        let name = RecordName::new(home, kind.id, &id).map_err(|error| match error {
+            NameError::Home(..) => status::bad_name("parent", &error),
+            _ => status::bad_name(&format!("{}_id", T::KIND), &error),
+        })?;
         let write = self.local_write(
             &call.sight,
             Update {

@@ -17,9 +17,27 @@ use crate::store::StoreError;
 /// `google.rpc.ErrorInfo.domain` of all our errors.
 const DOMAIN: &str = "guantong";
 
+/// Statuses travel as headers, where Chinese triples its length, and clients refuse more than 8 KiB of them: they would
+/// see an error of their own instead of ours. So many bytes of the message, of all violations, and of one of them.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+const VIOLATIONS_BYTES_MAX: usize = 1_500;
+const VIOLATION_BYTES_MAX: usize = 600;
+
+/// The text, cut at a character where it is too long.
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate((0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
+fn made(code: Code, message: String, details: ErrorDetails) -> Status {
+    Status::with_error_details(code, shortened(message, MESSAGE_BYTES_MAX), details)
+}
+
 fn with_reason(code: Code, message: String, reason: &str, metadata: HashMap<String, String>) -> Status {
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-    Status::with_error_details(code, message, details)
+    made(code, message, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
 }
 
 fn plain(code: Code, message: String, reason: &str) -> Status {
@@ -31,15 +49,26 @@ pub fn invalid(field: &str, message: impl Into<String>) -> Status {
     invalid_fields([(field.to_owned(), message.into())])
 }
 
-/// A request that is wrong in some fields.
+/// A request that is wrong in some fields. Where they are very many, the first ones are named.
 pub fn invalid_fields(violations: impl IntoIterator<Item = (String, String)>) -> Status {
-    let violations: Vec<(String, String)> = violations.into_iter().collect();
-    let message = violations.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
-    let violations =
-        violations.into_iter().map(|(field, text)| FieldViolation::new(field, text)).collect::<Vec<_>>();
-    let mut details = ErrorDetails::with_bad_request(violations);
+    let (mut bytes, mut unnamed, mut named) = (0, 0_usize, Vec::new());
+    for (field, text) in violations {
+        let text = shortened(text, VIOLATION_BYTES_MAX);
+        bytes += field.len() + text.len();
+        if named.is_empty() || bytes <= VIOLATIONS_BYTES_MAX {
+            named.push(FieldViolation::new(field, text));
+        } else {
+            unnamed += 1;
+        }
+    }
+    let mut message = named.iter().map(|v| v.description.as_str()).collect::<Vec<_>>().join("; ");
+    if unnamed > 0 {
+        let more = format!("; and {unnamed} more (另有{unnamed}处)");
+        message = shortened(message, MESSAGE_BYTES_MAX - more.len() - '…'.len_utf8()) + &more;
+    }
+    let mut details = ErrorDetails::with_bad_request(named);
     details.set_error_info("INVALID", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    made(Code::InvalidArgument, message, details)
 }
 
 /// The caller may not do this.
@@ -67,7 +96,7 @@ pub fn not_now(message: impl Into<String>, reason: &str) -> Status {
 pub fn busy(message: impl Into<String>, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(retry_after));
     details.set_error_info("BUSY", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::ResourceExhausted, message.into(), details)
+    made(Code::ResourceExhausted, message.into(), details)
 }
 
 /// A second node with the identity of one that is linked.
@@ -76,7 +105,7 @@ pub fn duplicate_identity() -> Status {
                    its own certificate (另一个相同身份的节点已在线)";
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(30)));
     details.set_error_info("DUPLICATE_IDENTITY", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::FailedPrecondition, message, details)
+    made(Code::FailedPrecondition, message.to_owned(), details)
 }
 
 /// Something stored cannot be read.
@@ -170,5 +199,36 @@ fn of_write(schema: &Schema, kind: KindId, error: &WriteError) -> Status {
             with_reason(Code::FailedPrecondition, message, "ILLEGAL_MOVE", metadata)
         }
         WriteError::NoWriter => plain(Code::Internal, message, "INTERNAL"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it travels: text in percent-encoding, details in base64.
+    fn header_bytes(status: &Status) -> usize {
+        let encoded = |byte: u8| if (b' '..=b'~').contains(&byte) && byte != b'%' { 1 } else { 3 };
+        let message: usize = status.message().bytes().map(encoded).sum();
+        message + status.details().len().div_ceil(3) * 4
+    }
+
+    #[test]
+    fn however_much_is_wrong_clients_can_read_it() {
+        let many = |n: usize| (0..n).map(|n| (format!("query.measures[{n}]"), "指标不存在".repeat(20)));
+        for status in [
+            invalid_fields(many(500)),
+            invalid_fields([("name".to_owned(), "名".repeat(50_000))]),
+            not_allowed("名".repeat(50_000)),
+        ] {
+            assert!(header_bytes(&status) < 8 * 1024, "{} bytes", header_bytes(&status));
+            assert!(status.message().chars().any(|c| c == '…'));
+        }
+        let named =
+            |status: &Status| status.get_error_details().bad_request().map(|bad| bad.field_violations.len());
+        assert_eq!(named(&invalid_fields(many(2))), Some(2));
+        let status = invalid_fields(many(500));
+        let rest = 500 - named(&status).unwrap_or_default();
+        assert!(status.message().ends_with(&format!("; and {rest} more (另有{rest}处)")), "{status:?}");
     }
 }

@@ -123,7 +123,7 @@ impl Subscriptions {
         }
         let mut kinds: Vec<KindId> = Vec::new();
         for name in &asked.kinds {
-            let kind = page::kind(schema, name)?;
+            let kind = page::kind(schema, "subscription.kinds", name)?;
             if !grant.kinds.contains(kind.id) {
                 let text = format!("subscription.kinds: the grant does not cover records of kind `{name}`");
                 return Err(status::not_allowed(text));

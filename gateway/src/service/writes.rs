@@ -39,8 +39,8 @@ pub(super) fn repeatable(
     if request_id.chars().count() > 64 {
         return Err(status::invalid("request_id", "request_id: at most 64 characters"));
     }
-    // Two callers may draw the same id.
-    let id = format!("{}{request_id}", sight.purpose());
+    // Two callers may draw the same id; no caller's name contains the mark between.
+    let id = format!("{}/{request_id}", sight.purpose());
     Ok(Some(Repeatable { id, content: value_hash(&content.encode_to_vec()) }))
 }
 

@@ -43,9 +43,10 @@ def story(scene):
         assert listed(states=[reported], categories=["medical"], holder=COUNTY) == names[:4]
         step("by state and holder, together with others")
 
-        days = partner_pb2.DateRange(before=common_pb2.Date(year=2025, month=11, day=3))
-        assert listed(categories=["medical", "traffic"], received=days) == names[:2]
-        step("by the day on which they were received: before the third")
+        second, fourth = (common_pb2.Date(year=2025, month=11, day=day) for day in (2, 4))
+        days = partner_pb2.DateRange(since=second, before=fourth)
+        assert listed(categories=["medical", "traffic"], received=days) == names[1:3]
+        step("by the day on which they were received: since the second, before the fourth")
 
         changed = cases.GetCase(case_service_pb2.GetCaseRequest(name=names[-1]))
         assert names[-1] in listed(updated_since=changed.update_time)

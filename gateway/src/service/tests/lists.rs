@@ -76,7 +76,7 @@ async fn conditions_are_combined() {
 
     let accepted = vec![v1::CaseState::Accepted.into()];
     let either = vec![v1::CaseState::Reported.into(), v1::CaseState::Accepted.into()];
-    let days = |from, before| Some(v1::DateRange { from, before });
+    let days = |since, before| Some(v1::DateRange { since, before });
     let number = |number: &str| Some(v1::ExternalNumber { system: "12345".into(), number: number.into() });
     let county = || cases("220822000000");
     for (request, expected) in [
@@ -158,12 +158,12 @@ async fn bad_conditions_are_refused_by_name() {
         s.file(n).await;
     }
     let county = || cases("220822000000");
-    let backwards = Some(v1::DateRange { from: Some(date(2026, 2, 1)), before: Some(date(2026, 1, 1)) });
-    let no_day = Some(v1::DateRange { from: Some(date(2026, 13, 1)), before: None });
+    let backwards = Some(v1::DateRange { since: Some(date(2026, 2, 1)), before: Some(date(2026, 1, 1)) });
+    let no_day = Some(v1::DateRange { since: Some(date(2026, 13, 1)), before: None });
     let half = Some(v1::ExternalNumber { system: "12345".into(), number: String::new() });
     for (request, field) in [
         (v1::ListCasesRequest { received: backwards, ..county() }, "received.before"),
-        (v1::ListCasesRequest { occurred: no_day, ..county() }, "occurred.from"),
+        (v1::ListCasesRequest { occurred: no_day, ..county() }, "occurred.since"),
         (v1::ListCasesRequest { external_number: half, ..county() }, "external_number"),
         (v1::ListCasesRequest { states: vec![99], ..county() }, "states"),
         (v1::ListCasesRequest { states: vec![0], ..county() }, "states"),
@@ -293,4 +293,28 @@ async fn a_page_costs_a_bounded_number_of_records_and_the_list_goes_on() {
     let page = s.cameras.list_cameras(partner(request.clone())).await.unwrap().into_inner();
     assert!(page.cameras.is_empty() && !page.next_page_token.is_empty());
     assert!(all_cameras(&s, request).await.is_empty());
+}
+
+/// Clients refuse answers beyond 4 MiB, so a page of large records is a short one.
+#[tokio::test]
+async fn a_page_of_large_records_is_short() {
+    let s = Setting::new().await;
+    for n in 0..40 {
+        let mut request = filing(&format!("{n:02}"), "");
+        request.case.as_mut().unwrap().narrative = Some("长".repeat(20_000));
+        s.cases.create_case(partner(request)).await.unwrap();
+    }
+    let mut request = cases("220822000000");
+    let (mut seen, mut longest) = (0, 0);
+    loop {
+        let page = s.cases.list_cases(partner(request.clone())).await.unwrap().into_inner();
+        seen += page.cases.len();
+        longest = longest.max(prost::Message::encoded_len(&page));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, 40);
+    assert!((1 << 20..2 << 20).contains(&longest), "{longest} bytes");
 }

@@ -158,7 +158,7 @@ async fn a_write_names_what_is_wrong_in_the_callers_words() {
     let wrong_kind = v1::GetCaseRequest { name: format!("divisions/{HOME}/grids/1") };
     assert_eq!(violations(&s.cases.get_case(partner(wrong_kind)).await.unwrap_err()), vec!["name"]);
     let village = v1::CreateCaseRequest { parent: "divisions/220822101201".into(), ..filing("1", "") };
-    assert_eq!(violations(&s.cases.create_case(partner(village)).await.unwrap_err()), vec!["case_id"]);
+    assert_eq!(violations(&s.cases.create_case(partner(village)).await.unwrap_err()), vec!["parent"]);
     let update = |case: v1::Case, paths: &[&str]| v1::UpdateCaseRequest {
         case: Some(v1::Case { name: format!("divisions/{HOME}/cases/1"), ..case }),
         update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() }),
@@ -273,4 +273,20 @@ async fn a_deleted_record_leaves_lists_and_stays_readable() {
     let missing =
         v1::DeleteCaseRequest { name: format!("divisions/{HOME}/cases/none"), ..Default::default() };
     assert_eq!(s.cases.delete_case(partner(missing)).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_new_case_is_named() {
+    let s = Setting::new().await;
+    let named = async |request: v1::CreateCaseRequest| {
+        violations(&s.cases.create_case(partner(request)).await.unwrap_err())
+    };
+    assert_eq!(named(v1::CreateCaseRequest { case: None, ..filing("", "") }).await, ["case"]);
+    assert_eq!(named(filing("a b", "")).await, ["case_id"]);
+    let mut half = filing("", "");
+    half.case.as_mut().unwrap().external_refs[0].system.clear();
+    assert_eq!(named(half).await, ["case.external_refs"]);
+    let mut nameless = filing("", "");
+    nameless.case.as_mut().unwrap().notes = vec![v1::CaseNote { text: "甲".into(), ..Default::default() }];
+    assert_eq!(named(nameless).await, ["case.notes"]);
 }
