@@ -207,6 +207,11 @@ impl Claiming {
         self.round = Some(Round { position, claims });
     }
 
+    /// A round could not begin, because the store takes nothing: not before an idle node would begin one.
+    pub fn postpone(&mut self, now_ms: u64) {
+        (self.begun_ms, self.own_ms, self.written) = (Some(now_ms), Some(now_ms), false);
+    }
+
     /// Up to which number rows must be gone before the round is over; `None`: no round has begun.
     pub fn waits_for(&self) -> Option<i64> {
         self.round.as_ref().map(|round| round.position)

@@ -225,3 +225,24 @@ async fn another_divisions_store(fleet: &Fleet) {
     let refused = run(&["serve", "--config", config.to_str().unwrap()]).await;
     refused.exits(1).says(&["the store belongs to division 220822101000", "220822102000"]);
 }
+
+/// Whoever stops says so, and is not taken for a broken line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_says_so_to_its_parent_and_to_its_children() {
+    let mut fleet = county_and_township().await;
+    let (county, township) = (division(COUNTY), division(TOWNSHIP));
+    fleet.tree.stop(township).await.unwrap();
+    until("the county has heard it", async || {
+        fleet.link(COUNTY, TOWNSHIP).await.is_some_and(|link| !link.connected)
+    })
+    .await;
+    let link = fleet.link(COUNTY, TOWNSHIP).await.unwrap();
+    assert_eq!(link.last_error, "the node stops", "{link:?}");
+    fleet.tree.start(township).await.unwrap();
+    fleet.linked(township).await;
+    fleet.tree.stop(county).await.unwrap();
+    until("the township has heard it", async || {
+        fleet.link(TOWNSHIP, COUNTY).await.is_some_and(|link| link.last_error.contains("the node stops"))
+    })
+    .await;
+}

@@ -135,6 +135,7 @@ impl Task {
         self.refresh_topology(None);
         self.load_divisions().await?;
         let lost = self.shared.read_again(meta.epoch, meta.revision);
+        self.read_claims_again(claims, lost.is_some());
         // Before whatever may be committed below.
         self.note_abreast();
         if let Some(before) = lost {

@@ -91,6 +91,19 @@ impl Task {
         self.speak();
     }
 
+    /// The store was read again. If it has lost transactions, what came since counts no more: neither what was claimed
+    /// here nor what was said.
+    pub(super) fn read_claims_again(&mut self, mut stored: Claims, lost: bool) {
+        if lost {
+            self.take_arrived();
+            self.unstored_claims.clear();
+            self.claiming.forget();
+        }
+        let unstored = self.unstored_claims.iter().map(|(division, claimed)| (*division, *claimed));
+        stored.extend(unstored);
+        self.know_claims(stored);
+    }
+
     /// A child was welcomed for the first time: this node does not speak for it any more, and everyone above is told
     /// before the next claim says so.
     pub(super) fn know_child(&mut self, child: Division) -> LinkChange {
@@ -134,11 +147,11 @@ impl Task {
         let recovering = self.peers.values().any(|p| p.role == Role::Child && p.recovering_to.is_some());
         if let Some(own) = self.claiming.due(now_ms, !recovering) {
             let through_ms = own.then(|| self.writers.raise_floor(now_ms));
-            let mut rows = std::mem::take(&mut self.unstored_claims);
+            let mut rows = self.unstored_claims.clone();
             rows.extend(through_ms.map(|through_ms| {
                 (self.shared.own(), Claimed { through_ms, arrived_ms: now_ms, quarantined_count: 0 })
             }));
-            self.store_claims(rows).await?;
+            self.store_claims(now_ms, rows).await?;
             let position = self.shared.store.newest_owed(parent).await?;
             self.claiming.begin(now_ms, through_ms, &self.shared.claims(), position);
         }
@@ -152,8 +165,7 @@ impl Task {
         if self.unstored_claims.is_empty() || self.claiming.due(now_ms, false).is_none() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut self.unstored_claims);
-        self.store_claims(rows).await?;
+        self.store_claims(now_ms, self.unstored_claims.clone()).await?;
         self.claiming.begin(now_ms, None, &Claims::default(), 0);
         self.claiming.over(0);
         Ok(())
@@ -175,12 +187,18 @@ impl Task {
         self.shared.know(known);
     }
 
-    async fn store_claims(&mut self, rows: Claims) -> Result<(), EngineError> {
-        let rows: Vec<(Division, Claimed)> = rows.into_iter().collect();
+    /// What cannot be stored is tried again with the next round, and that is not at once.
+    async fn store_claims(&mut self, now_ms: u64, rows: Claims) -> Result<(), EngineError> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.commit(&Changes::default(), &[LinkChange::Claims(rows)]).await
+        let rows: Vec<(Division, Claimed)> = rows.into_iter().collect();
+        let stored = self.commit(&Changes::default(), &[LinkChange::Claims(rows)]).await;
+        match &stored {
+            Ok(()) => self.unstored_claims.clear(),
+            Err(_) => self.claiming.postpone(now_ms),
+        }
+        stored
     }
 
     /// The clock of this machine was ahead, and so is what was claimed by it: it is withdrawn, and stamps begin again.

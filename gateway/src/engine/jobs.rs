@@ -31,7 +31,6 @@ impl Task {
     async fn look_after(&mut self) -> Result<(), EngineError> {
         self.mend_clock().await?;
         self.purge_due().await?;
-        self.attend_claims().await?;
         self.take_snapshots().await?;
         if std::mem::take(&mut self.divisions_learned) {
             self.release_held().await?;
@@ -43,7 +42,8 @@ impl Task {
                 self.store.shrink().await?;
             }
         }
-        Ok(())
+        // Last: what is said of all this must not keep it from being done.
+        self.attend_claims().await
     }
 
     /// A writer whose clock ran ahead is given up, or every peer would refuse what it writes until the time has come.

@@ -30,6 +30,8 @@ use crate::session::{End, Inbound, Output, Session, Settings, Side};
 
 /// Bytes of batches that a peer may have under way to this node.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// How long the last words of a link may take to be heard.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// Frames that may wait for the stream.
 pub(super) const FRAMES_MAX: usize = 32;
 /// Lanes, as `Wake` counts them.
@@ -220,9 +222,28 @@ impl Driver {
         if let Some(link) = self.link {
             self.links.down(link, &end.detail);
         }
+        self.last_words(frames).await;
         let retry_after_ms = (end.retry_after_ms > 0).then_some(u64::from(end.retry_after_ms));
         tracing::info!(peer = %self.peer_division, reason = %end.detail, "link ended");
         LinkEnd { reason: end.detail, retry_after_ms, was_up }
+    }
+
+    /// What was said last still goes out. The end that dialled waits until the other one has read it and ends the stream
+    /// too: letting go of a call takes back what it has not sent yet.
+    async fn last_words(&mut self, mut frames: Frames) {
+        let (none, _) = mpsc::channel(1);
+        let out = std::mem::replace(&mut self.out, none);
+        let waiting = self.waiting.take();
+        let heard = async move {
+            if let Some(frame) = waiting {
+                let _ = out.send(frame).await;
+            }
+            drop(out);
+            while let Some(Ok(_)) = frames.next().await {}
+        };
+        if self.role == Role::Parent {
+            let _ = tokio::time::timeout(LAST_WORDS_MAX, heard).await;
+        }
     }
 
     /// The stream itself failed: with the line, or at a frame that is too large or no frame at all. Whoever sent that
