@@ -24,6 +24,7 @@ mod caller;
 mod cameras;
 mod cases;
 mod conflicts;
+mod describing;
 mod driver;
 mod duplicates;
 mod exchange;
@@ -48,6 +49,7 @@ mod view;
 mod writes;
 
 pub use caller::{Caller, Who};
+pub use describing::describe;
 pub use driver::{LinkEnd, dial};
 pub use links::Links;
 

@@ -78,8 +78,9 @@ async fn serve(
     let stop = CancellationToken::new();
     let links = Links::new();
     let info = node_info(identity.clone(), &doors);
-    let services = service::routes(engine.clone(), links.clone(), info, stop.clone());
+    let services = service::routes(engine.clone(), links.clone(), info.clone(), stop.clone());
     let mut tasks = JoinSet::new();
+    tasks.spawn(service::describe(engine.clone(), links.clone(), info, stop.clone()));
     doors.serve(services, &stop, &mut tasks);
     if let Some(identity) = &identity {
         tasks.spawn(identity.clone().watch(hangup, stop.clone()));

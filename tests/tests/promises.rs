@@ -221,7 +221,8 @@ async fn a_node_that_is_killed_in_a_transfer_loses_nothing() {
         NodeSpec::below(county, township),
     ])
     .await;
-    let before = fleet.status(PREFECTURE).await.record_count;
+    let count = async |node: &str| fleet.status(node).await.record_count;
+    let before = [(COUNTY, count(COUNTY).await), (PREFECTURE, count(PREFECTURE).await)];
     let ledger = fleet.file("cameras.csv", cameras());
     let socket = fleet.tree.socket_path(township);
     let importing = tokio::spawn(async move {
@@ -230,18 +231,20 @@ async fn a_node_that_is_killed_in_a_transfer_loses_nothing() {
         args.push(socket.to_str().unwrap().to_owned());
         guantong_tests::harness::run(&args).await
     });
-    until("the transfer has begun", async || fleet.status(COUNTY).await.record_count > before + 100).await;
+    until("the transfer has begun", async || fleet.status(COUNTY).await.record_count > before[0].1 + 100)
+        .await;
     fleet.tree.kill(county).await.unwrap();
     let at_top = fleet.status(PREFECTURE).await.record_count;
-    assert!(at_top < before + ROWS as u64, "everything was there before the kill: {at_top}");
+    assert!(at_top < before[1].1 + ROWS as u64, "everything was there before the kill: {at_top}");
     let summary = importing.await.unwrap().exits(0).json();
     assert_eq!(summary["created"], ROWS, "the township works on without its parent: {summary}");
     shows_what_is_wrong(&fleet).await;
 
     fleet.tree.start(county).await.unwrap();
-    for node in [COUNTY, PREFECTURE] {
+    for (node, before) in before {
+        // What nodes say of themselves comes on top.
         until(&format!("all cameras are at {node}"), async || {
-            fleet.status(node).await.record_count == before + ROWS as u64
+            fleet.status(node).await.record_count >= before + ROWS as u64
         })
         .await;
     }
@@ -268,4 +271,41 @@ async fn shows_what_is_wrong(fleet: &Fleet) {
         assert!(shown.out.contains(part), "«{part}» is not shown: {shown:?}");
     }
     assert!(fleet.status(PREFECTURE).await.links.iter().all(|link| !link.connected));
+}
+
+/// Every node says what it is; the top lists them all, and sees who has fallen silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_top_knows_its_fleet_and_to_when_everything_is_in() {
+    let [prefecture, county, township] = [PREFECTURE, COUNTY, BORN].map(division);
+    let fleet = Fleet::start([
+        NodeSpec::top(prefecture),
+        NodeSpec::below(prefecture, county),
+        NodeSpec::below(county, township),
+    ])
+    .await;
+    let nodes = async || {
+        let listed = fleet.cli(PREFECTURE, &["status", "--fleet", "--json"]).await.json();
+        let nodes = listed["nodes"].as_array().unwrap().clone();
+        nodes.into_iter().map(|n| n["division"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("all three are listed", async || {
+        nodes().await == [prefecture, county, township].map(|d| d.to_string())
+    })
+    .await;
+    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    fleet
+        .write(
+            BORN,
+            &format!("divisions/{township}/cases/1"),
+            &v1::Case { case_kind: Some(1), ..Default::default() },
+        )
+        .await
+        .unwrap();
+    let through = async || {
+        let complete = fleet.status(PREFECTURE).await.completeness.unwrap();
+        complete.complete_through_time.map_or(0, |at| at.seconds)
+    };
+    until("the prefecture knows that everything is in", async || through().await > moment as i64).await;
+    let shown = fleet.cli(PREFECTURE, &["status"]).await;
+    assert!(shown.out.contains("complete to 数据完整至 2"), "{shown:?}");
 }

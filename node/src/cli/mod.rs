@@ -12,6 +12,7 @@ mod connection;
 mod divisions;
 mod duplicates;
 mod export;
+mod fleet;
 mod get;
 mod grant;
 mod import;

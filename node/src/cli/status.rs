@@ -6,7 +6,7 @@ use guantong_proto::v1;
 
 use super::connection::NodeArgs;
 use super::report::{Report, table, time};
-use super::{completeness, json, problem};
+use super::{completeness, fleet, json, problem};
 
 /// Refused connections shown to people.
 const REFUSED_SHOWN_MAX: usize = 5;
@@ -18,12 +18,19 @@ Exit status 3 where something needs a person: a link that is down, a conflict, s
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT)]
 pub(crate) struct StatusArgs {
+    /// Every node below and this one, as each said of itself last (列出下级全部节点)
+    #[arg(long)]
+    fleet: bool,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
 
 pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<Report> {
-    let mut node = args.node.connect().await?.node();
+    let client = args.node.connect().await?;
+    if args.fleet {
+        return fleet::run(&client).await;
+    }
+    let mut node = client.node();
     let status = node.get_status(v1::GetStatusRequest {}).await.map_err(problem::plain)?.into_inner();
     let report = Report::done(text(&status), json::of_message("guantong.v1.Status", &status)?);
     Ok(report.needs_attention(needs_attention(&status)))
