@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::task::Task;
-use crate::ingest::changes::{PeerState, Subscription};
+use crate::ingest::changes::{Changes, PeerState, Subscription};
 use crate::store::StoreError;
 
 /// How often something is decided anew because others changed the same records meanwhile.
@@ -146,6 +146,11 @@ impl Task {
                 meta.revision
             ));
             self.note_opening().await?;
+            // Subscribers may have more than this store: they get everything that it has.
+            let fills = self.fill_all();
+            if !fills.is_empty() {
+                self.commit(&Changes::default(), &fills).await?;
+            }
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(crate) struct NodeArgs {
         requires = "identity"
     )]
     pub(crate) node: Option<String>,
-    /// With --node: the directory that `guantong pki issue operator` wrote (操作员证书目录)
+    /// With --node: the directory that `guantong pki issue operator` or `partner` wrote (操作员或合作方证书目录)
     #[arg(long, global = true, value_name = "DIR", env = "GUANTONG_IDENTITY", hide_env_values = true)]
     pub(crate) identity: Option<PathBuf>,
     /// Print one JSON object for programs instead of text (输出 JSON)

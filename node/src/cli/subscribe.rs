@@ -24,26 +24,28 @@ const EXAMPLE: &str = "\
   guantong subscribe centre --to /data/gt --format parquet --kinds case,camera --scope 2208 --once
   guantong subscribe centre --to /data/gt --format jsonl --node county.example:7443 --identity centre
 
-Tables (表), in all formats: one for each kind (grids, cases, cameras, divisions, nodes …) with the contract's English
-column names; `lifecycle.state` is `lifecycle_state`. Beside the fields each has:
+Tables (表), in every format: one for each kind (grids, cases, cameras, divisions, nodes …) with
+the contract's English names as columns; `lifecycle.state` is `lifecycle_state`. Each also has
   name                resource name, the key: divisions/HOME/KINDs/ID (主键)
   home                division where the record was born, 12 digits (归属区划)
   deleted             the record was deleted; its row stays (已删除，行保留)
-  conflicting_fields  fields where values stand side by side; shown is one of them (存在并列取值的字段)
+  conflicting_fields  fields where values stand side by side (存在并列取值的字段)
   conflicts           all those values, with writers and times, as JSON (并列的全部取值)
   etag, update_time   version, and when it was written last (版本与写入时间)
   sync_time, sync_seq when and in which commit this row was written (同步时间与序号)
-Values of enums are stable English names; their Chinese labels are in the table enum_labels, or in manifest.json.
-What a tier may not hold is not there; personal fields only with --personal-data and a grant that covers them.
+Values of enums are stable English names; their Chinese labels are in the table enum_labels, or
+in manifest.json. Personal fields come only with --personal-data and a grant that covers them.
 
-postgres  tables in --schema, made and widened by this command, commented in Chinese; one row a record. The table
-          `subscription` says up to when they are complete. Password: PGPASSWORD or ~/.pgpass; TLS: ?sslmode=verify-full
-parquet   DIR/manifest.json names the files of each table; of a name the row with the greatest sync_seq counts:
-          SELECT * FROM read_parquet([...]) QUALIFY row_number() OVER (PARTITION BY name ORDER BY sync_seq DESC) = 1
-jsonl     DIR/TABLE/*.jsonl never change once they are there; the newest lines are in *.jsonl.open; the later line of
-          a name counts
+postgres  Tables in --schema, made and widened by this command, with Chinese comments. The table
+          `subscription` says up to when they are complete. Password: PGPASSWORD or ~/.pgpass;
+          TLS: ?sslmode=verify-full&sslrootcert=FILE in the URL.
+parquet   DIR/manifest.json names the files of each table. Of a name the row with the greatest
+          sync_seq counts: SELECT * FROM read_parquet([files])
+          QUALIFY row_number() OVER (PARTITION BY name ORDER BY sync_seq DESC) = 1
+jsonl     DIR/TABLE/*.jsonl are complete and never change; the newest lines stand in *.jsonl.open.
+          Of a name the later line counts.
 
-Changes are acknowledged only after they are on disk. Stopped at any moment, it goes on where it was.
+Changes are acknowledged only after they are on disk. Stopped at any moment, it goes on from there.
 (变化落盘后才确认；随时可停止，再次运行即从断点继续)";
 
 /// Keep tables or files up to date from a subscription (订阅数据，持续写入数据库或文件)

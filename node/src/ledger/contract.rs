@@ -3,7 +3,7 @@
 
 use prost_reflect::{EnumDescriptor, FieldDescriptor, MessageDescriptor};
 
-use super::schema;
+use super::schema::{self, Form, TextForm};
 
 /// A message of the contract.
 pub fn message(name: &str) -> Option<MessageDescriptor> {
@@ -20,9 +20,16 @@ pub fn part_label(part: &FieldDescriptor) -> String {
     schema::part_label(part)
 }
 
-/// The stable English name and the Chinese label of each value of an enum.
-pub fn enum_words(values: &EnumDescriptor) -> Vec<(String, String)> {
-    schema::Vocabulary::of(values).words()
+/// The stable English name and the Chinese label of each value of an enum, and of each code of a text that is one of a
+/// list.
+pub fn words(field: &FieldDescriptor) -> Vec<(String, String)> {
+    match schema::Form::of(field) {
+        Some(Form::Enum(vocabulary)) => vocabulary.words(),
+        Some(Form::Text(TextForm::Code(codes))) => {
+            codes.iter().map(|code| (code.code.to_owned(), code.label.to_owned())).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The English name of a value; a number that this program does not know stays one.

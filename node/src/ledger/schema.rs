@@ -129,7 +129,7 @@ struct EnumWord {
 }
 
 impl Vocabulary {
-    pub(super) fn of(descriptor: &EnumDescriptor) -> Vocabulary {
+    fn of(descriptor: &EnumDescriptor) -> Vocabulary {
         let (label, aliases) = (option("label"), option("aliases"));
         let zero = descriptor.get_value(0).map(|value| value.name().to_owned()).unwrap_or_default();
         let prefix = zero.trim_end_matches("UNSPECIFIED");

@@ -85,7 +85,7 @@ pub struct Table {
     pub columns: Vec<Column>,
 }
 
-/// A value of an enum, for the table of labels.
+/// A value of an enum, or a code, for the table of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The table.
@@ -144,13 +144,12 @@ impl Table {
         contract::message(self.kind.message)
     }
 
-    /// The Chinese labels of all values of enums.
+    /// The Chinese labels of the values of enums and of codes.
     pub fn labels(&self) -> Vec<Label> {
         let mut labels = Vec::new();
         for column in &self.columns {
             let (Source::Field(field) | Source::Part(_, field)) = &column.source else { continue };
-            let Type::Enum(values) = field.kind() else { continue };
-            labels.extend(contract::enum_words(&values).into_iter().map(|(value, label)| Label {
+            labels.extend(contract::words(field).into_iter().map(|(value, label)| Label {
                 table: self.name(),
                 column: column.name.clone(),
                 value,
@@ -173,7 +172,7 @@ fn add_field(columns: &mut Vec<Column>, field: &'static Field, message: &Message
     for part in contract::parts(&descriptor) {
         let (name, label) = (format!("{}_{}", field.name, part.name()), contract::part_label(&part));
         let shape = shape(&part).unwrap_or(Shape::Json);
-        add(name, format!("{}{label}", field.label), shape, Source::Part(descriptor.clone(), part));
+        add(name, format!("{}：{label}", field.label), shape, Source::Part(descriptor.clone(), part));
     }
 }
 
@@ -263,5 +262,8 @@ mod tests {
         let labels = cases.labels();
         let red = labels.iter().find(|l| l.column == "risk" && l.value == "red").unwrap();
         assert_eq!(red.label, "红");
+        for column in ["category", "lifecycle_unit", "lifecycle_state", "channel"] {
+            assert!(labels.iter().any(|l| l.column == column), "{column}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::Owed;
 /// A batch is closed when it holds this much.
 const BATCH_BYTES: usize = 512 * 1024;
 /// And this many.
-const BATCH_CHANGES: usize = 500;
+const BATCH_CHANGES: usize = 512;
 /// A change larger than this goes without the values that stand side by side: clients take messages of 4 MiB.
 const CHANGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 

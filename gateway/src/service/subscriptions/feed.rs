@@ -26,6 +26,9 @@ use crate::service::{caller, status, view};
 const READ_KEYS: usize = 500;
 /// How often a waiting reader's grant is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the outbox is looked at although nobody said that there is something: another process may write to the
+/// same database.
+const READ_EVERY: Duration = Duration::from_secs(5);
 /// A reader that has caught up is told so again after this time.
 const CAUGHT_UP_EVERY: Duration = Duration::from_secs(30);
 /// A reader with a full window that acknowledges nothing for so long is sent away.
@@ -55,6 +58,8 @@ pub(super) struct State {
     turn: u64,
     /// When the outbox was read last, Unix milliseconds.
     read_ms: u64,
+    /// When it is read next.
+    due: Instant,
     /// Everything was sent, and the reader was told so then.
     told: Option<Instant>,
     /// Something was sent or acknowledged.
@@ -63,7 +68,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new() -> State {
-        State { pending: VecDeque::new(), next: 1, turn: 0, read_ms: 0, told: None, moved: Instant::now() }
+        let (pending, now) = (VecDeque::new(), Instant::now());
+        State { pending, next: 1, turn: 0, read_ms: 0, due: now, told: None, moved: now }
     }
 }
 
@@ -71,6 +77,7 @@ impl State {
 enum Event {
     Room(bool),
     Acknowledged,
+    Woken,
     Look,
     Ended(Status),
 }
@@ -92,7 +99,8 @@ impl Feed {
 
     async fn step(&mut self, wake: &mut watch::Receiver<Wake>) -> Result<(), Status> {
         self.check()?;
-        if self.state.pending.is_empty() {
+        if self.state.pending.is_empty() && self.state.due <= Instant::now() {
+            self.state.due = Instant::now() + READ_EVERY;
             self.read().await?;
         }
         let sends = match self.state.pending.is_empty() {
@@ -111,6 +119,10 @@ impl Feed {
                 // The grant may have changed while the reader was waited for.
                 self.check()?;
                 self.send();
+                Ok(())
+            }
+            Event::Woken => {
+                self.state.due = Instant::now();
                 Ok(())
             }
             Event::Acknowledged => {
@@ -150,7 +162,7 @@ impl Feed {
             () = self.stop.cancelled() => Event::Ended(status::unfinished(&EngineError::Stopped)),
             () = self.out.closed() => Event::Ended(status::unfinished(&EngineError::Stopped)),
             room = self.out.reserve(), if sends => Event::Room(room.is_ok()),
-            _ = wake.changed(), if idle => Event::Look,
+            _ = wake.changed(), if idle => Event::Woken,
             () = self.reader.acknowledged.notified(), if !idle && !sends => Event::Acknowledged,
             () = tokio::time::sleep(LOOK) => Event::Look,
         }
@@ -182,6 +194,7 @@ impl Feed {
                 if !batches.is_empty() {
                     self.expect(&batches);
                     self.state.pending.extend(batches);
+                    self.state.due = Instant::now();
                     return Ok(());
                 }
             }

@@ -38,6 +38,41 @@ async fn a_restored_node_is_noticed_gets_back_what_it_forgot_and_becomes_a_new_w
 }
 
 #[tokio::test]
+async fn a_restored_store_sends_its_subscribers_everything_again() {
+    use crate::engine::NewSubscription;
+    use crate::ingest::topology::Interest;
+    use guantong_proto::rules::Lane;
+    let township = Node::new("220822101", Some("220822")).await;
+    let county = Node::new("220822", None).await;
+    let line = link(&township, &county).await;
+    let kept = case(&township, "220822101000", "1");
+    township.write(&kept, new_case("220822101000")).await.unwrap();
+    until(async || county.record(&kept).await.is_some()).await;
+    let interest = Interest { scope: county.own, kinds: vec![] };
+    let new = NewSubscription { id: "feed".into(), owner: None, interest, personal: false, filled_for: 1 };
+    let peer = county.engine.subscribe(new).await.unwrap().peer;
+    let owed =
+        async |node: &Node| node.engine.shared().store.owed(peer, Lane::Bulk, &[], 1_000).await.unwrap();
+    let seqs = owed(&county).await.rows.iter().map(|row| row.seq).collect();
+    county.engine.delivered(peer, seqs, vec![], vec![], 0).await.unwrap();
+    assert!(owed(&county).await.rows.is_empty());
+    line.cut().await;
+    let (county, copy) = county.backup().await;
+    let line = link(&township, &county).await;
+    let later = case(&township, "220822101000", "2");
+    township.write(&later, new_case("220822101000")).await.unwrap();
+    until(async || county.record(&later).await.is_some()).await;
+    line.cut().await;
+    let county = county.replace(copy).await;
+    let epoch = county.engine.shared().epoch();
+    let _line = link(&township, &county).await;
+    until(async || county.record(&later).await.is_some()).await;
+    assert_ne!(county.engine.shared().epoch(), epoch, "it has noticed");
+    let names: Vec<_> = owed(&county).await.records.into_iter().map(|record| record.name).collect();
+    assert!(names.contains(&kept), "what it had sent before is owed again");
+}
+
+#[tokio::test]
 async fn a_program_with_other_rules_judges_every_record_anew_and_owes_it() {
     use crate::ingest::changes::{Changes, LinkChange};
     let township = Node::new("220822101", Some("220822")).await;

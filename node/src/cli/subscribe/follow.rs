@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use guantong_gateway::division::Division;
 use guantong_proto::rules::Kind;
 use guantong_proto::v1;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
@@ -21,6 +22,8 @@ use crate::subscribe::{Sink, SinkError, Target};
 const COMMIT_BATCHES: usize = 6;
 /// How long a batch waits for others before it is committed.
 const COMMIT_AFTER: Duration = Duration::from_millis(200);
+/// The same where every commit is a file of its own.
+const FILE_AFTER: Duration = Duration::from_secs(5);
 /// A node with nothing to send says so every half minute.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// For calls beside the feed.
@@ -112,6 +115,10 @@ struct Open {
     /// Written, and not committed.
     pending: Vec<String>,
     pending_changes: u64,
+    /// Everything until then was sent, and is not committed.
+    caught_up: Option<prost_types::Timestamp>,
+    /// When to commit what is not yet; `None`: there is nothing.
+    due: Option<Instant>,
     changed: bool,
 }
 
@@ -161,20 +168,20 @@ impl Follow {
         tell: &mut impl FnMut(Event<'_>),
     ) -> Result<(), Trouble> {
         loop {
-            let wait = if open.pending.is_empty() { SILENCE_MAX } else { COMMIT_AFTER };
+            let until = open.due.unwrap_or_else(|| Instant::now() + SILENCE_MAX);
             let message = tokio::select! {
-                message = tokio::time::timeout(wait, open.batches.message()) => message,
-                () = self.stop.cancelled() => return self.commit(open, summary, None, true, tell).await,
+                message = tokio::time::timeout_at(until, open.batches.message()) => message,
+                () = self.stop.cancelled() => return self.commit(open, summary, true, tell).await,
             };
             let batch = match message {
                 Ok(Ok(Some(batch))) => batch,
                 Ok(Ok(None)) => return Err(passing("the node ended the feed (节点结束了订阅)")),
                 Ok(Err(status)) => return Err(status.into()),
-                Err(_) if open.pending.is_empty() => {
+                Err(_) if open.due.is_none() => {
                     return Err(passing("the node has said nothing for two minutes (节点无响应)"));
                 }
                 Err(_) => {
-                    self.commit(open, summary, None, false, tell).await?;
+                    self.commit(open, summary, false, tell).await?;
                     continue;
                 }
             };
@@ -186,14 +193,26 @@ impl Follow {
                 open.pending.push(batch.ack_id);
             }
             if batch.caught_up {
-                self.commit(open, summary, batch.read_time, self.once, tell).await?;
-                tell(Event::CaughtUp { changed: std::mem::take(&mut open.changed) });
-                if self.once {
-                    return Ok(());
-                }
-            } else if open.pending.len() >= COMMIT_BATCHES {
-                self.commit(open, summary, None, false, tell).await?;
+                open.caught_up = batch.read_time;
             }
+            let wait = self.patience(batch.caught_up);
+            open.due.get_or_insert_with(|| Instant::now() + wait);
+            let once = self.once && batch.caught_up;
+            if once || open.pending.len() >= COMMIT_BATCHES {
+                self.commit(open, summary, once, tell).await?;
+            }
+            if once {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long something waits for more before it is committed.
+    fn patience(&self, caught_up: bool) -> Duration {
+        match self.target {
+            Target::Parquet(_) => FILE_AFTER,
+            _ if caught_up => Duration::ZERO,
+            _ => COMMIT_AFTER,
         }
     }
 
@@ -202,10 +221,11 @@ impl Follow {
         &self,
         open: &mut Open,
         summary: &mut Summary,
-        caught_up: Option<prost_types::Timestamp>,
         last: bool,
         tell: &mut impl FnMut(Event<'_>),
     ) -> Result<(), Trouble> {
+        open.due = None;
+        let caught_up = open.caught_up.take();
         open.sink.commit(caught_up, now_us(), last).await?;
         let mut client = open.client.subscriptions();
         for ack_id in std::mem::take(&mut open.pending) {
@@ -221,6 +241,9 @@ impl Follow {
         }
         if changes > 0 {
             tell(Event::Written { changes: summary.changes });
+        }
+        if caught_up.is_some() {
+            tell(Event::CaughtUp { changed: std::mem::take(&mut open.changed) });
         }
         Ok(())
     }
@@ -240,7 +263,16 @@ impl Follow {
         let mut feeds = client.subscriptions();
         let asked = tokio::time::timeout(CALL_TIME, feeds.read_changes(request)).await;
         let batches = asked.map_err(|_| passing("the node does not answer (节点无响应)"))??.into_inner();
-        Ok(Open { client, sink, batches, pending: Vec::new(), pending_changes: 0, changed: false })
+        Ok(Open {
+            client,
+            sink,
+            batches,
+            pending: Vec::new(),
+            pending_changes: 0,
+            caught_up: None,
+            due: None,
+            changed: false,
+        })
     }
 
     fn resource(&self) -> String {
