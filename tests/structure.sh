@@ -21,7 +21,7 @@ declare -A MAY_IMPORT=(
     [calendar]=""
     [division]=""
     [stamp]="division"
-    [threshold]=""
+    [threshold]="division"
     [schema]="division record"
     [record]="division schema stamp"
     [merge]="record stamp"
@@ -41,9 +41,9 @@ declare -A MAY_IMPORT=(
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest record release schema"
     [store]="aggregate claiming division facet grant ingest measure period record schema session::greeting stamp"
-    [engine]="aggregate casework claiming completeness division grant ingest measure outgoing peering period record schema session::greeting stamp store"
+    [engine]="aggregate casework claiming completeness division grant ingest measure outgoing peering period record schema session::greeting stamp store threshold"
     [tabular]=""
-    [service]="aggregate calendar casework claiming completeness division duplicates engine facet grant ingest measure outgoing period record schema session stamp store tabular"
+    [service]="aggregate calendar casework claiming completeness division duplicates engine facet grant ingest measure outgoing period record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

@@ -23,6 +23,7 @@ use crate::record::RecordName;
 use crate::schema::Schema;
 use crate::session::greeting::Token;
 use crate::store::{Store, StoreError, Writer as StoreWriter};
+use crate::threshold::Thresholds;
 
 mod catch_up;
 mod claims;
@@ -32,8 +33,10 @@ mod greet;
 mod group;
 mod import;
 mod jobs;
+mod reports;
 mod snapshots;
 mod subscribers;
+mod tables;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -129,6 +132,7 @@ pub struct Shared {
     pub environment: Environment,
     own: Division,
     divisions: RwLock<Arc<Divisions>>,
+    thresholds: RwLock<Arc<Thresholds>>,
     topology: RwLock<Arc<Topology>>,
     epoch: AtomicU64,
     revision: AtomicU64,
@@ -145,11 +149,6 @@ impl Shared {
     /// The node's own division.
     pub fn own(&self) -> Division {
         self.own
-    }
-
-    /// The divisions known now.
-    pub fn divisions(&self) -> Arc<Divisions> {
-        self.divisions.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The peers known now.
@@ -256,6 +255,7 @@ impl Engine {
         let meta = store.meta().await?;
         let shared = Arc::new(Shared {
             divisions: RwLock::new(Arc::new(Divisions::embedded())),
+            thresholds: RwLock::default(),
             topology: RwLock::new(Arc::new(Topology::new(own))),
             epoch: AtomicU64::new(meta.epoch),
             revision: AtomicU64::new(meta.revision),

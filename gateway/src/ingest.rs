@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use guantong_proto::rules::Lane;
+use guantong_proto::rules::{Lane, fields};
+use guantong_proto::v1;
+use prost::Message;
 
 use crate::aggregate::{self, Contribution, Sheet};
 use crate::division::{Division, DivisionEntry, Divisions};
@@ -18,6 +20,7 @@ use crate::record::audience::Audience;
 use crate::record::codec::{self, CodecError};
 use crate::record::{FieldNumber, Record, RecordName, view};
 use crate::schema::{Kind, Schema};
+use crate::threshold::{Bounds, ThresholdEntry};
 
 mod cases;
 pub mod changes;
@@ -302,6 +305,7 @@ impl<'a> Work<'a> {
         }
         let joined = audience.divisions().iter().filter(|d| !before.audience.divisions().contains(d));
         self.changes.divisions.extend(division_entry(kind, home, &touched.record));
+        self.changes.thresholds.extend(threshold_entry(kind, home, &touched.name.id, &touched.record));
         self.changes.records.push(RecordChange {
             key: touched.key,
             revision: touched.revision,
@@ -339,10 +343,26 @@ pub fn division_entry(kind: &Kind, home: Division, record: &Record) -> Option<Di
     };
     let text = |name| shown(name).and_then(|v| view::text(&v));
     let flag = |name| shown(name).and_then(|v| view::number(&v)).unwrap_or(0);
-    let retired = flag("state") == guantong_proto::v1::ActiveState::Retired as u64 || flag("deleted") == 1;
+    let retired = flag("state") == v1::ActiveState::Retired as u64 || flag("deleted") == 1;
     Some(DivisionEntry {
         code: Division::parse(&text("code")?).ok()?,
         name: text("display_name").unwrap_or_default(),
         active: !retired,
     })
+}
+
+/// What a record of kind `threshold` tells the table of thresholds.
+pub fn threshold_entry(kind: &Kind, home: Division, id: &str, record: &Record) -> Option<ThresholdEntry> {
+    if kind.rule.name != "threshold" {
+        return None;
+    }
+    let shown = |field: FieldNumber| {
+        view::shown(kind.field(field)?, record.get(field)?, home).map(|shown| shown.value)
+    };
+    let deleted = shown(fields::DELETED).and_then(|value| view::number(&value)) == Some(1);
+    let bounds = shown(fields::threshold::BOUNDS).filter(|_| !deleted);
+    let bounds = bounds.and_then(|value| v1::Threshold::decode(value).ok()?.bounds);
+    // A form that this program does not understand colors nothing.
+    let bounds = bounds.and_then(|bounds| Bounds::of(&bounds).ok());
+    Some(ThresholdEntry { home, measure: id.to_owned(), bounds })
 }

@@ -337,6 +337,11 @@ impl Period {
         Period { shape: Shape::Since, first, last: Day::LAST }
     }
 
+    /// Whether it is a day, month, quarter, half or year of the calendar, as figures are submitted for.
+    pub fn is_of_calendar(&self) -> bool {
+        matches!(self.shape, Shape::Day | Shape::Months(_))
+    }
+
     /// Its first day.
     pub fn first(&self) -> Day {
         self.first

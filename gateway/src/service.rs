@@ -13,6 +13,8 @@ use guantong_proto::v1::grant_service_server::GrantServiceServer;
 use guantong_proto::v1::grid_service_server::GridServiceServer;
 use guantong_proto::v1::node_service_server::NodeServiceServer;
 use guantong_proto::v1::record_service_server::RecordServiceServer;
+use guantong_proto::v1::report_service_server::ReportServiceServer;
+use guantong_proto::v1::submission_service_server::SubmissionServiceServer;
 use guantong_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -37,15 +39,18 @@ mod moves;
 mod node;
 mod page;
 mod records;
+mod reports;
 mod resources;
 mod sight;
 pub mod status;
+mod submissions;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod typed;
 mod view;
+mod warnings;
 mod writes;
 
 pub use caller::{Caller, Who};
@@ -83,6 +88,8 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
     let cameras = cameras::Cameras::new(engine.clone());
     let subscriptions = subscriptions::Subscriptions::new(engine.clone(), stop.clone());
     let aggregates = aggregates::Aggregates::new(engine.clone(), stop);
+    let reports = reports::Reports::new(engine.clone());
+    let submissions = submissions::Submissions::new(engine.clone());
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
@@ -95,5 +102,7 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
             SubscriptionServiceServer::new(subscriptions).max_decoding_message_size(MESSAGE_MAX_BYTES),
         )
         .add_service(AggregateServiceServer::new(aggregates).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(ReportServiceServer::new(reports).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(SubmissionServiceServer::new(submissions).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

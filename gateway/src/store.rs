@@ -24,6 +24,7 @@ mod postgres;
 mod quarantine;
 mod records;
 mod recount;
+mod reports;
 mod sql;
 mod sqlite;
 mod subscriptions;
@@ -39,6 +40,7 @@ pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
 pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, StoredRecord};
 pub use recount::Frozen;
+pub use reports::ReportHead;
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 
 use std::ops::Range;

@@ -1,7 +1,11 @@
 //! The four colours 红黄蓝绿 of a figure: bounds, and what lies beyond them. Everything is compared as whole numbers, so
 //! that 19 of 20 is exactly 95 %. Nothing here knows where a threshold or a figure comes from.
 
+use std::collections::BTreeMap;
+
 use guantong_proto::v1;
+
+use crate::division::Division;
 
 /// Bounds are in millionths of a measure's unit.
 pub const UNIT_MILLIONTHS: i64 = 1_000_000;
@@ -95,6 +99,55 @@ impl Bounds {
     }
 }
 
+/// What a record tells the table of thresholds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThresholdEntry {
+    /// The record's home: it counts there and below.
+    pub home: Division,
+    /// The measure's name.
+    pub measure: String,
+    /// `None`: there is none any more.
+    pub bounds: Option<Bounds>,
+}
+
+/// The thresholds that a node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    of: BTreeMap<String, BTreeMap<Division, Bounds>>,
+}
+
+impl Thresholds {
+    /// Takes in what a record says.
+    pub fn learn(&mut self, entry: ThresholdEntry) {
+        let of = self.of.entry(entry.measure).or_default();
+        match entry.bounds {
+            Some(bounds) => of.insert(entry.home, bounds),
+            None => of.remove(&entry.home),
+        };
+    }
+
+    /// The bounds that count for a division: those of the nearest division around it, its own before all.
+    pub fn nearest(&self, measure: &str, division: Division) -> Option<(Division, &Bounds)> {
+        let of = self.of.get(measure)?;
+        division.enclosing().find_map(|around| Some((around, of.get(&around)?)))
+    }
+
+    /// The measures that have a threshold somewhere, by name.
+    pub fn measures(&self) -> impl Iterator<Item = &str> {
+        self.of.iter().filter(|(_, of)| !of.is_empty()).map(|(measure, _)| measure.as_str())
+    }
+}
+
+/// A bound as it is written for people: `95%`, `12`.
+pub fn millionths_text(millionths: i64, rate: bool) -> String {
+    let (scale, sign) = if rate { (UNIT_MILLIONTHS / 100, "%") } else { (UNIT_MILLIONTHS, "") };
+    let (whole, rest) = (millionths / scale, (millionths % scale).abs());
+    let decimals = if rate { format!("{rest:04}") } else { format!("{rest:06}") };
+    let decimals = decimals.trim_end_matches('0');
+    let point = if decimals.is_empty() { "" } else { "." };
+    format!("{whole}{point}{decimals}{sign}")
+}
+
 /// What a color is called.
 pub fn color_label(color: v1::Color) -> &'static str {
     match color {
@@ -142,6 +195,33 @@ mod tests {
         assert_eq!(bounds(HIGHER, [Some(2), Some(1), None]), Err(BoundsError::OutOfOrder));
         assert_eq!(bounds(LOWER, [Some(1), None, Some(2)]), Err(BoundsError::OutOfOrder));
         assert_eq!(bounds(v1::ThresholdDirection::Unspecified, [Some(1); 3]), Err(BoundsError::NoDirection));
+    }
+
+    #[test]
+    fn bounds_are_written_without_rounding() {
+        let texts = [(950_000, true), (971_250, true), (1, true), (12_000_000, false), (500_000, false)];
+        let texts = texts.map(|(at, rate)| millionths_text(at, rate));
+        assert_eq!(texts, ["95%", "97.125%", "0.0001%", "12", "0.5"]);
+    }
+
+    #[test]
+    fn the_nearest_division_around_counts() {
+        let at = |code: &str| Division::parse(code).unwrap();
+        let own = bounds(HIGHER, [Some(1), None, None]).unwrap();
+        let above = bounds(HIGHER, [Some(2), None, None]).unwrap();
+        let mut thresholds = Thresholds::default();
+        let entry = |home, bounds| ThresholdEntry { home: at(home), measure: "online_rate".into(), bounds };
+        thresholds.learn(entry("2208", Some(above)));
+        thresholds.learn(entry("220822", Some(own)));
+        let nearest = |code| thresholds.nearest("online_rate", at(code)).map(|(home, _)| home);
+        assert_eq!(nearest("220822101"), Some(at("220822")));
+        assert_eq!(nearest("220821"), Some(at("2208")));
+        assert_eq!(nearest("22"), None, "never from below");
+        assert_eq!(thresholds.measures().count(), 1);
+        thresholds.learn(entry("220822", None));
+        assert_eq!(thresholds.nearest("online_rate", at("220822101")), Some((at("2208"), &above)));
+        thresholds.learn(entry("2208", None));
+        assert_eq!(thresholds.measures().count(), 0);
     }
 
     #[test]

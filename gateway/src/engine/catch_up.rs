@@ -133,7 +133,7 @@ impl Task {
         self.subscriptions = subscriptions.into_iter().map(|s| (s.peer, s)).collect();
         self.shared.load_grants().await?;
         self.refresh_topology(None);
-        self.load_divisions().await?;
+        self.shared.load_tables().await?;
         let lost = self.shared.read_again(meta.epoch, meta.revision);
         self.read_claims_again(claims, lost.is_some());
         // Before whatever may be committed below.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Answer, EngineError, Greeted};
 use crate::aggregate::TallyChange;
 use crate::division::Division;
-use crate::ingest::changes::{GrantRow, PeerState, RecordKey, Subscription};
+use crate::ingest::changes::{GrantRow, PeerState, RecordKey, ReportRow, Subscription};
 use crate::ingest::local::{Basis, LocalWrite};
 use crate::ingest::topology::{Interest, PeerId, Role};
 use crate::record::RecordName;
@@ -164,6 +164,7 @@ pub(super) enum Command {
     Grant(GrantRow, Reply<()>),
     Revoke(String, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
+    Report(Box<ReportRow>, Reply<()>),
     Stop(oneshot::Sender<()>),
 }
 

@@ -12,14 +12,13 @@ use super::greet::bring_one;
 use super::group::Group;
 use super::{EngineError, Shared};
 use crate::claiming::{Claiming, Claims, Pace};
-use crate::division::{Division, Divisions};
+use crate::division::Division;
 use crate::ingest::changes::{Changes, LinkChange, PeerState, Subscription};
 use crate::ingest::topology::{PeerId, Role, Topology};
 use crate::ingest::writers::Writers;
-use crate::ingest::{Context, Work, division_entry};
+use crate::ingest::{Context, Work};
 use crate::measure;
 use crate::period::Day;
-use crate::record::{RecordName, codec};
 use crate::schema::Schema;
 use crate::store::{StoreError, Writer as StoreWriter};
 
@@ -86,7 +85,7 @@ impl Task {
         task.relearn(parent).await?;
         task.adopt_parent(parent).await?;
         task.refresh_topology(parent);
-        task.load_divisions().await?;
+        task.shared.load_tables().await?;
         task.know_claims(claims);
         Ok(task)
     }
@@ -181,29 +180,6 @@ impl Task {
             topology.add_subscription(*peer, subscription.interest.clone());
         }
         *self.shared.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
-    }
-
-    /// Puts the imported divisions over the embedded ones.
-    pub(super) async fn load_divisions(&mut self) -> Result<(), EngineError> {
-        let mut divisions = Divisions::embedded();
-        for kind in self.shared.schema.kinds().iter().filter(|k| k.rule.name == "division") {
-            let mut after: Option<RecordName> = None;
-            loop {
-                let last = after.as_ref().map(|name| (name.home, &*name.id));
-                let page = self.shared.store.list(kind.id, None, last, SCAN_RECORDS).await?;
-                let Some(end) = page.last() else { break };
-                after = Some(end.name.clone());
-                for stored in page {
-                    if let Ok(record) = codec::decode(stored.state)
-                        && let Some(entry) = division_entry(kind, stored.name.home, &record)
-                    {
-                        divisions.insert(entry);
-                    }
-                }
-            }
-        }
-        *self.shared.divisions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(divisions);
-        Ok(())
     }
 
     /// Runs until it is told to stop or nobody can ask any more.
@@ -307,6 +283,10 @@ impl Task {
                 let outcome = abreast!(self, self.change_grants(revoke.clone()));
                 let _ = reply.send(outcome);
             }
+            Command::Report(row, reply) => {
+                let outcome = self.commit(&Changes::default(), &[LinkChange::Report(*row)]).await;
+                let _ = reply.send(outcome.map(|_| ()));
+            }
             // These go in groups.
             Command::Link(..)
             | Command::Write(..)
@@ -382,17 +362,6 @@ fn judging_rules(schema: &Schema) -> [u8; 16] {
     let mut rules = [0; 16];
     rules.copy_from_slice(&hash.finalize().as_bytes()[..16]);
     rules
-}
-
-impl Shared {
-    fn learn(&self, changes: &Changes) {
-        if changes.divisions.is_empty() {
-            return;
-        }
-        let mut known = Divisions::clone(&self.divisions());
-        changes.divisions.iter().cloned().for_each(|entry| known.insert(entry));
-        *self.divisions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
-    }
 }
 
 impl LinkChange {

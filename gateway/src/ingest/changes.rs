@@ -13,6 +13,7 @@ use crate::facet::FacetValue;
 use crate::grant::Grant;
 use crate::record::{FieldNumber, RecordName};
 use crate::stamp::{Stamp, Writer};
+use crate::threshold::ThresholdEntry;
 
 use super::topology::{Interest, PeerId, Role};
 use super::writers::NewWriter;
@@ -52,6 +53,8 @@ pub struct Changes {
     pub purged: Vec<RecordKey>,
     /// What the table of divisions learns.
     pub divisions: Vec<DivisionEntry>,
+    /// What the table of thresholds learns.
+    pub thresholds: Vec<ThresholdEntry>,
 }
 
 /// One record as it is now.
@@ -245,6 +248,8 @@ pub enum LinkChange {
     Grant(GrantRow),
     /// A partner's grant goes.
     Revoke(String),
+    /// A report that was issued.
+    Report(ReportRow),
 }
 
 /// What a partner was granted, by whom and when.
@@ -258,6 +263,32 @@ pub struct GrantRow {
     pub granted_ms: u64,
     /// Who granted it.
     pub granted_by: String,
+}
+
+/// Which report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportKey {
+    /// Of which division.
+    pub division: Division,
+    /// Of which period.
+    pub period: String,
+    /// The how many-th of that division and period, from 1.
+    pub issue: u32,
+}
+
+/// A report as it was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportRow {
+    /// Which.
+    pub key: ReportKey,
+    /// Unix milliseconds.
+    pub issued_ms: u64,
+    /// The account that issued it.
+    pub issued_by: String,
+    /// The moment that its figures stand for, Unix milliseconds.
+    pub as_of_ms: u64,
+    /// The report, encoded.
+    pub content: Bytes,
 }
 
 /// A field, or a whole record (field 0), that a peer refused.

@@ -18,6 +18,7 @@ mod camera;
 mod case;
 mod division;
 mod grid;
+mod submission;
 mod threshold;
 
 /// West, east, south and north end of what coordinates may name, in degrees.
@@ -104,6 +105,7 @@ pub fn check(subject: &Subject<'_>) -> Result<(), Vec<Violation>> {
         "case" => case::check(&mut checker),
         "camera" => camera::check(&mut checker),
         "division" => division::check(&mut checker),
+        "submission" => submission::check(&mut checker),
         "threshold" => threshold::check(&mut checker),
         _ => {}
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Links, NodeInfo, caller, figures, page, status, view};
+use super::{Links, NodeInfo, caller, figures, page, status, view, warnings};
 use crate::engine::{Engine, Shared};
 use crate::ingest::topology::{PeerId, Role};
 use crate::measure::Code;
@@ -71,6 +71,7 @@ impl Node {
         }
         let mut warnings = shared.alarms();
         warnings.extend((self.info.warnings)());
+        warnings.extend(warnings::of_now(shared).await?);
         let fingerprint = shared.schema.fingerprint();
         let complete = shared.completeness(own, (shared.environment.now_ms)());
         Ok(v1::Status {

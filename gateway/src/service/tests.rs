@@ -11,6 +11,7 @@ mod grants;
 mod ledgers;
 mod lists;
 mod partners;
+mod reports;
 mod restores;
 mod subscriptions;
 

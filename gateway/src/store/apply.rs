@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use super::sql::{Args, Conn, Sql};
 use super::{
     StoreError, Writer, claims, facets, grants, history, imports, outbox, peers, quarantine, records,
-    subscriptions, tallies,
+    reports, subscriptions, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -103,5 +103,6 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::CompactOutbox(peer) => outbox::compact(sql, *peer).await,
         LinkChange::Grant(row) => grants::put(sql, row).await,
         LinkChange::Revoke(partner) => grants::remove(sql, partner).await,
+        LinkChange::Report(row) => reports::put(sql, row).await,
     }
 }

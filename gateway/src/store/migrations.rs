@@ -22,7 +22,8 @@ pub(super) const STEPS: &[Step] = steps![
     "0002_aggregates.sql",
     "0003_partners.sql",
     "0004_subscriptions.sql",
-    "0005_claims.sql"
+    "0005_claims.sql",
+    "0006_reports.sql",
 ];
 
 /// The present format.

@@ -14,6 +14,7 @@ pub(crate) mod places;
 mod purges;
 mod quarantine;
 mod records;
+mod reports;
 mod server;
 mod shared;
 mod subscriptions;
@@ -145,6 +146,7 @@ on_both! {
     claims: claims_are_kept_as_they_are, a_claim_waits_for_all_rows_up_to_its_number_in_every_lane,
         a_claim_waits_for_rows_that_were_joined_under_new_numbers;
     purges: a_purge_waits_for_the_receipts_below;
+    reports: reports_are_kept_and_listed, the_number_of_a_report_is_given_once;
     facets: names_lead_through_all_counties, facets_lead_to_records_until_they_are_taken_away,
         changes_are_listed_in_their_order_and_no_two_transactions_share_a_moment;
     faults: a_failure_at_any_statement_changes_nothing, a_dropped_transaction_is_whole_or_not_at_all;

@@ -252,8 +252,8 @@ impl Disk {
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
             LinkChange::Claims(rows) => self.claims.extend(rows.iter().copied()),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
-            // Partners have no part in what nodes exchange.
-            LinkChange::Grant(_) | LinkChange::Revoke(_) => {}
+            // Partners and reports have no part in what nodes exchange.
+            LinkChange::Grant(_) | LinkChange::Revoke(_) | LinkChange::Report(_) => {}
         }
     }
 

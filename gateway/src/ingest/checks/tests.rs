@@ -10,6 +10,7 @@ use crate::stamp::{Stamp, Writer};
 mod cameras;
 mod cases;
 mod grids;
+mod submissions;
 mod thresholds;
 
 /// 2026-01-15, noon in Beijing.

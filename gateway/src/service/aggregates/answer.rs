@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use guantong_proto::v1;
 
 use super::super::figures::{self, Figure, Query};
+use super::super::warnings;
 use super::ask::Asked;
 use crate::division::Division;
 use crate::engine::Shared;
@@ -33,6 +34,7 @@ pub(super) async fn figures(
         all.iter().map(|f| ((place(f), f.period), f.value)).collect()
     };
     let divisions = shared.divisions();
+    let thresholds = shared.thresholds();
     let ranked = if asked.rank { rank(&all) } else { HashMap::new() };
     let earlier = |figure: &Figure, wanted: bool, period: Option<Period>| {
         let found = period.filter(|_| wanted).and_then(|p| values.get(&(place(figure), p)));
@@ -62,6 +64,7 @@ pub(super) async fn figures(
             previous_value: previous.number(),
             period_on_period_change: figure.value.change_from(previous),
             rank: ranked.get(&(place(figure), figure.period)).copied(),
+            color: warnings::judge(&thresholds, figure).map_or(v1::Color::Unspecified, |j| j.color).into(),
         }
     };
     Ok(all.iter().filter(|f| shown.contains(&f.period)).map(say).collect())

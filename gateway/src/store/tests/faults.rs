@@ -92,6 +92,7 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         purges: vec![4],
         purged: vec![7],
         divisions: vec![],
+        thresholds: vec![],
     };
     let refusals = vec![refused(2, 3, Some(70))];
     let links = vec![

@@ -21,6 +21,7 @@ fn write(id: &str, measure: &str, bounds: Option<v1::ThresholdBounds>) -> Judged
 fn a_threshold_is_named_by_its_measure_and_has_bounds_in_order() {
     let measure = "online_rate";
     assert_eq!(write(measure, measure, bounds(Some(800_000), Some(900_000))), Ok(()));
+    assert_eq!(blamed(write("online_rat", "online_rat", bounds(Some(1), None))), [f::MEASURE]);
     assert_eq!(blamed(write("another", measure, bounds(Some(1), None))), [f::MEASURE]);
     assert_eq!(blamed(write(measure, measure, bounds(Some(900_000), Some(800_000)))), [f::BOUNDS]);
     assert_eq!(blamed(write(measure, measure, bounds(None, None))), [f::BOUNDS]);
