@@ -10,6 +10,8 @@ use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
 use guantong_proto::v1::grant_service_client::GrantServiceClient;
 use guantong_proto::v1::node_service_client::NodeServiceClient;
 use guantong_proto::v1::record_service_client::RecordServiceClient;
+use guantong_proto::v1::report_service_client::ReportServiceClient;
+use guantong_proto::v1::submission_service_client::SubmissionServiceClient;
 use guantong_proto::v1::subscription_service_client::SubscriptionServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -118,6 +120,16 @@ impl Client {
     /// Durable feeds of records.
     pub fn subscriptions(&self) -> SubscriptionServiceClient<Channel> {
         SubscriptionServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Who has declared which period complete.
+    pub fn submissions(&self) -> SubmissionServiceClient<Channel> {
+        SubmissionServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Issued reports.
+    pub fn reports(&self) -> ReportServiceClient<Channel> {
+        ReportServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// The connection, for clients of other services.

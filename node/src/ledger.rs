@@ -29,9 +29,11 @@ mod write;
 mod tests;
 
 pub use crs::Crs;
+pub(crate) use encoding::decoded;
 pub use error::LedgerError;
 pub use header::{Layout, LeftOut};
 pub use json::{describe, json_to_fields, record_to_json};
 pub use read::{Counts, Ledger, Options, Outcome, RecordIdError, record_id};
 pub use schema::{Column, KindView};
+pub(crate) use text::{half_width, header_key};
 pub use write::{CsvWriter, Labels, write_csv, write_rejects};

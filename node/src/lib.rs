@@ -3,6 +3,7 @@
 //! `serve` runs a node; everything else is a client of one, or works on files. What is exchanged and stored, and by
 //! which rules, is the gateway's alone: nothing here decides it.
 
+mod check;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -10,6 +11,8 @@ pub mod demo;
 pub mod identity;
 pub mod ledger;
 pub mod links;
+pub mod report;
 pub mod serve;
+pub mod stated;
 pub mod subscribe;
 pub mod telemetry;

@@ -23,12 +23,15 @@ mod progress;
 mod quarantine;
 mod recount;
 pub(crate) mod report;
+mod reports;
 mod serve;
 mod set;
 mod status;
+mod submit;
 mod subscribe;
 mod subscriptions;
 mod tallies;
+mod threshold;
 
 use std::process::ExitCode;
 
@@ -86,6 +89,9 @@ enum Command {
     Recount(recount::RecountArgs),
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
+    Submit(submit::SubmitArgs),
+    Report(reports::ReportsArgs),
+    Threshold(threshold::ThresholdArgs),
     Pki(pki::PkiArgs),
     Demo(crate::demo::DemoArgs),
 }
@@ -143,6 +149,9 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),
         Command::Recount(args) => print(args.node.json, recount::run(&args)),
+        Command::Report(args) => print(args.node.json, reports::run(&args)),
+        Command::Submit(args) => print(args.node.json, submit::run(&args)),
+        Command::Threshold(args) => print(args.node.json, threshold::run(&args)),
         Command::Tallies(args) => print(args.node.json, tallies::run(&args)),
     }
 }

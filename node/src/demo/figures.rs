@@ -5,6 +5,8 @@ use anyhow::{Context as _, Result, bail};
 use guantong_gateway::division::Division;
 use serde::Deserialize;
 
+use crate::stated::{Op, Stated};
+
 /// The figures that come with the program.
 pub(super) const EMBEDDED: &str = include_str!("../../../deploy/demo/figures.csv");
 
@@ -18,32 +20,6 @@ const KNOWN: [(&str, &[&str]); 7] = [
     ("rates", &["success"]),
     ("poles", &["coded"]),
 ];
-/// Numbers that were worked out in binary are off by less than this.
-const NOISE: f64 = 1e-9;
-
-/// How exact a figure was stated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Op {
-    /// As stated.
-    Eq,
-    /// At least.
-    Ge,
-    /// About: to its last digit that is not zero.
-    Approx,
-}
-
-impl Op {
-    /// How people write it.
-    pub(super) fn sign(self) -> &'static str {
-        match self {
-            Op::Eq => "=",
-            Op::Ge => "≥",
-            Op::Approx => "≈",
-        }
-    }
-}
-
 /// One published figure.
 #[derive(Clone, Debug)]
 pub(super) struct Figure {
@@ -53,6 +29,7 @@ pub(super) struct Figure {
     pub(super) class: String,
     pub(super) op: Op,
     pub(super) number: Number,
+    stated: Stated,
     pub(super) period: String,
 }
 
@@ -64,25 +41,12 @@ impl Figure {
 
     /// Whether a count that was found agrees with it.
     pub(super) fn allows_count(&self, found: i64) -> bool {
-        let found = found as f64;
-        match self.op {
-            Op::Eq => (found - self.number.value).abs() < NOISE,
-            Op::Ge => found + NOISE >= self.number.value,
-            Op::Approx => (found - self.number.value).abs() <= self.number.half_of_significant + NOISE,
-        }
+        self.stated.allows_count(found)
     }
 
     /// Whether it, a percentage, agrees with a quotient of two exact counts under its own rounding.
     pub(super) fn allows_rate(&self, numerator: i64, denominator: i64) -> bool {
-        if denominator <= 0 {
-            return false;
-        }
-        let percent = numerator as f64 * 100.0 / denominator as f64;
-        match self.op {
-            Op::Eq => (percent - self.number.value).abs() <= self.number.half_of_last + NOISE,
-            Op::Ge => percent + NOISE >= self.number.value,
-            Op::Approx => (percent - self.number.value).abs() <= self.number.half_of_significant + NOISE,
-        }
+        self.stated.allows_ratio(numerator, denominator)
     }
 
     /// The year that its period names first.
@@ -96,10 +60,6 @@ impl Figure {
 pub(super) struct Number {
     pub(super) text: String,
     pub(super) value: f64,
-    /// Half a unit of its last digit.
-    half_of_last: f64,
-    /// Half a unit of its last digit that is not zero.
-    half_of_significant: f64,
 }
 
 impl Number {
@@ -109,11 +69,7 @@ impl Number {
         let digits = format!("{whole}{decimals}");
         let is_number = !whole.is_empty() && digits.len() <= 15 && digits.bytes().all(|b| b.is_ascii_digit());
         let value = text.parse::<f64>().ok().filter(|_| is_number)?;
-        let places = i32::try_from(decimals.len()).ok()?;
-        let zeros = i32::try_from(digits.len() - digits.trim_end_matches('0').len()).ok()?;
-        let unit = |exponent: i32| 0.5 * 10_f64.powi(exponent);
-        let half_of_significant = if value == 0.0 { unit(-places) } else { unit(zeros - places) };
-        Some(Number { text: text.to_owned(), value, half_of_last: unit(-places), half_of_significant })
+        Some(Number { text: text.to_owned(), value })
     }
 
     /// As a count.
@@ -183,13 +139,14 @@ impl Figures {
         let division = Division::parse(&division)?;
         let number = Number::parse(&value).context("the value is written in digits, such as 98.6")?;
         let is_rate = measure == "rates";
+        let stated = if is_rate { Stated::rate(&value, op, true) } else { Stated::count(&value, op) }?;
         if is_rate && number.value > 100.0 || !is_rate && number.value.fract() != 0.0 {
             bail!("a count is a whole number, and a rate a percentage of at most 100");
         }
         if self.figures.iter().any(|f| f.division == division && f.is(&measure, &class)) {
             bail!("{division} has {measure} {class} twice");
         }
-        self.figures.push(Figure { division, place, measure, class, op, number, period });
+        self.figures.push(Figure { division, place, measure, class, op, number, stated, period });
         Ok(())
     }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use guantong_gateway::division::Division;
 
-use super::figures::{Figure, Figures, Op};
+use super::figures::{Figure, Figures};
 use super::plan::{Place, Plan};
+use crate::stated::Op;
 
 /// Disputes that are made where only their rate of success was published.
 const DISPUTES_UNPUBLISHED: u64 = 200;

@@ -60,6 +60,13 @@ pub(super) fn detect(input: &mut (impl Read + Seek)) -> Result<&'static Encoding
     Ok(found)
 }
 
+/// A small file's text, by the same decision.
+pub(crate) fn decoded(bytes: &[u8]) -> Result<String, LedgerError> {
+    let encoding = detect(&mut io::Cursor::new(bytes))?;
+    let (text, _) = encoding.decode_with_bom_removal(bytes);
+    Ok(text.into_owned())
+}
+
 fn scan(input: &mut (impl Read + Seek), encoding: &'static Encoding) -> io::Result<Scan> {
     input.seek(SeekFrom::Start(0))?;
     let mut decoder = encoding.new_decoder_without_bom_handling();

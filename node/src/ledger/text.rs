@@ -7,7 +7,7 @@ use std::borrow::Cow;
 const SEPARATORS: [char; 7] = ['、', '；', ';', '，', ',', '\n', '|'];
 
 /// ASCII for its full-width forms (`１２３，：`) and a plain blank for wide ones.
-pub(super) fn half_width(text: &str) -> Cow<'_, str> {
+pub(crate) fn half_width(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
     }
@@ -20,7 +20,7 @@ pub(super) fn half_width(text: &str) -> Cow<'_, str> {
 }
 
 /// A header as it is compared: without blanks, case, joining marks, and what forms add to say "mandatory".
-pub(super) fn header_key(header: &str) -> String {
+pub(crate) fn header_key(header: &str) -> String {
     let key: String = half_width(header)
         .chars()
         .filter(|c| !c.is_whitespace() && !c.is_control() && !"_-.*\"'\u{feff}".contains(*c))
