@@ -18,7 +18,10 @@ use tonic::Status;
 use tracing::Instrument;
 
 mod claims;
+mod ending;
 mod outbox;
+
+use ending::{ended, refused};
 
 use super::links::{LinkKey, Links};
 use super::trace;
@@ -30,8 +33,6 @@ use crate::session::{End, Inbound, Output, Session, Settings, Side};
 
 /// Bytes of batches that a peer may have under way to this node.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// How long the last words of a link may take to be heard.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// Frames that may wait for the stream.
 pub(super) const FRAMES_MAX: usize = 32;
 /// Lanes, as `Wake` counts them.
@@ -146,14 +147,6 @@ pub async fn dial(
     driver.run(Box::pin(inbound)).await
 }
 
-/// What a refused call says.
-fn refused(status: &Status) -> LinkEnd {
-    use tonic_types::StatusExt;
-    let retry = status.get_error_details().retry_info().and_then(|r| r.retry_delay);
-    let retry_after_ms = retry.map(|d| d.as_millis() as u64);
-    LinkEnd { reason: status.message().to_owned(), retry_after_ms, was_up: false }
-}
-
 impl Driver {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
@@ -226,34 +219,6 @@ impl Driver {
         let retry_after_ms = (end.retry_after_ms > 0).then_some(u64::from(end.retry_after_ms));
         tracing::info!(peer = %self.peer_division, reason = %end.detail, "link ended");
         LinkEnd { reason: end.detail, retry_after_ms, was_up }
-    }
-
-    /// What was said last still goes out. The end that dialled waits until the other one has read it and ends the stream
-    /// too: letting go of a call takes back what it has not sent yet.
-    async fn last_words(&mut self, mut frames: Frames) {
-        let (none, _) = mpsc::channel(1);
-        let out = std::mem::replace(&mut self.out, none);
-        let waiting = self.waiting.take();
-        let heard = async move {
-            if let Some(frame) = waiting {
-                let _ = out.send(frame).await;
-            }
-            drop(out);
-            while let Some(Ok(_)) = frames.next().await {}
-        };
-        if self.role == Role::Parent {
-            let _ = tokio::time::timeout(LAST_WORDS_MAX, heard).await;
-        }
-    }
-
-    /// The stream itself failed: with the line, or at a frame that is too large or no frame at all. Whoever sent that
-    /// is told, if anybody is there to hear it.
-    async fn unreadable(&mut self, status: &Status) -> End {
-        let end = broken(status);
-        let detail = format!("a frame could not be read: {}", status.message());
-        self.session.shutdown(self.now_ms(), v1::GoodbyeReason::ProtocolError, &detail, 0);
-        self.pump().await;
-        end
     }
 
     /// Waits for whatever comes first.
@@ -490,16 +455,4 @@ async fn changed(wake: &mut Option<watch::Receiver<Wake>>) -> Wake {
         return *wake.borrow_and_update();
     }
     std::future::pending().await
-}
-
-fn ended(detail: &str) -> End {
-    End { by_peer: false, reason: v1::GoodbyeReason::Unspecified, detail: detail.into(), retry_after_ms: 0 }
-}
-
-fn broken(status: &Status) -> End {
-    let end = refused(status);
-    End {
-        retry_after_ms: end.retry_after_ms.unwrap_or(0) as u32,
-        ..ended(&format!("the line broke: {}", end.reason))
-    }
 }
