@@ -70,8 +70,13 @@ static ADD: Rows = Rows::new(
     "(?,?,?,?,?)",
     "ON CONFLICT (facet, value, home, key, county) DO NOTHING",
 );
-static REMOVE: Rows =
-    Rows::new("DELETE FROM facet WHERE (facet, value, home, key, county) IN (VALUES", "(?,?,?,?,?)", ")");
+static REMOVE: Rows = Rows::new(
+    "WITH old (facet, value, home, key, county) AS (VALUES",
+    "(?,?,?,?,?)",
+    // With the values directly after IN, SQLite would look through the whole table.
+    ") DELETE FROM facet WHERE (facet, value, home, key, county)
+       IN (SELECT facet, value, home, key, county FROM old)",
+);
 
 fn push(args: &mut Args, row: &FacetRow) {
     args.push_int(row.value.facet);
