@@ -37,6 +37,7 @@ pub use facets::{Listed, Position, Stretch, Way};
 pub use history::ResolutionRow;
 pub use imports::{HeldEntry, SourceRow, VanishedRow};
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
+pub use postgres::schemas;
 pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, StoredRecord};
 pub use recount::Frozen;
@@ -153,6 +154,19 @@ impl Store {
         let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
         Ok((store, Writer { database, conn: Some(conn), faults, openings: 1, reserved: 0..0, moment_ms: 0 }))
+    }
+
+    /// Whether the store at `location` could be opened, without opening or changing it. Says which it is, without user
+    /// and password.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); whether another process has it open is not looked at.
+    pub async fn check(location: &str, own: Division) -> Result<String, StoreError> {
+        if postgres::is_url(location) {
+            postgres::Database::check(location, own).await
+        } else {
+            sqlite::Database::check(&sqlite::path_of(location)?, own).await
+        }
     }
 
     /// What the store says of itself.

@@ -43,7 +43,11 @@ pub struct Config {
     /// Where the store is kept, on a disk of this machine; made if it is missing.
     #[serde(default = "read::data_dir")]
     pub data_dir: PathBuf,
-    /// The store may grow to this size, in MiB; then writes are refused and nothing is lost. Without it: the disk.
+    /// `postgres://…`: a database of a PostgreSQL server, for a prefecture or province. Without it: a file of SQLite in
+    /// the data directory. A URL with a password belongs into the environment, as GUANTONG_STORE.
+    #[serde(default)]
+    pub store: Option<StoreUrl>,
+    /// A file of SQLite may grow to this size, in MiB; then writes are refused and nothing is lost. Without it: the disk.
     #[serde(default)]
     pub store_max_mib: Option<u32>,
     /// `address:port` where other nodes and operators connect over mutual TLS. Without it nobody can: right for a
@@ -77,6 +81,28 @@ pub struct Config {
     /// Where traces go.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// Where a store is, as a URL; never shown, since it may hold a password.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct StoreUrl(String);
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreUrl(…)")
+    }
+}
+
+impl StoreUrl {
+    /// With its password.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
+    }
 }
 
 /// The node above.
@@ -177,9 +203,13 @@ impl Config {
         self.socket.clone().unwrap_or_else(|| self.data_dir.join(SOCKET))
     }
 
-    /// The store's file.
-    pub fn store(&self) -> PathBuf {
-        self.data_dir.join(STORE)
+    /// Where the store is: a URL of PostgreSQL, or the path of SQLite's file. Not to be shown: see [`StoreUrl`].
+    /// `None`: the path is not UTF-8.
+    pub fn store_location(&self) -> Option<String> {
+        match &self.store {
+            Some(url) => Some(url.reveal().to_owned()),
+            None => self.data_dir.join(STORE).to_str().map(str::to_owned),
+        }
     }
 
     /// The store's greatest size in its own pages.
@@ -228,6 +258,14 @@ impl Config {
         if self.socket().as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             let what = format!("the path is longer than {SOCKET_PATH_BYTES_MAX} bytes; choose a shorter one");
             wrong("socket", what);
+        }
+        if self.store.as_ref().is_some_and(|store| !store.is_postgres()) {
+            let what = "write postgres://USER@HOST/DATABASE, or leave it out for a file in `data_dir` (应为 postgres://…)";
+            wrong("store", what.to_owned());
+        }
+        if self.store.is_some() && self.store_max_mib.is_some() {
+            let what = "limits a file of SQLite only; limit a database on its server (仅适用于 SQLite)";
+            wrong("store_max_mib", what.to_owned());
         }
         if self.store_max_mib == Some(0) {
             wrong("store_max_mib", "must be at least 1; leave it out for no limit".to_owned());

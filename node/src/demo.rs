@@ -5,6 +5,7 @@
 //! Every node is a process of its own and is spoken to as any program would speak to it: nothing here looks into a
 //! store. Records are invented, and must always be seen to be.
 
+mod aggregators;
 mod ask;
 mod compare;
 mod conflict;
@@ -30,6 +31,7 @@ use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, UtcOffset, macros::offset};
 use tokio::signal::unix::{SignalKind, signal};
 
+use aggregators::Aggregators;
 use figures::Figures;
 use plan::Plan;
 use show::{Show, rounded};
@@ -45,6 +47,7 @@ const EXAMPLE: &str = "\
   guantong demo
   guantong demo --division 5329 --figures my-figures.csv
   guantong demo --acting --stay
+  guantong demo --aggregator-store postgres://guantong@db.example/demo
 
 Figures are a CSV table with the columns division, place, measure, class, op (eq, ge, approx), value and period, as
 deploy/demo/figures.csv. Exit status 1 if any figure or link is off.";
@@ -67,6 +70,10 @@ pub struct DemoArgs {
     /// Townships have no nodes, the node above acts for them; one of them gets its own later (县级代管乡镇)
     #[arg(long)]
     acting: bool,
+    /// Keep the records of prefecture and province in PostgreSQL: a database where schemas may be made, one for each of
+    /// the two; they are dropped at the end (地级、省级节点使用 PostgreSQL)
+    #[arg(long, value_name = "URL", env = "GUANTONG_DEMO_STORE", hide_env_values = true)]
+    aggregator_store: Option<String>,
     /// Leave everything running at the end, until Ctrl-C (演示结束后保持运行)
     #[arg(long)]
     stay: bool,
@@ -95,7 +102,15 @@ async fn play(args: &DemoArgs) -> Result<()> {
     let program = std::env::current_exe().context("this program's own file cannot be found")?;
     let tree = Tree::new(folder.path(), &program)?;
     let today = OffsetDateTime::now_utc().to_offset(BEIJING).date();
-    let mut stage = Stage::set(tree, plan, show, folder.path().join("files"), today).await?;
+    let mut aggregators = Aggregators::new(args.aggregator_store.clone());
+    let set = Stage::set(tree, plan, show, folder.path().join("files"), today, &mut aggregators).await;
+    let mut stage = match set {
+        Ok(stage) => stage,
+        Err(error) => {
+            let _ = aggregators.end().await;
+            return Err(error);
+        }
+    };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let played = tokio::select! {
         played = acts(&mut stage, args, &figures) => played.map(Some),
@@ -110,6 +125,9 @@ async fn play(args: &DemoArgs) -> Result<()> {
         }
     }
     stage.tree.end().await;
+    if let Err(error) = aggregators.end().await {
+        stage.show.say(&format!("{error:#}"));
+    }
     match played {
         Ok(Some(0)) => Ok(()),
         Ok(Some(off)) => bail!("{off} figures or links are off (有 {off} 项不一致)"),

@@ -54,15 +54,20 @@ pub fn run(config: &Path) -> anyhow::Result<()> {
     served
 }
 
-/// Checks a configuration and the identity it names, and starts nothing.
+/// Checks a configuration, the identity it names and the store, and starts nothing. Says which store it is.
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn check(config: &Path) -> anyhow::Result<Config> {
+pub fn check(config: &Path) -> anyhow::Result<(Config, String)> {
     let config = Config::load(config)?;
     telemetry::level(&config.log.level)?;
     NodeIdentity::open(&config)?;
-    Ok(config)
+    let location = config.store_location().context("`data_dir` must be valid UTF-8")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let store = runtime
+        .block_on(Store::check(&location, config.division))
+        .context("the store cannot be used (数据存储不可用)")?;
+    Ok((config, store))
 }
 
 /// Runs a node until `told_to_stop` says why it stops.
@@ -104,10 +109,9 @@ async fn serve(
 }
 
 async fn open_engine(config: &Config) -> anyhow::Result<(Store, Engine, JoinHandle<()>)> {
-    let path = config.store();
-    let location = path.to_str().context("`data_dir` must be valid UTF-8")?;
+    let location = config.store_location().context("`data_dir` must be valid UTF-8")?;
     let options = store::Options { max_page_count: config.store_max_pages(), ..store::Options::default() };
-    let opened = Store::open(location, config.division, random, now_ms(), options).await;
+    let opened = Store::open(&location, config.division, random, now_ms(), options).await;
     let (store, writer) = match opened {
         Err(StoreError::InUse(path)) => {
             bail!(

@@ -86,6 +86,7 @@ impl Node {
             quarantined_count: counts.quarantined,
             held_count: counts.held,
             store_bytes: counts.store_bytes,
+            store: shared.store.location(),
             certificate_expire_time: (self.info.certificate_expire_ms)()
                 .map(|ms| view::timestamp(ms.max(0) as u64)),
             links,

@@ -24,8 +24,13 @@ pub(super) async fn found(sql: &mut Sql<'_>, founding: &mut Founding<'_>) -> Res
         let args = Args::ints(&[code(founding.own), (founding.fresh)() as i64, founding.now_ms as i64]);
         sql.run(node, args).await?;
     }
+    owned_by(sql, founding.own).await
+}
+
+/// Refuses a store of another division.
+pub(super) async fn owned_by(sql: &mut Sql<'_>, own: Division) -> Result<(), StoreError> {
     let stored = meta(sql).await?.division;
-    if stored == founding.own { Ok(()) } else { Err(StoreError::OtherDivision { stored, own: founding.own }) }
+    if stored == own { Ok(()) } else { Err(StoreError::OtherDivision { stored, own }) }
 }
 
 /// Makes room for another process that writes.

@@ -5,6 +5,8 @@
 //! connection that writes: when the lock is taken anew, whatever the connection before had begun is over, committed or
 //! not. Nothing here ever shows the URL, which may hold a password.
 
+pub mod schemas;
+
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -18,6 +20,7 @@ use super::meta::{self, Founding};
 use super::migrations::{KNOWN, STEPS};
 use super::sql::{Args, Conn, Reader, Sql, in_time, int, maybe, maybe_text, text};
 use super::{Options, StoreError};
+use crate::division::Division;
 
 /// The oldest server that is known to do.
 const OLDEST_VERSION: i64 = 130_000;
@@ -78,16 +81,37 @@ impl Database {
         founding: &mut Founding<'_>,
         options: &Options,
     ) -> Result<(Database, Conn), StoreError> {
-        // What the URL's parser says may repeat parts of the URL.
-        let connect = PgConnectOptions::from_str(url).map_err(|_| {
-            StoreError::Unusable(
-            "the URL is not right; write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full, \
-             with special characters percent-encoded".into(),
-        )
-        })?;
-        let mut connect = connect.statement_cache_capacity(STATEMENTS_MAX).disable_statement_logging();
+        let mut database = Database::at(url, founding.own, options.durable)?;
+        let mut conn = database.session().await?;
+        database.check_server(&mut conn.sql(None)).await?;
+        database.prepare(&mut conn.sql(None), founding).await?;
+        database.slot = database.lock(&mut conn.sql(None), 0..i64::from(options.processes_max)).await?;
+        meta::join(&mut conn.sql(None), database.slot).await?;
+        if let Conn::Postgres { slot, .. } = &mut conn {
+            *slot = database.slot;
+        }
+        Ok((database, conn))
+    }
+
+    /// Whether the database could be opened, without a change to it; gives its name for people.
+    pub(super) async fn check(url: &str, own: Division) -> Result<String, StoreError> {
+        let database = Database::at(url, own, true)?;
+        let mut conn = database.session().await?;
+        let mut sql = conn.sql(None);
+        database.check_server(&mut sql).await?;
+        match database.format(&mut sql).await? {
+            0 => {}
+            found if found > KNOWN => return Err(StoreError::NewerSchema { found, known: KNOWN }),
+            _ => meta::owned_by(&mut sql, own).await?,
+        }
+        conn.close().await?;
+        Ok(database.shown)
+    }
+
+    fn at(url: &str, own: Division, durable: bool) -> Result<Database, StoreError> {
+        let mut connect = options(url)?;
         if connect.get_application_name().is_none() {
-            connect = connect.application_name(&format!("guantong {}", founding.own));
+            connect = connect.application_name(&format!("guantong {own}"));
         }
         let shown = shown(&connect);
         let readers = PgPoolOptions::new()
@@ -105,17 +129,7 @@ impl Database {
                 })
             })
             .connect_lazy_with(connect.clone());
-        let durable = options.durable;
-        let mut database = Database { options: connect, shown, durable, slot: 0, readers };
-        let mut conn = database.session().await?;
-        database.check_server(&mut conn.sql(None)).await?;
-        database.prepare(&mut conn.sql(None), founding).await?;
-        database.slot = database.lock(&mut conn.sql(None), 0..i64::from(options.processes_max)).await?;
-        meta::join(&mut conn.sql(None), database.slot).await?;
-        if let Conn::Postgres { slot, .. } = &mut conn {
-            *slot = database.slot;
-        }
-        Ok((database, conn))
+        Ok(Database { options: connect, shown, durable, slot: 0, readers })
     }
 
     /// Another connection to write with, when the one before was given up.
@@ -259,6 +273,18 @@ impl Database {
             tokio::time::sleep(LOCK_STEP).await;
         }
     }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    // What the URL's parser says may repeat parts of the URL.
+    let options = PgConnectOptions::from_str(url).map_err(|_| {
+        StoreError::Unusable(
+            "the URL is not right; write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full, with special \
+             characters percent-encoded"
+                .into(),
+        )
+    })?;
+    Ok(options.statement_cache_capacity(STATEMENTS_MAX).disable_statement_logging())
 }
 
 /// Server, port and database: what may be shown of a URL.

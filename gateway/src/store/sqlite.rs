@@ -16,6 +16,7 @@ use super::meta::{self, Founding};
 use super::migrations::{KNOWN, STEPS};
 use super::sql::{Args, Conn};
 use super::{Options, StoreError};
+use crate::division::Division;
 
 /// "GTng" as a number, in the file's header.
 const APPLICATION_ID: i64 = 0x4754_6e67;
@@ -115,8 +116,8 @@ fn common(path: &Path, cache_kib: u32) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Checks whose file it is, without a change to it.
-async fn check(path: &Path) -> Result<(), StoreError> {
+/// Checks whose file it is, without a change to it; gives its format.
+async fn check(path: &Path) -> Result<i64, StoreError> {
     let not_ours = || StoreError::NotOurs(path.display().to_string());
     let (application, found, tables) = header(path).await.map_err(|error| match error {
         StoreError::NotOurs(_) => not_ours(),
@@ -124,9 +125,9 @@ async fn check(path: &Path) -> Result<(), StoreError> {
     })?;
     match application {
         // A database that is not marked as anyone's is ours to begin, but only while it is empty.
-        0 if found == 0 && tables == 0 => Ok(()),
+        0 if found == 0 && tables == 0 => Ok(0),
         APPLICATION_ID if found > KNOWN => Err(StoreError::NewerSchema { found, known: KNOWN }),
-        APPLICATION_ID if found > 0 => Ok(()),
+        APPLICATION_ID if found > 0 => Ok(found),
         _ => Err(not_ours()),
     }
 }
@@ -188,6 +189,20 @@ impl Database {
             .test_before_acquire(false)
             .connect_lazy_with(reading(&path));
         Ok((Database { path, writing, readers, _lock: lock }, conn))
+    }
+
+    /// Whether the file could be opened, where there is one; gives its name for people.
+    pub(super) async fn check(path: &Path, own: Division) -> Result<String, StoreError> {
+        let shown = format!("SQLite {}", path.display());
+        if !path.exists() {
+            return Ok(format!("{shown}, which will be made"));
+        }
+        if check(path).await? > 0 {
+            let mut conn = Conn::Sqlite(reading(path).connect().await?);
+            meta::owned_by(&mut conn.sql(None), own).await?;
+            conn.close().await?;
+        }
+        Ok(shown)
     }
 
     /// Another connection to write with, when the one before was given up.

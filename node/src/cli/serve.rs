@@ -18,6 +18,8 @@ The smallest configuration of a township's node (最小配置):
   revocation_list = \"/etc/guantong/revocations.pem\"
 
 A county, prefecture or province also has listen = \"0.0.0.0:7443\"; the top of the tree has no [parent].
+A prefecture or province may keep its records in PostgreSQL: store = \"postgres://USER@HOST/DATABASE?sslmode=verify-full\";
+a URL with a password goes into the environment, as GUANTONG_STORE.
 Every key can be set by an environment variable: GUANTONG_PARENT__ADDRESS stands for address in [parent].
 
 Signals: SIGTERM or SIGINT stops the node in good order; SIGHUP reads certificate and revocation list again.";
@@ -29,7 +31,7 @@ pub(crate) struct ServeArgs {
     /// The configuration, a TOML file (配置文件)
     #[arg(long, value_name = "FILE", env = "GUANTONG_CONFIG", hide_env_values = true)]
     config: PathBuf,
-    /// Only check the configuration and the certificate it names (仅检查配置和证书)
+    /// Only check the configuration, the certificate it names and the store (仅检查配置、证书和数据存储)
     #[arg(long)]
     check: bool,
     /// Stop in good order when standard input ends, for programs that run a node as their child
@@ -44,9 +46,12 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Outcome> {
         }
         return crate::serve::run(&args.config).map(|()| Outcome::Done);
     }
-    let config = crate::serve::check(&args.config)?;
-    let text =
-        format!("{} is sound: the node of division {} (配置无误)\n", args.config.display(), config.division);
+    let (config, store) = crate::serve::check(&args.config)?;
+    let text = format!(
+        "{} is sound: the node of division {}, its store {store} (配置无误)\n",
+        args.config.display(),
+        config.division
+    );
     Report::done(text, serde_json::Value::Null).print(false)
 }
 

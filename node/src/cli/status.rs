@@ -63,6 +63,9 @@ fn text(status: &v1::Status) -> String {
         status.held_count,
         bytes(status.store_bytes)
     );
+    if !status.store.is_empty() {
+        let _ = writeln!(text, "store 存储: {}", status.store);
+    }
     if status.certificate_expire_time.is_some() {
         let _ = writeln!(
             text,

@@ -40,7 +40,7 @@ fn a_county_with_defaults() {
     let config = load(COUNTY, &[]).unwrap();
     assert_eq!(config.division.to_string(), "220822000000");
     assert_eq!(config.socket(), Path::new("/var/lib/guantong/guantong.sock"));
-    assert_eq!(config.store(), Path::new("/var/lib/guantong/guantong.db"));
+    assert_eq!(config.store_location().unwrap(), "/var/lib/guantong/guantong.db");
     assert_eq!((config.drift_ms, config.store_max_pages()), (300_000, None));
     assert_eq!(config.log, Log { level: "info".to_owned(), format: LogFormat::Text });
     let parent = config.parent.unwrap();
@@ -133,4 +133,17 @@ fn values_of_the_wrong_form_are_refused_without_being_repeated() {
 fn a_socket_path_that_the_system_would_cut_is_refused() {
     let text = format!("division = \"22\"\nsocket = \"/{}\"", "x".repeat(103));
     assert_eq!(refused(&text, &[])[0].key, "socket");
+}
+
+#[test]
+fn a_store_in_postgresql_is_named_by_a_url_that_is_never_shown() {
+    let url = "postgres://node:s3cr3t@db.example:5432/province?sslmode=verify-full";
+    let config = load("division = \"22\"", &[("GUANTONG_STORE", url)]).unwrap();
+    assert_eq!(config.store_location().unwrap(), url);
+    assert!(!format!("{config:?}").contains("s3cr3t"));
+    let wrong = "division = \"22\"\nstore = \"mysql://node:s3cr3t@x/y\"\nstore_max_mib = 9";
+    let problems = refused(wrong, &[]);
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["store", "store_max_mib"]);
+    assert!(problems.iter().all(|problem| !problem.to_string().contains("s3cr3t")));
 }

@@ -9,6 +9,7 @@ use guantong_gateway::division::{Division, Tier};
 use serde_json::{Map, Value};
 use time::Date;
 
+use super::aggregators::Aggregators;
 use super::ask::{self, until};
 use super::plan::Plan;
 use super::show::Show;
@@ -44,15 +45,16 @@ impl Stage {
         show: Show,
         dir: PathBuf,
         today: Date,
+        aggregators: &mut Aggregators,
     ) -> Result<Stage> {
-        tree.add(NodeSpec::top(plan.top)).await?;
+        tree.add(aggregators.place(NodeSpec::top(plan.top)).await?).await?;
         let township = *plan.townships().first().context("a plan has townships")?;
         let nodes = plan.nodes.iter().map(|(division, _)| *division).chain([plan.top]);
         let around = nodes.filter(|d| d.tier() > Tier::Township && d.contains(township));
         let hub = around.min_by_key(|d| d.tier()).unwrap_or(plan.top);
         let mut above = plan.top;
         for (division, parent) in &plan.nodes {
-            let spec = NodeSpec::below(*parent, *division);
+            let spec = aggregators.place(NodeSpec::below(*parent, *division)).await?;
             if *division == hub {
                 above = *parent;
                 tree.add(spec.cuttable()).await?;

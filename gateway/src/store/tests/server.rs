@@ -153,3 +153,34 @@ async fn both_databases_have_the_same_columns() {
     sqlite.sort_unstable();
     assert_eq!(postgres, sqlite);
 }
+
+#[tokio::test]
+async fn a_store_is_checked_without_being_opened() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let own = division("220822");
+    let check = async |own| Store::check(&place.url(), own).await;
+    assert!(check(own).await.unwrap().contains(place.name()));
+    place.script("CREATE TABLE proof (nothing_else BIGINT)").await;
+    assert!(matches!(check(own).await, Err(StoreError::NotOurs(_))), "it made no tables of its own");
+    place.script("DROP TABLE proof").await;
+    let _store = place.opened().await;
+    assert!(check(own).await.is_ok(), "also while it is in use");
+    assert!(matches!(check(division("22")).await, Err(StoreError::OtherDivision { .. })));
+}
+
+#[tokio::test]
+async fn a_schema_is_made_and_dropped() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let url = crate::store::schemas::create(&place.url(), "for_a_while").await.unwrap();
+    drop(open(&url).await.unwrap());
+    assert!(crate::store::schemas::create(&place.url(), "for_a_while").await.is_err(), "it is there already");
+    crate::store::schemas::drop(&place.url(), "for_a_while").await.unwrap();
+    assert!(matches!(open(&url).await, Err(StoreError::Unusable(_))));
+    let name = "x; DROP SCHEMA public";
+    assert!(matches!(crate::store::schemas::create(&place.url(), name).await, Err(StoreError::Unusable(_))));
+    place.script("CREATE ROLE reader LOGIN PASSWORD 'p'").await;
+    let url = place.url().replacen(&place.url()[11..place.url().find('@').unwrap()], "reader:p", 1);
+    let refused = crate::store::schemas::create(&url, "mine").await;
+    place.script("DROP ROLE reader").await;
+    assert!(matches!(&refused, Err(StoreError::Unusable(why)) if why.contains("may not")), "{refused:?}");
+}
