@@ -46,7 +46,7 @@ async fn rename(fleet: &Fleet, serial: usize, name: &str) {
 }
 
 async fn once(fleet: &Fleet, more: &[&str]) -> Value {
-    let mut args = vec!["subscribe", "centre", "--once", "--json"];
+    let mut args = vec!["subscribe", "centre", "--once", "--json", "--kinds", "grid"];
     args.extend(more);
     fleet.cli(COUNTY, &args).await.exits(0).json()
 }
@@ -54,7 +54,7 @@ async fn once(fleet: &Fleet, more: &[&str]) -> Value {
 /// `subscribe` without end, as a process of its own.
 fn start(fleet: &Fleet, more: &[&str]) -> Child {
     let mut command = Command::new(program());
-    command.args(["subscribe", "centre"]).args(more);
+    command.args(["subscribe", "centre", "--kinds", "grid"]).args(more);
     command.arg("--socket").arg(fleet.tree.socket_path(division(COUNTY)));
     command.env_remove(SERVER).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null());
     command.kill_on_drop(true).spawn().unwrap()
@@ -289,7 +289,7 @@ async fn tables_are_kept_up_to_date_on_postgres() {
     // A column that somebody made into something else is named, and nothing is done.
     let wrong = "ALTER TABLE guantong.grids ALTER COLUMN households TYPE text";
     sqlx::raw_sql(wrong).execute(&mut database.open().await).await.unwrap();
-    let mut args = vec!["subscribe", "centre", "--once"];
+    let mut args = vec!["subscribe", "centre", "--once", "--kinds", "grid"];
     args.extend(to);
     fleet.cli(COUNTY, &args).await.exits(1).says(&["grids.households", "bigint"]);
     database.at_server("DROP DATABASE", "WITH (FORCE)").await;
