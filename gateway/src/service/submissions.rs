@@ -58,7 +58,10 @@ pub(super) async fn statuses(
             readiness: readiness(&completeness, one, declaration.as_ref()).into(),
             change_time: declaration.as_ref().and_then(|d| d.submit_time),
             submitted_by: declaration.map(|d| d.submitted_by).unwrap_or_default(),
-            complete_through_time: through(&completeness, one).map(view::timestamp),
+            complete_through_time: (!never_linked(&completeness, one))
+                .then(|| shared.completeness(one, as_of_ms).through_ms)
+                .flatten()
+                .map(view::timestamp),
         });
     }
     Ok(statuses)
@@ -79,22 +82,6 @@ fn readiness(
 
 fn never_linked(completeness: &Completeness, division: Division) -> bool {
     completeness.incomplete.iter().any(|i| i.division == division && i.state == State::NotLinked)
-}
-
-/// To which moment everything from a division's nodes is in.
-fn through(completeness: &Completeness, division: Division) -> Option<u64> {
-    let behind = completeness.incomplete.iter().filter(|i| division.contains(i.division));
-    let mut through_ms = completeness.as_of_ms;
-    for incomplete in behind {
-        match incomplete.state {
-            State::Behind { through_ms: earlier } => through_ms = through_ms.min(earlier),
-            State::Silent => return None,
-            // Of what is further down, whoever acts for it claims it too.
-            State::NotLinked if incomplete.division == division => return None,
-            State::NotLinked => {}
-        }
-    }
-    Some(through_ms)
 }
 
 fn name_of(shared: &Shared, division: Division, period: &str) -> Result<RecordName, Status> {
