@@ -4,11 +4,11 @@ CREATE TABLE report (
     county bigint NOT NULL,
     division bigint NOT NULL,
     -- 2026-10
-    period text NOT NULL,
+    period text COLLATE "C" NOT NULL,
     -- From 1, for each division and period.
     issue bigint NOT NULL,
     issued_ms bigint NOT NULL,
-    issued_by text NOT NULL,
+    issued_by text COLLATE "C" NOT NULL,
     as_of_ms bigint NOT NULL,
     -- The message guantong.v1.Report, encoded.
     content bytea NOT NULL,
