@@ -4,8 +4,8 @@
 //! An answer is given only after the transaction that holds the write is on disk. The queue is bounded; a caller waits
 //! for a place in it, never without a limit.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::threshold::Thresholds;
 mod catch_up;
 mod claims;
 mod command;
+mod gateways;
 mod grants;
 mod greet;
 mod group;
@@ -81,6 +82,9 @@ pub enum EngineError {
         "there are {SUBSCRIPTIONS_MAX} subscriptions, and no more are taken; delete those that nobody reads"
     )]
     TooManySubscriptions,
+    /// The peer has greeted another gateway of this store since.
+    #[error("the peer is linked to another gateway of this store now, or is not known any more")]
+    Elsewhere,
     /// The node is stopping.
     #[error("the node is stopping; try again when it is back")]
     Stopped,
@@ -143,6 +147,11 @@ pub struct Shared {
     tallied: watch::Sender<u64>,
     grants: RwLock<Arc<grants::Grants>>,
     board: claims::Board,
+    /// Peers that another gateway of the store greeted last.
+    elsewhere: RwLock<HashSet<PeerId>>,
+    /// Other gateways wrote something that peers are owed, since the task last looked.
+    others_wrote: AtomicBool,
+    duty: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -171,16 +180,17 @@ impl Shared {
         (self.epoch(), self.setbacks.load(Ordering::Acquire))
     }
 
-    /// Takes over what the store says of itself now. Gives the number of the last transaction known until now if the
-    /// store is behind it.
-    fn read_again(&self, epoch: u64, revision: u64) -> Option<u64> {
+    /// Takes over what the store says of itself now. Whether it went back: it is behind `before`, the number of the last
+    /// transaction known before it was read.
+    fn read_again(&self, epoch: u64, revision: u64, before: u64) -> bool {
         self.epoch.store(epoch, Ordering::Release);
-        let before = self.revision.swap(revision, Ordering::AcqRel);
-        let lost = (revision < before).then_some(before);
-        if lost.is_some() {
-            self.setbacks.fetch_add(1, Ordering::AcqRel);
+        if revision >= before {
+            self.raise_revision(revision);
+            return false;
         }
-        lost
+        self.revision.store(revision, Ordering::Release);
+        self.setbacks.fetch_add(1, Ordering::AcqRel);
+        true
     }
 
     /// Things that an operator must look at, newest last, at most 20.
@@ -265,6 +275,10 @@ impl Engine {
             alarms: Mutex::default(),
             grants: RwLock::default(),
             board: Default::default(),
+            elsewhere: RwLock::default(),
+            others_wrote: AtomicBool::new(false),
+            // A file is one process's: the duty is its own from the start.
+            duty: watch::Sender::new(!store.is_for_many()),
             own,
             store,
             schema,
@@ -272,6 +286,7 @@ impl Engine {
         });
         let task = task::Task::load(shared.clone(), writer, parent).await?;
         let (commands, receiver) = mpsc::channel(QUEUE_MAX);
+        gateways::begin(&shared, &commands);
         let handle = tokio::spawn(task.run(receiver));
         Ok((Engine { commands, shared }, handle))
     }

@@ -136,6 +136,7 @@ impl PeerState {
             epoch: 0,
             revision: 0,
             recovering_to: None,
+            slot: 0,
         }
     }
 }

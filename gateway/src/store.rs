@@ -10,6 +10,7 @@ mod apply;
 mod claims;
 mod error;
 mod facets;
+mod gateways;
 mod grants;
 mod history;
 mod imports;
@@ -34,6 +35,7 @@ pub(crate) mod tests;
 
 pub use error::StoreError;
 pub use facets::{Listed, Position, Stretch, Way};
+pub use gateways::{Hold, Notice, Notices, View};
 pub use history::ResolutionRow;
 pub use imports::{HeldEntry, SourceRow, VanishedRow};
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
@@ -112,10 +114,12 @@ pub struct Writer {
     faults: Option<Arc<AtomicI64>>,
     /// How often `conn` was opened.
     openings: u64,
-    /// Numbers for records that are reserved on disk.
-    reserved: Range<i64>,
     /// Of the last transaction, Unix milliseconds.
     moment_ms: u64,
+    /// Numbers for records that are reserved on disk.
+    reserved: Range<i64>,
+    /// What is decided from.
+    view: View,
 }
 
 impl Database {
@@ -142,7 +146,7 @@ impl Store {
         options: Options,
     ) -> Result<(Store, Writer), StoreError> {
         let mut founding = Founding { own, fresh: &mut fresh, now_ms };
-        let (database, conn) = if postgres::is_url(location) {
+        let (database, mut conn) = if postgres::is_url(location) {
             let (database, conn) = postgres::Database::open(location, &mut founding, &options).await?;
             (Database::Postgres(database), conn)
         } else {
@@ -150,10 +154,12 @@ impl Store {
             let (database, conn) = sqlite::Database::open(path, &mut founding, &options).await?;
             (Database::Sqlite(database), conn)
         };
+        let view = gateways::stored_view(&mut conn.sql(None)).await?;
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
-        Ok((store, Writer { database, conn: Some(conn), faults, openings: 1, reserved: 0..0, moment_ms: 0 }))
+        let conn = Some(conn);
+        Ok((store, Writer { database, conn, faults, openings: 1, moment_ms: 0, reserved: 0..0, view }))
     }
 
     /// Whether the store at `location` could be opened, without opening or changing it. Says which it is, without user
@@ -237,6 +243,11 @@ impl Writer {
     /// How often the connection was opened so far.
     pub fn openings(&self) -> u64 {
         self.openings
+    }
+
+    /// Everything that is decided from now on is decided from what was read after this.
+    pub fn decide_from(&mut self, view: View) {
+        self.view = view;
     }
 
     /// Gives memory back, as after a burst of work.

@@ -28,6 +28,8 @@ use signals::Signals;
 
 /// Threads that run tasks; the store has its own. Many nodes may share a machine.
 const WORKERS_MAX: usize = 2;
+/// Gateways of one database of PostgreSQL, at most.
+const PROCESSES_MAX: u8 = 128;
 /// How long calls and links that are under way may take to end when the node stops.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// How long the engine may take to write what it was given before.
@@ -110,7 +112,11 @@ async fn serve(
 
 async fn open_engine(config: &Config) -> anyhow::Result<(Store, Engine, JoinHandle<()>)> {
     let location = config.store_location().context("`data_dir` must be valid UTF-8")?;
-    let options = store::Options { max_page_count: config.store_max_pages(), ..store::Options::default() };
+    let options = store::Options {
+        max_page_count: config.store_max_pages(),
+        processes_max: PROCESSES_MAX,
+        ..store::Options::default()
+    };
     let opened = Store::open(&location, config.division, random, now_ms(), options).await;
     let (store, writer) = match opened {
         Err(StoreError::InUse(path)) => {

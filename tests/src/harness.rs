@@ -277,7 +277,7 @@ impl Stray {
     /// Starts a node in `dir` from a configuration, in which `data_dir`, `socket` and the files of the certificate are
     /// filled in.
     pub fn serve(dir: &Path, configuration: &str) -> Stray {
-        let log = std::fs::File::create(dir.join("stray.log")).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("stray.log")).unwrap();
         let config = stray_config(dir, configuration);
         let child = command()
             .arg("serve")
@@ -288,6 +288,11 @@ impl Stray {
             .spawn()
             .unwrap();
         Stray { child, socket: dir.join("sock") }
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Waits until it answers.

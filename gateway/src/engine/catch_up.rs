@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::EngineError;
 use super::task::Task;
 use crate::ingest::changes::{Changes, PeerState, Subscription};
-use crate::store::StoreError;
+use crate::store::{StoreError, View};
 
 /// How often something is decided anew because others changed the same records meanwhile.
 const DECISIONS_MAX: usize = 6;
@@ -26,18 +26,20 @@ pub(super) struct Abreast {
     doubted: bool,
     /// Why the last attempt to read failed, and when the next may be made.
     failed: Option<(EngineError, Instant)>,
+    /// The tables of divisions and thresholds are those of this number.
+    tables: Option<u64>,
 }
 
 impl EngineError {
     /// Records were changed by others meanwhile, so that it must be decided again.
     fn is_stale(&self) -> bool {
-        matches!(self, EngineError::Store(error) if **error == StoreError::Stale)
+        matches!(self, EngineError::Store(error) if error.is_stale())
     }
 
     /// Nobody need do anything: others were faster, or the database is away, which is logged when it begins.
     pub(super) fn passes_by_itself(&self) -> bool {
         let EngineError::Store(error) = self else { return false };
-        matches!(**error, StoreError::Stale | StoreError::Unreachable(_))
+        error.is_stale() || matches!(**error, StoreError::Unreachable(_))
     }
 }
 
@@ -74,8 +76,8 @@ impl Attempts {
 impl Task {
     /// The store refused a transaction, or nobody knows whether it did.
     pub(super) fn doubt(&mut self, error: &StoreError) {
-        if *error == StoreError::Stale {
-            tracing::debug!("others changed the same records: the group is decided again");
+        if error.is_stale() {
+            tracing::debug!(%error, "it is decided again");
         } else {
             tracing::error!(%error, "a transaction failed; nobody was told that it was kept");
         }
@@ -87,9 +89,16 @@ impl Task {
         self.abreast.openings == self.store.openings()
     }
 
-    /// Everything was read just now.
-    pub(super) fn note_abreast(&mut self) {
-        self.abreast = Abreast { openings: self.store.openings(), ..Abreast::default() };
+    /// Everything was read just now, after this view.
+    pub(super) fn note_abreast(&mut self, view: View) {
+        self.store.decide_from(view);
+        let tables = self.abreast.tables;
+        self.abreast = Abreast { openings: self.store.openings(), tables, ..Abreast::default() };
+    }
+
+    /// What is decided next must be decided from what other gateways stored, down to what they do not tell of.
+    pub(super) fn doubt_others(&mut self) {
+        self.abreast.doubted |= self.shared.store.is_for_many();
     }
 
     /// Reads everything again where it may have changed.
@@ -123,7 +132,13 @@ impl Task {
             return Ok(());
         }
         let store = self.shared.store.clone();
+        // Before all else: what is read after it is at least as new.
+        let before = self.shared.revision();
+        let view = store.view().await?;
         let meta = store.meta().await?;
+        if self.settled {
+            self.refuse_mixed_programs(meta.schema_fingerprint).await?;
+        }
         let claims = store.claims().await?;
         let floor_ms = claims.get(&self.shared.own()).map_or(0, |own| own.through_ms);
         self.writers.read_again(store.writers().await?, floor_ms);
@@ -133,12 +148,18 @@ impl Task {
         self.subscriptions = subscriptions.into_iter().map(|s| (s.peer, s)).collect();
         self.shared.load_grants().await?;
         self.refresh_topology(None);
-        self.shared.load_tables().await?;
-        let lost = self.shared.read_again(meta.epoch, meta.revision);
-        self.read_claims_again(claims, lost.is_some());
+        if self.abreast.tables != Some(view.tables) {
+            self.shared.load_tables().await?;
+            self.abreast.tables = Some(view.tables);
+            self.divisions_learned = true;
+        }
+        self.keep_above_tokens();
+        self.note_elsewhere();
+        let lost = self.shared.read_again(meta.epoch, meta.revision, before);
+        self.read_claims_again(claims, lost);
         // Before whatever may be committed below.
-        self.note_abreast();
-        if let Some(before) = lost {
+        self.note_abreast(view);
+        if lost {
             self.shared.alarm(format!(
                 "the database went back from transaction {before} to {}: it was restored, or a standby took over that \
                  lacked the last ones; peers are greeted again and send what is missing \

@@ -1,6 +1,7 @@
 //! Claims, carried out: what links bring is kept and stored with the next round; rounds begin and end with the task's
 //! ticks; what may be said is published for the link to the parent. When something may be said is `claiming`'s to decide.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use guantong_proto::v1;
@@ -73,7 +74,7 @@ impl Shared {
         self.board.spoken.subscribe()
     }
 
-    fn know(&self, known: Claims) {
+    pub(super) fn know(&self, known: Claims) {
         *self.board.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
     }
 }
@@ -134,7 +135,11 @@ impl Task {
     /// With each tick: ends a round that nothing is owed for any more, begins the next, stores what came.
     pub(super) async fn attend_claims(&mut self) -> Result<(), EngineError> {
         let now_ms = (self.shared.environment.now_ms)();
-        let Some((parent, _)) = self.shared.topology().parent() else {
+        let parent = self.shared.topology().parent().filter(|_| self.has_duty());
+        if self.shared.others_wrote.swap(false, Ordering::AcqRel) {
+            self.claiming.written();
+        }
+        let Some((parent, _)) = parent else {
             return self.store_arrived(now_ms).await;
         };
         if let Some(position) = self.claiming.waits_for()

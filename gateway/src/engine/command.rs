@@ -165,6 +165,8 @@ pub(super) enum Command {
     Revoke(String, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
+    /// Another gateway changed what all keep in memory.
+    ReadAgain,
     Stop(oneshot::Sender<()>),
 }
 

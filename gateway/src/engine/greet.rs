@@ -56,6 +56,7 @@ impl Task {
         token: Option<Token>,
     ) -> Result<Greeted, EngineError> {
         let Plan { recognition, mut peer, renew_after, recover, backfill, first_welcome } = plan;
+        peer.slot = self.shared.store.slot();
         let mut links: Vec<LinkChange> = Vec::new();
         let mut changes = Changes::default();
         let mut epoch = None;
@@ -99,6 +100,7 @@ impl Task {
         if first_welcome {
             self.refresh_topology(None);
         }
+        self.note_elsewhere();
         if epoch.is_some() || backfill && peer.role == Role::Parent {
             self.forget_claims();
         }
@@ -185,7 +187,7 @@ impl Task {
 
     /// Whose batch this is.
     pub(super) fn sender(&self, batch: &LinkBatch) -> Option<Sender> {
-        let peer = self.peers.get(&batch.peer)?;
+        let peer = self.peers.get(&batch.peer).filter(|peer| self.serves(peer.id))?;
         Some(Sender {
             peer: peer.id,
             role: peer.role,

@@ -1,6 +1,6 @@
 //! Commands that share a transaction: batches from links, local writes, receipts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use guantong_proto::v1::{self, RefusalReason};
@@ -30,7 +30,7 @@ enum Outcome {
     Refused(Vec<v1::Refusal>),
     Written(Vec<Result<Answer, EngineError>>),
     Noted,
-    /// The peer is not known any more.
+    /// The peer is not known any more, or is linked elsewhere.
     Unknown,
 }
 
@@ -130,6 +130,7 @@ impl Group {
                 _ => None,
             })
             .collect();
+        let gone = self.of_gone(task);
         let mut links: Vec<LinkChange> = Vec::new();
         let mut forks = false;
         let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
@@ -137,6 +138,7 @@ impl Group {
         let (decided, changes, created) = task.decide(self.weight, |work| {
             let unreadable = bring_all(work, prepared.records);
             let outcome = |(i, command): (usize, &Command)| match command {
+                _ if gone.contains(&i) => Outcome::Unknown,
                 Command::Link(batch, _) => {
                     let read = batches.remove(&i).unwrap_or(Batch { records: vec![], refusals: vec![] });
                     let Some(sender) = senders.get(&i) else { return Outcome::Unknown };
@@ -179,12 +181,23 @@ impl Group {
     }
 }
 
+impl Group {
+    /// The commands of links whose peers are linked elsewhere by now.
+    fn of_gone(&self, task: &Task) -> HashSet<usize> {
+        let is_gone = |command: &Command| match command {
+            Command::Delivered { peer, .. } | Command::TokenConfirmed(peer, _) => !task.serves(*peer),
+            _ => false,
+        };
+        self.commands.iter().enumerate().filter(|(_, command)| is_gone(command)).map(|(i, _)| i).collect()
+    }
+}
+
 /// Answers a command. A write that was refused is answered so whether or not the rest of the group gets to disk;
 /// without an outcome nothing was decided.
 fn answer(command: Command, outcome: Option<Outcome>, done: &Result<(), EngineError>) {
     let done = done.clone();
     match (command, outcome) {
-        (Command::Link(_, reply), Some(Outcome::Unknown)) => drop(reply.send(Err(EngineError::Stopped))),
+        (command, Some(Outcome::Unknown)) => fail(command, &EngineError::Elsewhere),
         (Command::Link(_, reply), Some(Outcome::Refused(refusals))) => {
             drop(reply.send(done.map(|()| refusals)));
         }

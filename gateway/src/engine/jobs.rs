@@ -30,10 +30,20 @@ impl Task {
 
     async fn look_after(&mut self) -> Result<(), EngineError> {
         self.mend_clock().await?;
+        // One gateway sweeps for all.
+        if self.has_duty() {
+            self.sweep().await?;
+        }
+        // Last: what is said of all this must not keep it from being done.
+        self.attend_claims().await
+    }
+
+    async fn sweep(&mut self) -> Result<(), EngineError> {
         self.purge_due().await?;
         self.take_snapshots().await?;
-        if std::mem::take(&mut self.divisions_learned) {
+        if self.divisions_learned {
             self.release_held().await?;
+            self.divisions_learned = false;
         }
         if self.ticks.is_multiple_of(RETRY_EVERY) {
             self.retry_refused().await?;
@@ -42,8 +52,7 @@ impl Task {
                 self.store.shrink().await?;
             }
         }
-        // Last: what is said of all this must not keep it from being done.
-        self.attend_claims().await
+        Ok(())
     }
 
     /// A writer whose clock ran ahead is given up, or every peer would refuse what it writes until the time has come.

@@ -49,6 +49,8 @@ pub(super) struct Task {
     /// Claims that are known and not on disk yet.
     pub(super) unstored_claims: Claims,
     pub(super) abreast: Abreast,
+    /// What is done at the start is done.
+    pub(super) settled: bool,
 }
 
 impl Task {
@@ -58,10 +60,13 @@ impl Task {
         store: StoreWriter,
         parent: Option<Division>,
     ) -> Result<Task, EngineError> {
+        // Before all else: what is read after it is at least as new.
+        let view = shared.store.view().await?;
         let claims = shared.store.claims().await?;
         // Before anything is decided: no stamp may be one that was claimed.
         let floor_ms = claims.get(&shared.own()).map_or(0, |own| own.through_ms);
-        let writers = Writers::new(shared.store.writers().await?).above(floor_ms);
+        let writers =
+            Writers::new(shared.store.writers().await?).in_slot(shared.store.slot()).above(floor_ms);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
         let subscriptions = shared.store.subscriptions().await?.into_iter().map(|s| (s.peer, s)).collect();
         let claiming = Claiming::new(shared.own(), Pace::default());
@@ -78,16 +83,29 @@ impl Task {
             claiming,
             unstored_claims: Claims::default(),
             abreast: Abreast::default(),
+            settled: false,
         };
-        task.note_abreast();
+        task.note_abreast(view);
         task.shared.load_grants().await?;
-        task.note_opening().await?;
-        task.relearn(parent).await?;
-        task.adopt_parent(parent).await?;
+        task.keep_above_tokens();
+        task.refresh_topology(parent);
+        abreast!(task, task.settle(parent))?;
         task.refresh_topology(parent);
         task.shared.load_tables().await?;
         task.know_claims(claims);
+        task.note_elsewhere();
+        task.settled = true;
         Ok(task)
+    }
+
+    /// What a process does when it has opened a store.
+    async fn settle(&mut self, parent: Option<Division>) -> Result<(), EngineError> {
+        // Those that are there have met the store as it is.
+        if !self.has_company().await? {
+            self.note_opening().await?;
+        }
+        self.relearn(parent).await?;
+        self.adopt_parent(parent).await
     }
 
     /// Judges every record anew if the program knows other rules than the one that wrote last: sums and conflicts, and
@@ -98,6 +116,7 @@ impl Task {
         if judged_by == Some(fingerprint) {
             return Ok(());
         }
+        self.refuse_mixed_programs(judged_by).await?;
         if judged_by.is_some() {
             tracing::info!("the program knows other rules than before: all records are judged anew");
             self.refresh_topology(parent);
@@ -241,10 +260,12 @@ impl Task {
                 let _ = reply.send(outcome);
             }
             Command::Welcome(child, hello, reply) => {
+                self.doubt_others();
                 let outcome = abreast!(self, self.welcome(child, &hello));
                 let _ = reply.send(outcome);
             }
             Command::Welcomed(welcome, reply) => {
+                self.doubt_others();
                 let outcome = abreast!(self, self.welcomed(&welcome));
                 let _ = reply.send(outcome);
             }
@@ -265,8 +286,11 @@ impl Task {
                 let _ = reply.send(outcome);
             }
             Command::Peer(role, division, reply) => {
-                let found = self.peers.values().find(|p| p.role == role && p.division == division);
-                let _ = reply.send(Ok(found.cloned()));
+                self.doubt_others();
+                let known = self.catch_up().await.map(|()| {
+                    self.peers.values().find(|p| p.role == role && p.division == division).cloned()
+                });
+                let _ = reply.send(known);
             }
             Command::Grant(row, reply) => {
                 let grant = LinkChange::Grant(row);
@@ -284,8 +308,13 @@ impl Task {
                 let _ = reply.send(outcome);
             }
             Command::Report(row, reply) => {
-                let outcome = self.commit(&Changes::default(), &[LinkChange::Report(*row)]).await;
-                let _ = reply.send(outcome.map(|_| ()));
+                let report = [LinkChange::Report(*row)];
+                let _ = reply.send(abreast!(self, self.commit(&Changes::default(), &report)));
+            }
+            Command::ReadAgain => {
+                self.doubt_others();
+                // If that fails, it is tried again before the next decision.
+                let _ = self.catch_up().await;
             }
             // These go in groups.
             Command::Link(..)
@@ -333,7 +362,7 @@ impl Task {
         }
         match self.store.apply(changes, links, now_ms).await {
             Ok(revision) => {
-                self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
+                self.shared.raise_revision(revision);
                 self.wrote = true;
                 self.shared.learn(changes);
                 self.divisions_learned |= !changes.divisions.is_empty();
@@ -355,7 +384,7 @@ impl Task {
 }
 
 /// Hash over the rules by which records are judged and counted.
-fn judging_rules(schema: &Schema) -> [u8; 16] {
+pub(super) fn judging_rules(schema: &Schema) -> [u8; 16] {
     let mut hash = blake3::Hasher::new();
     hash.update(&schema.fingerprint());
     hash.update(&measure::fingerprint());

@@ -344,4 +344,6 @@ pub struct PeerState {
     pub revision: u64,
     /// While this node recovers: foreign stamps up to here are taken from the child.
     pub recovering_to: Option<Stamp>,
+    /// The slot of the gateway that greeted it last: its link is there, and any other is of before.
+    pub slot: i64,
 }

@@ -183,7 +183,7 @@ mod tests {
         let topology = Topology::new(own);
         let writer = Writer { division: own, id: 1 };
         let clock = Clock::resume(Stamp::from_ms(5_000));
-        let state = WriterState { writer, purpose: String::new(), clock, current: true };
+        let state = WriterState { writer, purpose: String::new(), clock, current: true, slot: 0 };
         let mut writers = Writers::new(vec![state]);
         writers.provide_ids(4, || 2);
         writers.renew(|_| true);

@@ -18,6 +18,8 @@ pub struct WriterState {
     pub clock: Clock,
     /// Given up for a new one after a restore or a wrong clock, and kept so that its values are known as our own.
     pub current: bool,
+    /// The gateway of the store that writes as it.
+    pub slot: i64,
 }
 
 /// A writer that must be stored with the transaction that uses it first.
@@ -33,6 +35,8 @@ pub struct NewWriter {
 #[derive(Clone, Debug, Default)]
 pub struct Writers {
     states: Vec<WriterState>,
+    /// Only writers of this slot write here.
+    slot: i64,
     ticked: Vec<usize>,
     created: Vec<NewWriter>,
     /// Given up by the last renewal.
@@ -47,6 +51,12 @@ impl Writers {
     /// As stored.
     pub fn new(states: Vec<WriterState>) -> Writers {
         Writers { states, ..Writers::default() }
+    }
+
+    /// As the gateway in `slot` has them.
+    pub fn in_slot(mut self, slot: i64) -> Writers {
+        self.slot = slot;
+        self
     }
 
     /// With the floor that was stored: everything up to `through_ms` may have been claimed.
@@ -68,6 +78,11 @@ impl Writers {
         self.floor = self.floor.max(last_of(through_ms));
         self.ticked.clear();
         self.created.clear();
+    }
+
+    /// Keeps all stamps to come later than one that another gateway of the store stored with a token.
+    pub fn keep_above(&mut self, stamp: Stamp) {
+        self.floor = self.floor.max(stamp);
     }
 
     /// Keeps all stamps to come later than `now_ms`, so that this moment can be claimed once all before it has left. The
@@ -111,19 +126,22 @@ impl Writers {
         self.states.iter().filter(same).map(|s| s.writer)
     }
 
-    /// The current writer of a division and purpose, and its next stamp. Makes the writer where there is none yet;
+    /// The current writer of a division and purpose in this slot, and its next stamp. Makes the writer where there is none yet;
     /// `None` if no random bits are left for it. A later stamp of the store is always the greater one, whoever of its
     /// writers has it: what was written after a token was stored can be told by its stamp.
     pub fn stamp(&mut self, division: Division, purpose: &str, now_ms: u64) -> Option<(Writer, Stamp)> {
         let latest = self.latest();
-        let current = |s: &WriterState| s.current && s.writer.division == division && s.purpose == purpose;
+        let slot = self.slot;
+        let current = |s: &WriterState| {
+            s.current && s.slot == slot && s.writer.division == division && s.purpose == purpose
+        };
         let i = match self.states.iter().position(current) {
             Some(i) => i,
             None => {
                 let writer = Writer { division, id: self.spare_ids.pop()? };
                 self.created.push(NewWriter { writer, purpose: purpose.into() });
                 let clock = Clock::default();
-                self.states.push(WriterState { writer, purpose: purpose.into(), clock, current: true });
+                self.states.push(WriterState { writer, purpose: purpose.into(), clock, current: true, slot });
                 self.states.len() - 1
             }
         };

@@ -301,6 +301,11 @@ impl Driver {
             self.say_claims();
             let shared = self.engine.shared();
             self.session.set_revision(shared.revision());
+            if self.epoch.is_some() && self.peer.is_some_and(|peer| shared.is_elsewhere(peer)) {
+                let detail = "the node is linked to another gateway of this store now";
+                self.epoch = None;
+                self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Replaced, detail, 1_000);
+            }
             if self.epoch.is_some_and(|epoch| (epoch, self.setbacks) != shared.lineage()) {
                 let detail = "this store was found to be restored; greet again";
                 self.epoch = None;

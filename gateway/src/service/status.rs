@@ -138,7 +138,7 @@ pub fn of_store(error: &StoreError) -> Status {
     if matches!(error, StoreError::Full) {
         return plain(Code::ResourceExhausted, error.to_string(), "STORE_FULL");
     }
-    if matches!(error, StoreError::Stale) {
+    if error.is_stale() {
         return stale("others keep changing the same records; try again");
     }
     let reason = if matches!(error, StoreError::Unreachable(_)) { "STORE_UNREACHABLE" } else { "STORE" };
@@ -155,6 +155,7 @@ pub fn unfinished(error: &EngineError) -> Status {
         EngineError::TooManySubscriptions => {
             plain(Code::ResourceExhausted, error.to_string(), "TOO_MANY_SUBSCRIPTIONS")
         }
+        EngineError::Elsewhere => plain(Code::Unavailable, error.to_string(), "ELSEWHERE"),
         EngineError::Stopped => plain(Code::Unavailable, error.to_string(), "STOPPING"),
         EngineError::Overloaded => busy(error.to_string(), Duration::from_secs(5)),
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicI64;
 
 use super::sql::{Args, Conn, Sql};
 use super::{
-    StoreError, Writer, claims, facets, grants, history, imports, outbox, peers, quarantine, records,
-    reports, subscriptions, tallies,
+    StoreError, View, Writer, claims, facets, gateways, grants, history, imports, outbox, peers, quarantine,
+    records, reports, subscriptions, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -14,7 +14,8 @@ impl Writer {
     ///
     /// # Errors
     /// Then nothing of it is stored. `Stale`: a record is not as it was when it was read, or exists although it was
-    /// thought new, as may happen with a record that a peer marked fresh; read again and decide again.
+    /// thought new, as may happen with a record that a peer marked fresh; read again and decide again. `Outdated`: the
+    /// same of what gateways keep in memory.
     pub async fn apply(
         &mut self,
         changes: &Changes,
@@ -24,13 +25,20 @@ impl Writer {
         let mut conn = self.take().await?;
         // Lists in the order of changes go on after a moment: no two transactions share one.
         let moment_ms = now_ms.max(self.moment_ms + 1);
-        match transact(&mut conn, self.faults.as_deref(), changes, links, moment_ms, now_ms).await {
-            Ok(revision) => {
+        let moments = (moment_ms, now_ms);
+        match transact(&mut conn, self.faults.as_deref(), self.view, changes, links, moments).await {
+            Ok((revision, view)) => {
+                self.view = view;
                 self.moment_ms = if changes.records.is_empty() { self.moment_ms } else { moment_ms };
                 self.conn = Some(conn);
                 Ok(revision)
             }
             Err(error) => {
+                // What others did is no reason to give up the connection, and with it the slot.
+                if error.is_stale() && conn.sql(None).run("ROLLBACK", Args::new()).await.is_ok() {
+                    self.conn = Some(conn);
+                    return Err(error);
+                }
                 // Closing undoes what was begun, whatever state the failure left the connection in.
                 let _ = conn.close().await;
                 Err(error)
@@ -42,13 +50,13 @@ impl Writer {
 async fn transact(
     conn: &mut Conn,
     faults: Option<&AtomicI64>,
+    view: View,
     changes: &Changes,
     links: &[LinkChange],
-    moment_ms: u64,
-    now_ms: u64,
-) -> Result<u64, StoreError> {
+    (moment_ms, now_ms): (u64, u64),
+) -> Result<(u64, View), StoreError> {
     let mut sql = conn.sql(faults);
-    sql.run(sql.either("BEGIN IMMEDIATE", "BEGIN"), Args::new()).await?;
+    let after = gateways::begin(&mut sql, view, changes, links).await?;
     let created = records::write(&mut sql, &changes.records, moment_ms).await?;
     for change in links {
         link(&mut sql, change, now_ms).await?;
@@ -64,9 +72,9 @@ async fn transact(
     imports::hold(&mut sql, &changes.held, &changes.released_rows).await?;
     let count = "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = ?";
     sql.run(count, Args::ints(&[created as i64, sql.slot()])).await?;
-    let revision = sql.number("SELECT CAST(sum(revision) AS BIGINT) FROM node", Args::new()).await?;
+    let revision = gateways::tell(&mut sql, after != view, changes, links).await?;
     sql.run("COMMIT", Args::new()).await?;
-    Ok(revision as u64)
+    Ok((revision, after))
 }
 
 async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(), StoreError> {

@@ -61,6 +61,9 @@ pub enum StoreError {
     /// again.
     #[error("a record was changed by someone else meanwhile; the write is decided again")]
     Stale,
+    /// Another gateway of this database changed what all of them keep in memory: read it again and decide again.
+    #[error("another gateway changed what all gateways of this database share; the write is decided again")]
+    Outdated,
     /// A file or folder cannot be made, opened, read or written.
     #[error("the store cannot be read or written: {0}")]
     Io(String),
@@ -73,10 +76,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether others changed meanwhile what was decided from, so that it must be decided again.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, StoreError::Stale | StoreError::Outdated)
+    }
+
     /// Whether trying again cannot help: the node must stop and a person must look.
     pub fn is_fatal(&self) -> bool {
         match self {
-            StoreError::Full | StoreError::Busy | StoreError::Stale | StoreError::Injected => false,
+            StoreError::Full | StoreError::Busy | StoreError::Injected => false,
+            StoreError::Stale | StoreError::Outdated => false,
             StoreError::Database(_) | StoreError::Unreachable(_) => false,
             StoreError::Corrupt(_)
             | StoreError::Io(_)

@@ -24,6 +24,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0004_subscriptions.sql",
     "0005_claims.sql",
     "0006_reports.sql",
+    "0007_gateways.sql",
 ];
 
 /// The present format.

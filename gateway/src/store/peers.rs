@@ -19,15 +19,16 @@ static CLOCKS: Rows = Rows::new(
 pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), StoreError> {
     let put = "INSERT INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
             previous_random, parent_restored, token_counter, token_random, clock_at_token, clock_before_token,
-            opened_revision, epoch, revision, recovering_to)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            opened_revision, epoch, revision, recovering_to, slot)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (peer) DO UPDATE SET role = excluded.role, division = excluded.division,
             newest_counter = excluded.newest_counter, newest_random = excluded.newest_random,
             previous_counter = excluded.previous_counter, previous_random = excluded.previous_random,
             parent_restored = excluded.parent_restored, token_counter = excluded.token_counter,
             token_random = excluded.token_random, clock_at_token = excluded.clock_at_token,
             clock_before_token = excluded.clock_before_token, opened_revision = excluded.opened_revision,
-            epoch = excluded.epoch, revision = excluded.revision, recovering_to = excluded.recovering_to
+            epoch = excluded.epoch, revision = excluded.revision, recovering_to = excluded.recovering_to,
+            slot = excluded.slot
         WHERE peer.role = excluded.role AND peer.division = excluded.division";
     let role = match peer.role {
         Role::Parent => 1,
@@ -45,6 +46,7 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
     args.push_int(peer.epoch as i64);
     args.push_int(peer.revision as i64);
     args.push_maybe(peer.recovering_to.map(|stamp| stamp.0 as i64));
+    args.push_int(peer.slot);
     // Another process may have given the number to someone else meanwhile.
     if sql.run(put, args).await? == 1 { Ok(()) } else { Err(StoreError::Stale) }
 }
@@ -107,7 +109,7 @@ impl Store {
         let list =
             "SELECT peer, role, division, newest_counter, newest_random, previous_counter, previous_random,
                 parent_restored, token_counter, token_random, clock_at_token, clock_before_token, opened_revision,
-                epoch, revision, recovering_to
+                epoch, revision, recovering_to, slot
             FROM peer ORDER BY peer";
         let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let token = |row, first| {
@@ -137,22 +139,23 @@ impl Store {
                 epoch: int(row, 13)? as u64,
                 revision: int(row, 14)? as u64,
                 recovering_to: maybe(row, 15)?.map(|stamp| Stamp(stamp as u64)),
+                slot: int(row, 16)?,
             })
         };
         rows.iter().map(peer).collect()
     }
 
-    /// All that the store ever wrote as. Only this process's writers are current here: each process has its own.
+    /// All that the store ever wrote as, in any slot.
     pub async fn writers(&self) -> Result<Vec<WriterState>, StoreError> {
         let list = "SELECT division, id, purpose, clock, current, slot FROM writer ORDER BY division, id";
-        let slot = self.database.slot();
         let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let writer = |row| {
             Ok(WriterState {
                 writer: Writer { division: division(row, 0)?, id: int(row, 1)? as u64 },
                 purpose: text(row, 2)?,
                 clock: Clock::resume(Stamp(int(row, 3)? as u64)),
-                current: int(row, 4)? != 0 && int(row, 5)? == slot,
+                current: int(row, 4)? != 0,
+                slot: int(row, 5)?,
             })
         };
         rows.iter().map(writer).collect()

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, Postgres};
 
 use super::meta::{self, Founding};
@@ -41,9 +41,9 @@ const STATEMENTS_MAX: usize = 256;
 const SESSION: &str = "
     SET lock_timeout = '30s';
     SET idle_in_transaction_session_timeout = '60s';
-    SET tcp_keepalives_idle = 15;
+    SET tcp_keepalives_idle = 5;
     SET tcp_keepalives_interval = 5;
-    SET tcp_keepalives_count = 3;
+    SET tcp_keepalives_count = 2;
     SET client_min_messages = warning;
     SET TIME ZONE 'UTC';
 ";
@@ -169,7 +169,20 @@ impl Database {
         self.slot
     }
 
-    async fn session(&self) -> Result<Conn, StoreError> {
+    /// A connection that hears what other gateways say.
+    pub(super) async fn listener(&self) -> Result<PgListener, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_TIME)
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await.map_err(StoreError::of_postgres)?;
+        // Whoever listens must know that it missed something.
+        listener.eager_reconnect(false);
+        Ok(listener)
+    }
+
+    /// Another connection of its own.
+    pub(super) async fn session(&self) -> Result<Conn, StoreError> {
         let connected = tokio::time::timeout(CONNECT_TIME, self.options.connect()).await;
         let late = || StoreError::Unreachable(format!("no connection in {} s", CONNECT_TIME.as_secs()));
         let mut conn = connected.map_err(|_| late())?.map_err(StoreError::of_postgres)?;

@@ -6,6 +6,7 @@
 mod claims;
 mod facets;
 mod faults;
+mod gateways;
 mod imports;
 mod opening;
 mod outbox;

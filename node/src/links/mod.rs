@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guantong_gateway::engine::Engine;
 use guantong_gateway::service::{self, LinkEnd, Links};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Parent;
@@ -36,8 +37,14 @@ impl Uplink {
     pub async fn keep(self, stop: CancellationToken) {
         let mut retry = Retry::default();
         let mut replaced = self.identity.subscribe();
+        let mut duty = self.engine.shared().duty();
         for address in self.parent.address.iter().cycle() {
-            let end = self.link(address, &stop).await;
+            // Of several gateways on one database, one dials.
+            tokio::select! {
+                has = duty.wait_for(|has| *has) => if has.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            let end = self.link_on_duty(address, &mut duty, &stop).await;
             if stop.is_cancelled() {
                 return;
             }
@@ -53,6 +60,23 @@ impl Uplink {
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// One attempt, and the link that comes of it; it ends when another gateway may have the duty.
+    async fn link_on_duty(
+        &self,
+        address: &str,
+        duty: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
+    ) -> LinkEnd {
+        let over = stop.child_token();
+        let link = self.link(address, &over);
+        tokio::pin!(link);
+        tokio::select! {
+            end = &mut link => return end,
+            _ = duty.wait_for(|has| !*has) => over.cancel(),
+        }
+        link.await
     }
 
     /// One attempt, and the link that comes of it.

@@ -212,6 +212,7 @@ impl Disk {
                 purpose: new.purpose.clone(),
                 clock: Clock::default(),
                 current: true,
+                slot: 0,
             }),
             LinkChange::GiveUp(writer) => {
                 let given_up = self.writers.iter_mut().filter(|s| s.writer == *writer);

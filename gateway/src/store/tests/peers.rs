@@ -20,6 +20,7 @@ pub(super) fn peer(id: i64, role: Role, code: &str) -> PeerState {
         epoch: 0,
         revision: 0,
         recovering_to: None,
+        slot: 3,
     }
 }
 

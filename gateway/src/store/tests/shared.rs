@@ -28,12 +28,17 @@ async fn each_process_has_keys_writers_and_sums_of_its_own() {
     let local =
         |id| NewWriter { writer: WriterId { division: division("220822"), id }, purpose: String::new() };
     first.apply(&Changes::default(), &[LinkChange::NewWriter(local(1))], 1).await.unwrap();
-    let revision = second.apply(&Changes::default(), &[LinkChange::NewWriter(local(2))], 1).await.unwrap();
+    let new = [LinkChange::NewWriter(local(2))];
+    let outdated = second.apply(&Changes::default(), &new, 1).await;
+    assert_eq!(outdated, Err(StoreError::Outdated), "it does not know yet what the first shares");
+    second.decide_from(one.view().await.unwrap());
+    let revision = second.apply(&Changes::default(), &new, 1).await.unwrap();
+    first.decide_from(one.view().await.unwrap());
     assert_eq!((revision, one.meta().await.unwrap().revision), (2, 2), "all transactions of both");
     let current = async |store: &Store| {
         let writers = store.writers().await.unwrap();
         assert_eq!(writers.len(), 2, "both know all");
-        writers.iter().filter(|w| w.current).map(|w| w.writer.id).collect::<Vec<_>>()
+        writers.iter().filter(|w| w.slot == store.slot()).map(|w| w.writer.id).collect::<Vec<_>>()
     };
     assert_eq!((current(&one).await, current(&two).await), (vec![1], vec![2]));
 
@@ -68,7 +73,7 @@ async fn of_two_changes_to_one_record_the_later_is_decided_again() {
     let child = |code| LinkChange::Peer(peer(1, Role::Child, code));
     first.apply(&Changes::default(), &[child("220822101")], 1).await.unwrap();
     let taken = second.apply(&Changes::default(), &[child("220822102")], 1).await;
-    assert_eq!(taken, Err(StoreError::Stale));
+    assert_eq!(taken, Err(StoreError::Outdated));
 }
 
 /// Rows get their numbers before they are committed, so that a lower number can appear after a higher one.
