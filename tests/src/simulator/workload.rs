@@ -2,11 +2,14 @@
 //! move along their way, get notes, are supervised and sealed; conflicts are settled.
 
 use bytes::Bytes;
+use guantong_gateway::aggregate::snapshot::entry;
 use guantong_gateway::calendar;
 use guantong_gateway::casework::{self, MoveRequest};
 use guantong_gateway::division::{Division, Tier};
 use guantong_gateway::ingest::Work;
 use guantong_gateway::ingest::local::{Basis, LocalWrite, WriteError, etag};
+use guantong_gateway::measure::{Code, Count};
+use guantong_gateway::period::Day;
 use guantong_gateway::record::{FieldNumber, RecordName, raw};
 use guantong_proto::rules::fields;
 use guantong_proto::v1::{self, Move};
@@ -43,13 +46,22 @@ pub enum Action {
         /// Which of the legal moves.
         choice: usize,
     },
+    /// The node says how much a division has.
+    Snapshot {
+        /// The division's month.
+        name: RecordName,
+        /// A day of it.
+        day: v1::SnapshotDay,
+    },
 }
 
 impl Action {
     /// Does it. A write that is refused changes nothing.
     pub fn take(self, work: &mut Work<'_>, disk: &mut Disk, seed: u64) -> Vec<Change> {
         let name = match &self {
-            Action::Fields { name, .. } | Action::Move { name, .. } => name.clone(),
+            Action::Fields { name, .. } | Action::Move { name, .. } | Action::Snapshot { name, .. } => {
+                name.clone()
+            }
         };
         let slot = bring(work, disk, &name);
         let before = work.record(slot).clone();
@@ -64,6 +76,9 @@ impl Action {
                 work.write(slot, &write, None).map(drop)
             }
             Action::Move { actor, to, choice, .. } => next_move(work, slot, actor, to, choice, seed),
+            Action::Snapshot { day, .. } => {
+                if work.add_snapshot(slot, day) { Ok(()) } else { Err(WriteError::NotFound) }
+            }
         };
         match outcome {
             Ok(()) => changes_between(work.context().schema, &name, &before, work.record(slot)),
@@ -136,6 +151,9 @@ pub(super) fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Opti
         // Of its own, or of one that it acts for, or (rarely) somewhere below.
         let homes = if rng.random_bool(0.85) { &acted } else { &own };
         let home = *homes.choose(rng)?;
+        if rng.random_bool(0.05) {
+            return snapshot(rng, node, home);
+        }
         return create(rng, node, home, acting);
     };
     let kind = node.schema.kind(name.kind).rule.name;
@@ -163,6 +181,15 @@ pub(super) fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Opti
         fields.iter_mut().filter(|f| f.0 == clear).for_each(|f| f.1 = Bytes::new());
     }
     Some(fields_action(rng, node, name, fields, acting))
+}
+
+fn snapshot(rng: &mut ChaCha8Rng, node: &Node, home: Division) -> Option<Action> {
+    let name = RecordName::new(home, node.schema.kind_named("snapshot")?.id, "2026-01").ok()?;
+    let day = Day::of(2026, 1, rng.random_range(1..=5))?;
+    let count = |count, amount| (Code::total(count), amount);
+    let counts =
+        vec![count(Count::Grids, rng.random_range(0..9)), count(Count::Cameras, rng.random_range(0..9))];
+    Some(Action::Snapshot { name, day: entry(day, &counts) })
 }
 
 fn fields_action(
@@ -229,12 +256,17 @@ fn new_case(rng: &mut ChaCha8Rng, home: Division, now_ms: u64) -> Vec<u8> {
         since: Some(timestamp(now_ms)),
         ..Default::default()
     };
+    // Cases of the last two months, some of them overdue, in counts that other transactions touch as well.
+    let received = rng.random_range(1..60u64);
+    let day = |days_ago: u64| calendar::beijing_date(now_ms - 86_400_000 * days_ago);
     let case = v1::Case {
-        case_kind: Some(1),
-        category: Some("labour".into()),
+        case_kind: Some(rng.random_range(1..=2)),
+        category: ["labour", "land", "a new code"].choose(rng).map(|code| (*code).to_owned()),
         channel: Some(1),
         division: Some(home.to_string()),
-        received_on: Some(calendar::beijing_date(now_ms - 86_400_000)),
+        risk: Some(rng.random_range(0..=4)).filter(|risk| *risk > 0),
+        received_on: Some(day(received)),
+        due_on: rng.random_bool(0.6).then(|| day(received - rng.random_range(0..received))),
         title: Some(text(rng)),
         parties: vec![party(rng)],
         lifecycle: Some(lifecycle),
