@@ -160,8 +160,10 @@ fn text(args: &AggregatesArgs, answer: &v1::QueryAggregatesResponse) -> String {
     let row = |figure: &v1::Figure| {
         let label = Measure::named(&figure.measure).map_or(figure.measure.as_str(), |m| m.label);
         let mut row = vec![format!("{} {}", figure.division, figure.display_name), label.to_owned()];
-        let class =
-            classes.iter().find(|c| c.name == figure.class).map_or(figure.class.as_str(), |c| c.label);
+        let class = classes
+            .iter()
+            .find(|c| c.name == figure.class_name)
+            .map_or(figure.class_name.as_str(), |c| c.label);
         row.extend(args.by.iter().map(|_| class.to_owned()));
         let period: Option<Period> = figure.period.parse().ok();
         let open = if figure.period_closed { "" } else { " *" };

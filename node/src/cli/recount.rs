@@ -59,7 +59,7 @@ fn as_json(d: &v1::CountDifference) -> serde_json::Value {
         "division": d.division,
         "period": d.period,
         "measure": d.measure,
-        "class": d.class,
+        "class": d.class_name,
         "kept": d.kept,
         "counted": d.counted,
     })
@@ -80,7 +80,7 @@ fn text(repair: bool, last: &v1::RecountAggregatesResponse, differences: &[v1::C
             d.division.clone(),
             period,
             d.measure.clone(),
-            d.class.clone(),
+            d.class_name.clone(),
             d.kept.to_string(),
             d.counted.to_string(),
         ]

@@ -72,7 +72,7 @@ def rates(aggregates):
     step(f"success rate {rate.value:.0%}: {rate.numerator} of {rate.denominator} {rate.basis}")
 
     answer = ask(aggregates, divisions=[f"divisions/{COUNTY}"], measures=["cases_received"], dimension="channel")
-    by_channel = {getattr(figure, "class"): figure.value for figure in answer.figures}
+    by_channel = {figure.class_name: figure.value for figure in answer.figures}
     total = ask(aggregates, divisions=[f"divisions/{COUNTY}"], measures=["cases_received"]).figures[0].value
     assert sum(by_channel.values()) == total, (by_channel, total)
     step(f"by channel: {by_channel}, together {total:.0f}")

@@ -77,7 +77,11 @@ impl Action {
             }
             Action::Move { actor, to, choice, .. } => next_move(work, slot, actor, to, choice, seed),
             Action::Snapshot { day, .. } => {
-                if work.add_snapshot(slot, day) { Ok(()) } else { Err(WriteError::NotFound) }
+                if work.add_snapshot(slot, day) {
+                    Ok(())
+                } else {
+                    Err(WriteError::NotFound)
+                }
             }
         };
         match outcome {

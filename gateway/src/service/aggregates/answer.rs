@@ -51,7 +51,7 @@ pub(super) async fn figures(
             division: figure.division.to_string(),
             display_name: divisions.name(figure.division).unwrap_or_default().to_owned(),
             measure: figure.measure.name.into(),
-            class: figure.class.map(|c| c.name.to_owned()).unwrap_or_default(),
+            class_name: figure.class.map(|c| c.name.to_owned()).unwrap_or_default(),
             period: figure.period.to_string(),
             period_closed: figure.period.is_closed(now_ms),
             value: figure.value.number(),

@@ -55,7 +55,7 @@ pub(super) fn write(
     let read_ms = answer.read_time.as_ref().map(|t| t.seconds * 1_000 + i64::from(t.nanos) / 1_000_000);
     let classes = dimension.map(Dimension::classes).unwrap_or_default();
     for figure in &answer.figures {
-        let class = classes.iter().find(|c| c.name == figure.class).map_or("", |c| c.label);
+        let class = classes.iter().find(|c| c.name == figure.class_name).map_or("", |c| c.label);
         table.push(&row(figure, class, read_ms))?;
     }
     table.finish()?.send()?;
@@ -102,7 +102,7 @@ fn row(figure: &v1::Figure, class_label: &str, read_ms: Option<i64>) -> Vec<Cell
         text(&figure.measure),
         text(measure.map_or("", |m| m.label)),
         text(measure.map_or("", |m| m.unit)),
-        text(&figure.class),
+        text(&figure.class_name),
         text(class_label),
         text(&figure.period),
         period.map_or(Cell::Empty, |p| date(p.first())),

@@ -147,7 +147,7 @@ fn difference((cell, key): (Cell, u64), kept: i64, counted: i64) -> v1::CountDif
         division: cell.division.to_string(),
         period: period.unwrap_or_default(),
         measure: code.count().map_or_else(|| code.number().to_string(), |count| count.name().into()),
-        class: node::class_name(code),
+        class_name: node::class_name(code),
         kept,
         counted,
     }

@@ -46,7 +46,7 @@ pub(super) struct Stream {
 type Place = (String, String, String, String);
 
 fn place(figure: &v1::Figure) -> Place {
-    (figure.division.clone(), figure.measure.clone(), figure.class.clone(), figure.period.clone())
+    (figure.division.clone(), figure.measure.clone(), figure.class_name.clone(), figure.period.clone())
 }
 
 impl Stream {

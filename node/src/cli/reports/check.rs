@@ -153,7 +153,7 @@ fn place(statement: &Statement) -> Place {
 
 fn is_of(figure: &v1::Figure, statement: &Statement) -> bool {
     let (division, measure, class, period) = place(statement);
-    (&*figure.division, &*figure.measure, &*figure.class, &*figure.period)
+    (&*figure.division, &*figure.measure, &*figure.class_name, &*figure.period)
         == (&*division, measure, class, &*period)
 }
 
