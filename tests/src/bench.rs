@@ -10,6 +10,7 @@ use guantong_proto::v1;
 pub mod aggregates;
 pub mod chain;
 pub mod latency;
+pub mod store;
 
 /// The divisions of the chain, from the province down.
 pub const CHAIN: [&str; 4] = ["22", "2208", "220822", "220822101"];

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{aggregates, chain, latency};
+use guantong_tests::bench::{aggregates, chain, latency, store};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
@@ -42,6 +42,15 @@ enum What {
         #[arg(long, default_value_t = 300)]
         changes: u32,
     },
+    /// The store alone, in transactions of 1,000 records: how many are inserted and changed per second.
+    Store {
+        /// An empty database of PostgreSQL; without it, a file of SQLite.
+        #[arg(long)]
+        store: Option<String>,
+        /// Records.
+        #[arg(long, default_value_t = 200_000)]
+        records: usize,
+    },
     /// A province that takes in records from its prefectures: how much of its work the kept counts are, and how long
     /// figures of all counties over twelve months take.
     Aggregates {
@@ -63,6 +72,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let report = match args.what {
         What::Chain { records, updates } => chain::run(&args.program, records, updates).await?,
         What::Latency { changes } => latency::run(&args.program, changes).await?,
+        What::Store { store, records } => store::run(store.as_deref(), records).await?,
         What::Aggregates { records, cases_percent, queries } => {
             aggregates::run(&args.program, records, cases_percent, queries).await?
         }
