@@ -9,9 +9,9 @@
 //! claims only what has receipts from here. Once no row up to that number is left, the round is over and may be said.
 //! Rows that come later are not waited for, so a node that is never idle claims too.
 //!
-//! Where several gateways write one store, each keeps a moment of its own, and the claim is the earliest of those that
-//! live; the number is read after them. A transaction that draws lower numbers and ends later has later stamps: it only
-//! makes the round wait longer.
+//! Where several gateways write one store, storing the moment is a change of what they share: it waits for transactions
+//! under way, and what others decided before it is decided again, above it. The number is read after that. A transaction
+//! that draws lower numbers and ends later has later stamps: it only makes the round wait longer.
 //!
 //! Nothing here reads a clock or an outbox. It must never say what was not waited for.
 
