@@ -61,7 +61,10 @@ class Stream:
         self.call = call
 
     def __iter__(self):
-        return iter(self.call)
+        return self.call
+
+    def __next__(self):
+        return next(self.call)
 
     def close(self):
         """Ends the call."""
