@@ -13,7 +13,7 @@ pub(crate) struct Subject {
 }
 
 /// Pairs of measure and class as counties publish them, in words of the catalogue: measure, dimension, class.
-const PUBLISHED: [(&str, &str, &str, &str, &str); 9] = [
+const PUBLISHED: [(&str, &str, &str, &str, &str); 7] = [
     ("grids", "all", "grids", "", ""),
     ("staff", "chief", "staff", "staff_kind", "chief"),
     ("cameras", "connected", "cameras_connected", "", ""),
@@ -21,12 +21,10 @@ const PUBLISHED: [(&str, &str, &str, &str, &str); 9] = [
     ("cases", "incident", "cases_received", "case_kind", "incident"),
     ("cases", "dispute_succeeded", "cases_succeeded", "case_kind", "dispute"),
     ("rates", "success", "success_rate", "case_kind", "dispute"),
-    ("cameras", "new", "", "", ""),
-    ("cameras", "built", "", "", ""),
 ];
 
 /// Counts of which the first is a part of the second, always.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 8] = [
     ("grids", "grids_registered"),
     ("villages_covered", "villages"),
     ("cases_succeeded", "cases_concluded"),
@@ -35,7 +33,6 @@ const PARTS: [(&str, &str); 9] = [
     ("cameras_faulty", "cameras"),
     ("cameras_connected", "cameras"),
     ("cameras_filed", "cameras"),
-    ("cameras_online", "cameras_registered"),
 ];
 
 impl Subject {

@@ -24,7 +24,7 @@ const EXAMPLE: &str = "\
 
 With --higher a value below a bound has its color, with --lower a value above it; the bound itself is still the better
 color. Bounds are optional, one at least. For a division the threshold of the nearest division around it counts, its
-own before all. Flows are judged by month. `guantong measures` of `guantong aggregates --help` names the measures.
+own before all. Numbers of events are judged by month. `guantong aggregates --list` names the measures.
 (越高越好时低于界值即预警，越低越好时高于界值即预警；以最近的上级区划所设阈值为准。)";
 
 /// Set the bounds of the four colours 红黄蓝绿 (设置预警阈值)

@@ -10,8 +10,26 @@ fn rate(numerator: i64, denominator: i64) -> Option<v1::ReportValue> {
     Some(v1::ReportValue { numerator, denominator: Some(denominator), revision: 1 })
 }
 
-/// The report.
-pub(in crate::report) fn sample() -> v1::Report {
+const NAMES: [&str; 16] = [
+    "开通镇",
+    "瞻榆镇",
+    "双岗镇",
+    "兴隆山镇",
+    "边昭镇",
+    "鸿兴镇",
+    "新华镇",
+    "乌兰花镇",
+    "新发乡",
+    "新兴乡",
+    "向海蒙古族乡",
+    "包拉温都蒙古族乡",
+    "团结乡",
+    "十花道乡",
+    "八面乡",
+    "苏公坨乡",
+];
+
+fn figures() -> Vec<v1::ReportFigure> {
     let figure = |measure: &str,
                   label: &str,
                   unit: &str,
@@ -33,7 +51,7 @@ pub(in crate::report) fn sample() -> v1::Report {
     };
     let (none, green, blue, yellow, red) =
         (v1::Color::Unspecified, v1::Color::Green, v1::Color::Blue, v1::Color::Yellow, v1::Color::Red);
-    let figures = vec![
+    vec![
         figure("grids_active", "网格数", "个", "网格", [value(1058), value(1058), value(1041)], none),
         figure(
             "grid_coverage",
@@ -67,31 +85,17 @@ pub(in crate::report) fn sample() -> v1::Report {
         figure("cameras", "视频监控点位", "个", "视频", [value(18394), value(18370), value(16021)], none),
         figure("online_rate", "在线率", "%", "视频", [rate(17612, 18394), rate(17590, 18370), None], green),
         figure("sound_rate", "完好率", "%", "视频", [rate(0, 0), None, None], none),
-    ];
-    let names = [
-        "开通镇",
-        "瞻榆镇",
-        "双岗镇",
-        "兴隆山镇",
-        "边昭镇",
-        "鸿兴镇",
-        "新华镇",
-        "乌兰花镇",
-        "新发乡",
-        "新兴乡",
-        "向海蒙古族乡",
-        "包拉温都蒙古族乡",
-        "团结乡",
-        "十花道乡",
-        "八面乡",
-        "苏公坨乡",
-    ];
+    ]
+}
+
+fn rankings() -> Vec<v1::ReportRanking> {
+    let (green, red) = (v1::Color::Green, v1::Color::Red);
     let ranked = |measure: &str, label: &str, unit: &str, of: &dyn Fn(i64) -> Option<v1::ReportValue>| {
         v1::ReportRanking {
             measure: measure.into(),
             label: label.into(),
             unit: unit.into(),
-            divisions: names
+            divisions: NAMES
                 .iter()
                 .enumerate()
                 .map(|(at, name)| v1::RankedDivision {
@@ -104,6 +108,17 @@ pub(in crate::report) fn sample() -> v1::Report {
                 .collect(),
         }
     };
+    vec![
+        ranked("cases_received", "受理事件", "件", &|at| value(160 - at * 7)),
+        ranked("success_rate", "调处成功率", "%", &|at| {
+            if at == 15 { rate(0, 0) } else { rate(200 - at * 3, 203) }
+        }),
+        ranked("on_time_rate", "按期办结率", "%", &|at| rate(97 - at, 100)),
+        ranked("online_rate", "在线率", "%", &|at| rate(990 - at * 11, 1000)),
+    ]
+}
+
+fn trends() -> Vec<v1::ReportTrend> {
     let months: Vec<String> =
         (0..13).map(|m| format!("{}-{:02}", 2025 + (m + 9) / 12, (m + 9) % 12 + 1)).collect();
     let trend = |measure: &str, label: &str, unit: &str, of: &dyn Fn(i64) -> Option<v1::ReportValue>| {
@@ -118,6 +133,14 @@ pub(in crate::report) fn sample() -> v1::Report {
                 .collect(),
         }
     };
+    vec![
+        trend("cases_received", "受理事件", "件", &|at| value(1100 + (at * 131) % 350)),
+        trend("cases_concluded", "办结事件", "件", &|at| value(1080 + (at * 117) % 330)),
+        trend("success_rate", "调处成功率", "%", &|at| rate(960 + at * 2, 1000)),
+    ]
+}
+
+fn breakdown() -> v1::ReportBreakdown {
     let classes = [
         "邻里",
         "婚姻家庭",
@@ -130,6 +153,24 @@ pub(in crate::report) fn sample() -> v1::Report {
         "道路交通事故",
         "其他",
     ];
+    v1::ReportBreakdown {
+        measure: "cases_received".into(),
+        label: "受理事件".into(),
+        unit: "件".into(),
+        dimension_label: "类别".into(),
+        rows: classes
+            .iter()
+            .enumerate()
+            .map(|(at, label)| v1::BreakdownRow {
+                class: at.to_string(),
+                label: (*label).into(),
+                value: 300 - at as i64 * 27,
+            })
+            .collect(),
+    }
+}
+
+fn statuses() -> Vec<v1::SubmissionStatus> {
     let readiness = |at: usize| match at {
         3 => v1::Readiness::NotLinked,
         5 | 9 => v1::Readiness::NotSubmitted,
@@ -142,7 +183,7 @@ pub(in crate::report) fn sample() -> v1::Report {
         readiness: v1::Readiness::NotSubmitted.into(),
         ..Default::default()
     }];
-    statuses.extend(names.iter().enumerate().map(|(at, name)| v1::SubmissionStatus {
+    statuses.extend(NAMES.iter().enumerate().map(|(at, name)| v1::SubmissionStatus {
         division: format!("220822{:03}000", 100 + at),
         display_name: (*name).into(),
         readiness: readiness(at).into(),
@@ -150,6 +191,11 @@ pub(in crate::report) fn sample() -> v1::Report {
         submitted_by: "综治中心".into(),
         complete_through_time: Some(prost_types::Timestamp { seconds: 1_793_599_000, nanos: 0 }),
     }));
+    statuses
+}
+
+fn warnings() -> Vec<v1::ReportWarning> {
+    let (yellow, red) = (v1::Color::Yellow, v1::Color::Red);
     let warning = |division: &str, label: &str, unit: &str, value, color: v1::Color, bound, lower: bool| {
         v1::ReportWarning {
             division: "220822103000".into(),
@@ -170,6 +216,14 @@ pub(in crate::report) fn sample() -> v1::Report {
             .into(),
         }
     };
+    vec![
+        warning("通榆县", "逾期事件", "件", value(27), red, 20_000_000, true),
+        warning("兴隆山镇", "按期办结率", "%", rate(94, 100), yellow, 950_000, false),
+    ]
+}
+
+/// The report.
+pub(in crate::report) fn sample() -> v1::Report {
     v1::Report {
         name: "divisions/220822000000/reports/2026-10-1".into(),
         division: "220822000000".into(),
@@ -180,39 +234,11 @@ pub(in crate::report) fn sample() -> v1::Report {
         issue_time: Some(prost_types::Timestamp { seconds: 1_793_600_000, nanos: 0 }),
         issued_by: "li.wei".into(),
         as_of_time: Some(prost_types::Timestamp { seconds: 1_793_599_000, nanos: 0 }),
-        figures,
-        rankings: vec![
-            ranked("cases_received", "受理事件", "件", &|at| value(160 - at * 7)),
-            ranked("success_rate", "调处成功率", "%", &|at| {
-                if at == 15 { rate(0, 0) } else { rate(200 - at * 3, 203) }
-            }),
-            ranked("on_time_rate", "按期办结率", "%", &|at| rate(97 - at, 100)),
-            ranked("online_rate", "在线率", "%", &|at| rate(990 - at * 11, 1000)),
-        ],
-        trends: vec![
-            trend("cases_received", "受理事件", "件", &|at| value(1100 + (at * 131) % 350)),
-            trend("cases_concluded", "办结事件", "件", &|at| value(1080 + (at * 117) % 330)),
-            trend("success_rate", "调处成功率", "%", &|at| rate(960 + at * 2, 1000)),
-        ],
-        breakdowns: vec![v1::ReportBreakdown {
-            measure: "cases_received".into(),
-            label: "受理事件".into(),
-            unit: "件".into(),
-            dimension_label: "类别".into(),
-            rows: classes
-                .iter()
-                .enumerate()
-                .map(|(at, label)| v1::BreakdownRow {
-                    class: at.to_string(),
-                    label: (*label).into(),
-                    value: 300 - at as i64 * 27,
-                })
-                .collect(),
-        }],
-        statuses,
-        warnings: vec![
-            warning("通榆县", "逾期事件", "件", value(27), red, 20_000_000, true),
-            warning("兴隆山镇", "按期办结率", "%", rate(94, 100), yellow, 950_000, false),
-        ],
+        figures: figures(),
+        rankings: rankings(),
+        trends: trends(),
+        breakdowns: vec![breakdown()],
+        statuses: statuses(),
+        warnings: warnings(),
     }
 }
