@@ -10,6 +10,7 @@ use guantong_gateway::division::{Division, Divisions};
 use guantong_proto::v1;
 
 mod ledger;
+mod lists;
 mod replay;
 
 use ledger::Ledger;
@@ -52,6 +53,7 @@ pub async fn run(
         "synchronous": "FULL",
     });
     report["queries"] = ask(&tree, province, queries).await?;
+    report["lists"] = lists::walk(&tree, province).await?;
     report["recount"] = recount(&tree, province).await?;
     let peak = tree.peak_rss_bytes(province).unwrap_or(0) / (1024 * 1024);
     report["province_peak_rss_mib"] = peak.into();
