@@ -213,6 +213,28 @@ async fn what_is_said_beside_a_record_never_enters_it() {
 }
 
 #[tokio::test]
+async fn a_link_cannot_bring_in_what_is_said_beside_a_record() {
+    use crate::record::{Record, Register, codec};
+    use crate::stamp::{Stamp, Writer};
+    let county = Node::new("220822", None).await;
+    let child = super::division("220822101");
+    let peer = county.engine.welcome(child, v1::Hello::default()).await.unwrap().peer.id;
+    let (mut record, writer) = (Record::default(), Writer { division: child, id: 7 });
+    let title = v1::Case { title: Some("标题".into()), etag: "0".into(), ..Default::default() };
+    for (field, value) in crate::record::raw::split(&prost::Message::encode_to_vec(&title).into()).unwrap() {
+        record.set(field, Register::single(writer, Stamp::from_ms(1), value));
+    }
+    assert!(record.get(80).is_some());
+    let name = format!("divisions/{HOME}/cases/1");
+    let records = vec![v1::BatchRecord { name, state: codec::encode(&record), ..Default::default() }];
+    let batch = crate::engine::LinkBatch { peer, same_epoch: true, bulk: false, peer_revision: 1, records };
+    let refused = county.engine.ingest(batch).await.unwrap();
+    assert_eq!(refused.iter().map(|r| r.field).collect::<Vec<_>>(), vec![80], "{refused:?}");
+    let stored = county.record(&super::case(&county, HOME, "1")).await.unwrap();
+    assert!(stored.get(80).is_none() && stored.get(12).is_some(), "the rest went in");
+}
+
+#[tokio::test]
 async fn a_batch_says_of_each_item_what_became_of_it() {
     let s = Setting::new().await;
     let item = |camera: v1::Camera, home: &str| v1::UpdateCameraRequest {
