@@ -39,6 +39,7 @@ pub use gateways::{Hold, Notice, Notices, View};
 pub use history::ResolutionRow;
 pub use imports::{HeldEntry, SourceRow, VanishedRow};
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
+pub use postgres::distribute::{Distribution, distribute};
 pub use postgres::schemas;
 pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, StoredRecord};

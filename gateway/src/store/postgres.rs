@@ -5,6 +5,7 @@
 //! connection that writes: when the lock is taken anew, whatever the connection before had begun is over, committed or
 //! not. Nothing here ever shows the URL, which may hold a password.
 
+pub(super) mod distribute;
 pub mod schemas;
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The command line: one file for each command.
 //!
 //! Commands act through the API of a running node, never behind its back on its store; only `serve`, `pki` and `demo`
-//! work on files. Each prints for people, or with `--json` one object for programs, and says by its exit status how
+//! work on files, and `store` on a database. Each prints for people, or with `--json` one object for programs, and says by its exit status how
 //! it went.
 
 mod aggregates;
@@ -27,6 +27,7 @@ mod reports;
 mod serve;
 mod set;
 mod status;
+mod store;
 mod submit;
 mod subscribe;
 mod subscriptions;
@@ -92,6 +93,7 @@ enum Command {
     Submit(submit::SubmitArgs),
     Report(reports::ReportsArgs),
     Threshold(threshold::ThresholdArgs),
+    Store(store::StoreArgs),
     Pki(pki::PkiArgs),
     Demo(crate::demo::DemoArgs),
 }
@@ -137,6 +139,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Divisions(args) => divisions::run(args),
         Command::Subscribe(args) => subscribe::run(args),
         Command::Aggregates(args) => on_runtime(aggregates::run(args)),
+        Command::Store(args) => on_runtime(store::run(args)),
         Command::Import(args) => on_runtime(import::run(args)),
         Command::Export(args) => on_runtime(export::run(args)),
         Command::Status(args) => print(args.node.json, status::run(&args)),

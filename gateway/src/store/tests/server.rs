@@ -184,3 +184,39 @@ async fn a_schema_is_made_and_dropped() {
     place.script("DROP ROLE reader").await;
     assert!(matches!(&refused, Err(StoreError::Unusable(why)) if why.contains("may not")), "{refused:?}");
 }
+
+/// Citus itself is not here: functions of its names stand for it, and what a store does must go on with the keys that
+/// are changed for it.
+#[tokio::test]
+async fn a_store_is_spread_by_county_where_there_is_something_to_spread_it_over() {
+    use crate::store::{Distribution, distribute};
+    let Some(place) = PostgresPlace::new().await else { return };
+    assert!(matches!(distribute(&place.url()).await, Err(StoreError::Unusable(_))), "there is no store yet");
+    let (store, mut writer) = place.opened().await;
+    let keys = cameras(&mut writer, 5).await;
+    let before = place.dump().await;
+    assert_eq!(distribute(&place.url()).await, Ok(Distribution::NoExtension));
+    assert_eq!(place.dump().await, before);
+    place
+        .script(
+            "CREATE SCHEMA stand_in; CREATE TABLE stand_in.pg_dist_partition (logicalrelid REGCLASS);
+             CREATE FUNCTION stand_in.create_distributed_table(t REGCLASS, c TEXT, colocate_with TEXT DEFAULT '')
+             RETURNS VOID LANGUAGE sql AS 'INSERT INTO stand_in.pg_dist_partition VALUES (t)'",
+        )
+        .await;
+    let url = format!("{}&options=-c%20search_path%3Dpublic,stand_in", place.url());
+    let Ok(Distribution::Done(tables)) = distribute(&url).await else { panic!("it is spread") };
+    let mut conn = place.connect().await;
+    let without = "SELECT coalesce(string_agg(c.relname, ', '), '')
+        FROM stand_in.pg_dist_partition p JOIN pg_index i ON i.indrelid = p.logicalrelid AND i.indisunique
+        JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname = 'county'
+            AND a.attnum = ANY (i.indkey))";
+    let without: String = sqlx::query_scalar(without).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(without, "", "unique indexes without the county cannot be distributed");
+    assert_eq!((tables.len(), distribute(&url).await), (6, Ok(Distribution::Already)));
+    let changed = keys.iter().map(|key| change(*key, name(CAMERA, "220822101", &format!("c{key:05}")), 1));
+    writer.apply(&with_records(changed.collect()), &[], 1).await.unwrap();
+    assert_eq!(writer.load_keys(&keys).await.unwrap().len(), 5);
+    assert_eq!(store.counts().await.unwrap().records, 5);
+}
