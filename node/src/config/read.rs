@@ -13,11 +13,12 @@ use crate::identity::TrustDomain;
 
 /// What the names of our environment variables begin with.
 pub(super) const PREFIX: &str = "GUANTONG_";
-/// Variables of the command line, which are not keys of the file.
-const OF_COMMAND_LINE: [&str; 3] = ["config", "node", "identity"];
+/// Variables of the command line and of tests, which are not keys of the file.
+const NOT_KEYS: [&str; 7] =
+    ["config", "node", "identity", "demo_store", "program", "postgres_bin", "test_postgres"];
 
 pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
-    let environment = Env::prefixed(PREFIX).ignore(&OF_COMMAND_LINE).split("__");
+    let environment = Env::prefixed(PREFIX).ignore(&NOT_KEYS).split("__");
     let figment = Figment::new().merge(Toml::string(text)).merge(environment);
     figment.extract().map_err(|errors| errors.into_iter().map(Problem::from).collect())
 }
