@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A PostgreSQL server for tests: on a free port of 127.0.0.1, in a temporary directory, gone when the command ends.
 #
-#   tests/postgres.sh run COMMAND...   runs the command with GUANTONG_TEST_POSTGRES set to the server's URL
+#   tests/postgres.sh run COMMAND...   runs the command with TEST_POSTGRES_URL set to the server's URL
 #
 # Needs the programs of PostgreSQL 13 or later; GUANTONG_POSTGRES_BIN names their directory where it is not found. The
 # server never runs as root: started by root, it runs as the user postgres, or else nobody. It keeps nothing over a
@@ -99,7 +99,7 @@ fi
 
 cd "$OLDPWD"
 code=0
-GUANTONG_TEST_POSTGRES="postgres://postgres:$password@127.0.0.1:$port/postgres" "$@" &
+TEST_POSTGRES_URL="postgres://postgres:$password@127.0.0.1:$port/postgres" "$@" &
 command=$!
 wait "$command" || code=$?
 command=""

@@ -3,7 +3,7 @@
 //! acknowledged is everywhere exactly once, both ends of every link hold the same, and the counts are those of a
 //! recount.
 //!
-//! `GUANTONG_TEST_POSTGRES` names the server (`tests/postgres.sh run …`); `GUANTONG_GATEWAYS_RECORDS` says how many records
+//! `TEST_POSTGRES_URL` names the server (`tests/postgres.sh run …`); `GUANTONG_GATEWAYS_RECORDS` says how many records
 //! flow, and `GUANTONG_GATEWAYS_SEED` when who is killed.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
@@ -29,7 +29,7 @@ const PROVINCE: &str = "22";
 const PREFECTURE: &str = "2208";
 const COUNTIES: [&str; 3] = ["220822", "220881", "220802"];
 /// Names a server where databases may be made.
-const SERVER: &str = "GUANTONG_TEST_POSTGRES";
+const SERVER: &str = "TEST_POSTGRES_URL";
 /// Records that flow, unless said otherwise.
 const RECORDS: usize = 1_500;
 /// Of each so many records, one is corrected above.

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 
 const COUNTY: &str = "220822";
 /// Names a server where schemas may be made.
-const SERVER: &str = "GUANTONG_TEST_POSTGRES";
+const SERVER: &str = "TEST_POSTGRES_URL";
 
 fn grid_name(serial: usize) -> String {
     format!("divisions/220822101000/grids/220822101000{serial:03}")

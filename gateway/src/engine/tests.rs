@@ -1,5 +1,5 @@
 //! The writing task on a database that others write to too, and that goes away and comes back. On PostgreSQL, where a
-//! server is named by `GUANTONG_TEST_POSTGRES`; between engine and server lies a line that the test can cut.
+//! server is named by `TEST_POSTGRES_URL`; between engine and server lies a line that the test can cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod line;

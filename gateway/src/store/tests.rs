@@ -1,6 +1,6 @@
 //! What every store must do, whatever its database: each test is a function over a place where stores can be opened,
 //! and the list at the end of this file runs all of them on SQLite, and on PostgreSQL where a server is named by
-//! `GUANTONG_TEST_POSTGRES`.
+//! `TEST_POSTGRES_URL`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod claims;

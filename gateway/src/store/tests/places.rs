@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use super::*;
 
 /// Names a server where databases may be made.
-const SERVER: &str = "GUANTONG_TEST_POSTGRES";
+const SERVER: &str = "TEST_POSTGRES_URL";
 
 /// A folder with one SQLite file.
 pub(super) struct SqlitePlace {
