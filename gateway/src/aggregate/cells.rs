@@ -3,7 +3,8 @@
 //! A record is counted at its home and at the county around it (at the prefecture where there is none). What lies above
 //! is the sum of its counties when it is asked for: there are few of them, and no cell is written by everyone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::{Contribution, When};
 use crate::division::{Division, Tier};
@@ -56,61 +57,137 @@ pub fn day_key(code: Code, of_month: u32) -> u64 {
     u64::from(code.number()) << 5 | u64::from(of_month)
 }
 
+/// Hashes keys of a few numbers: they are many, and the standard hasher would take longer than the counting.
+#[derive(Clone, Copy, Default, Debug)]
+struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+}
+
+/// Numbers by division, code and day.
+type Sums = HashMap<(Division, Code, When), i64, BuildHasherDefault<Quick>>;
+
 /// Gathers what the records of a transaction add, joined at their homes.
 #[derive(Default, Debug)]
 pub struct Sheet {
-    sums: HashMap<(Division, When, Code), i64>,
+    sums: Sums,
 }
 
 impl Sheet {
     /// Adds a contribution of a record of `home`, times `sign`.
     pub fn add(&mut self, contribution: &Contribution, home: Division, sign: i64) {
         for addend in &contribution.addends {
-            *self.sums.entry((home, addend.when, addend.code)).or_default() += sign * addend.amount;
+            *self.sums.entry((home, addend.code, addend.when)).or_default() += sign * addend.amount;
         }
         if let Some(village) = contribution.village {
             let number = (village.code() % 1_000) as u16;
             let code = Code::part(Count::VillageGrids, Dimension::Village, number);
-            *self.sums.entry((village.home(), When::Undated, code)).or_default() += sign;
+            *self.sums.entry((village.home(), code, When::Undated)).or_default() += sign;
         }
     }
 
     /// The changes of all cells inside `own`, in the order of the cells. `today` says which months are over.
     pub fn into_changes(self, own: Division, today: Day) -> Vec<TallyChange> {
-        let mut cells: BTreeMap<Cell, (bool, BTreeMap<u64, i64>)> = BTreeMap::new();
-        for ((home, when, code), amount) in self.sums {
-            if amount == 0 {
-                continue;
-            }
-            let mut add = |division, period, key, restates| {
-                let cell = cells.entry(Cell { division, period }).or_default();
-                cell.0 |= restates;
-                *cell.1.entry(key).or_default() += amount;
-            };
-            let village = code.count() == Some(Count::VillageGrids);
-            let county = Some(home.county()).filter(|county| *county != home && !village);
-            for division in [Some(home), county].into_iter().flatten().filter(|d| own.contains(*d)) {
-                let key = u64::from(code.number());
-                match when {
-                    When::Undated => add(division, Cell::ALL, key, false),
-                    When::On(day) => {
-                        let month = day.month();
-                        add(division, Cell::ALL, key, false);
-                        add(division, Cell::month(month), key, month.last() < today);
-                        add(division, Cell::days(month), day_key(code, day.of_month()), false);
-                    }
-                    When::AsOf(day) => {
-                        add(division, Cell::days(day.month()), day_key(code, day.of_month()), false);
-                    }
-                }
+        let mut counties = Sums::default();
+        for ((home, code, when), amount) in &self.sums {
+            let county = home.county();
+            if county != *home && code.count() != Some(Count::VillageGrids) {
+                *counties.entry((county, *code, *when)).or_default() += amount;
             }
         }
-        let change = |(cell, (restates, adds)): (Cell, (bool, BTreeMap<u64, i64>))| TallyChange {
-            cell,
-            restates,
-            adds: adds.into_iter().filter(|(_, amount)| *amount != 0).collect(),
-        };
-        cells.into_iter().map(change).filter(|change| !change.adds.is_empty()).collect()
+        // What is of the county itself stands in the same cells.
+        let mut homes = self.sums;
+        for (key, amount) in counties {
+            *homes.entry(key).or_default() += amount;
+        }
+        let mut sums: Vec<_> =
+            homes.into_iter().filter(|(key, amount)| *amount != 0 && own.contains(key.0)).collect();
+        sums.sort_unstable_by_key(|(key, _)| *key);
+        let mut cells = Cells { changes: HashMap::default(), today };
+        for ((division, code, when), amount) in sums {
+            cells.add(division, code, when, amount);
+        }
+        cells.into_changes()
+    }
+}
+
+/// Whether a cell is restated, and what is added to it.
+type Filled = (bool, Vec<(u64, i64)>);
+
+/// Cells being filled, in the order of divisions, codes and days: so the keys of each cell come in order.
+struct Cells {
+    changes: HashMap<Cell, Filled, BuildHasherDefault<Quick>>,
+    today: Day,
+}
+
+impl Cells {
+    fn add(&mut self, division: Division, code: Code, when: When, amount: i64) {
+        let key = u64::from(code.number());
+        match when {
+            When::Undated => self.put(division, Cell::ALL, key, amount, false),
+            When::On(day) => {
+                let month = day.month();
+                self.put(division, Cell::ALL, key, amount, false);
+                self.put(division, Cell::month(month), key, amount, month.last() < self.today);
+                self.put(division, Cell::days(month), day_key(code, day.of_month()), amount, false);
+            }
+            When::AsOf(day) => {
+                self.put(division, Cell::days(day.month()), day_key(code, day.of_month()), amount, false);
+            }
+        }
+    }
+
+    fn put(&mut self, division: Division, period: u32, key: u64, amount: i64, restates: bool) {
+        let (restated, adds) = self.changes.entry(Cell { division, period }).or_default();
+        *restated |= restates;
+        match adds.last_mut() {
+            Some((last, sum)) if *last == key => *sum += amount,
+            _ => adds.push((key, amount)),
+        }
+    }
+
+    fn into_changes(self) -> Vec<TallyChange> {
+        let mut changes: Vec<TallyChange> = Vec::with_capacity(self.changes.len());
+        for (cell, (restates, mut adds)) in self.changes {
+            // A day both of its own and of a snapshot comes twice: no count has both, but nothing here relies on it.
+            if !adds.is_sorted_by(|a, b| a.0 < b.0) {
+                adds.sort_unstable();
+                adds.dedup_by(|later, first| {
+                    let same = later.0 == first.0;
+                    first.1 += if same { later.1 } else { 0 };
+                    same
+                });
+            }
+            adds.retain(|(_, amount)| *amount != 0);
+            if !adds.is_empty() {
+                changes.push(TallyChange { cell, restates, adds });
+            }
+        }
+        changes.sort_unstable_by_key(|change| change.cell);
+        changes
     }
 }
 

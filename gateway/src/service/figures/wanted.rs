@@ -91,7 +91,9 @@ impl Periods {
     /// All that ever came, without what came after the last day.
     fn balance(&mut self, last: Day, first: Day) {
         self.all = true;
-        self.listed.insert(Cell::days(last.month()));
+        if last < last.month().last() {
+            self.listed.insert(Cell::days(last.month()));
+        }
         self.after = Some(self.after.map_or(last.month(), |after| after.min(last.month())));
         let cover = Cover::of(first, last);
         self.listed
