@@ -99,6 +99,15 @@ impl Done {
         }
         self
     }
+
+    /// The same, if what it prints shows all this.
+    #[track_caller]
+    pub fn shows(self, parts: &[&str]) -> Done {
+        for part in parts {
+            assert!(self.out.contains(part), "«{part}» is not shown: {self:#?}");
+        }
+        self
+    }
 }
 
 /// The program, without anything in its environment that was meant for the tests.

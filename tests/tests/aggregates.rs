@@ -44,10 +44,10 @@ async fn figures_from_the_command_line() {
         "pop",
         "--rank",
     ];
-    fleet.cli(COUNTY, &args).await.exits(0).says(&["事件登记数", "2025年11月", "-50.0 %", "排名"]);
+    fleet.cli(COUNTY, &args).await.exits(0).shows(&["事件登记数", "2025年11月", "-50.0 %", "排名"]);
     let args = ["aggregates", "cases_received", "--period", "2025", "--by", "kind"];
-    fleet.cli(TOWNSHIP, &args).await.exits(0).says(&["矛盾纠纷", "网格事件"]);
-    fleet.cli(COUNTY, &["aggregates", "--list"]).await.exits(0).says(&[
+    fleet.cli(TOWNSHIP, &args).await.exits(0).shows(&["矛盾纠纷", "网格事件"]);
+    fleet.cli(COUNTY, &["aggregates", "--list"]).await.exits(0).shows(&[
         "success_rate",
         "调处成功率",
         "category",
@@ -63,7 +63,7 @@ async fn figures_from_the_command_line() {
         "{csv}"
     );
 
-    fleet.cli(COUNTY, &["recount"]).await.exits(0).says(&["统计数与记录一致"]);
+    fleet.cli(COUNTY, &["recount"]).await.exits(0).shows(&["统计数与记录一致"]);
     wrong_questions(&fleet).await;
 }
 
