@@ -14,8 +14,7 @@ use crate::identity::TrustDomain;
 /// What the names of our environment variables begin with.
 pub(super) const PREFIX: &str = "GUANTONG_";
 /// Variables of the command line and of tests, which are not keys of the file.
-const NOT_KEYS: [&str; 7] =
-    ["config", "node", "identity", "demo_store", "program", "postgres_bin", "test_postgres"];
+const NOT_KEYS: [&str; 6] = ["config", "node", "identity", "demo_store", "program", "postgres_bin"];
 
 pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let environment = Env::prefixed(PREFIX).ignore(&NOT_KEYS).split("__");

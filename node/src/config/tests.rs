@@ -60,7 +60,6 @@ fn the_environment_wins_over_the_file() {
         ("GUANTONG_CONFIG", "not a key of the file"),
         ("GUANTONG_NODE", "nor this"),
         ("GUANTONG_IDENTITY", "nor this"),
-        ("GUANTONG_TEST_POSTGRES", "postgres://nor@this/one"),
     ];
     let config = load(COUNTY, &environment).unwrap();
     assert_eq!(config.division.to_string(), "220822101000");
