@@ -6,7 +6,7 @@
 //! | accepted | the first step ACCEPT; without one, of a case that was accepted, the day received |
 //! | concluded, succeeded | `outcome.concluded_on`; else the last step CONCLUDE, the lifecycle's `since`, the day received |
 //! | escalated, returned | each step ESCALATE, RETURN |
-//! | ended | the lifecycle's `since`; else the last step, the conclusion, the day received; never before it was received |
+//! | ended | the lifecycle's `since`; else the conclusion, the last step, the day received; never before it was received |
 //! | due, concluded by then | `due_on` |
 //! | turned overdue | the day after `due_on`, if the case had not ended by `due_on` |
 //! | overdue and ended | the day of the end |
@@ -144,7 +144,8 @@ impl Way {
     /// Not ended, or when.
     fn ended(&self) -> Option<Option<Day>> {
         let last = || self.steps.iter().filter_map(|(_, day)| *day).max();
-        let day = || self.since.or_else(last).or(self.concluded_on).max(self.received);
+        // A ledger of the past says when a case was concluded; the step that stands for it is of the day of the import.
+        let day = || self.since.or(self.concluded_on).or_else(last).max(self.received);
         casework::is_ended(self.state).then(day)
     }
 }

@@ -283,7 +283,7 @@ proptest! {
             let received = as_day(&case.received_on);
             let last_step = case.steps.iter().filter_map(|s| stamp(&s.at)).max();
             let concluded_on = case.outcome.as_ref().and_then(|o| as_day(&o.concluded_on));
-            let ended_on = stamp(&lifecycle.since).or(last_step).or(concluded_on).max(received);
+            let ended_on = stamp(&lifecycle.since).or(concluded_on).or(last_step).max(received);
             // What has no day was before all days.
             let was = |d: Option<Day>| d.is_none_or(|d| d <= on);
             let over = ended && was(ended_on);
