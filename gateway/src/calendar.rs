@@ -6,20 +6,26 @@ const DAY_MS: u64 = 86_400_000;
 /// Beijing is eight hours ahead of UTC, all year.
 const BEIJING_MS: u64 = 8 * 3_600_000;
 /// Years that a business date may have. What lies outside is a slip of the pen.
-const YEARS: std::ops::RangeInclusive<i32> = 1900..=2199;
+pub(crate) const YEARS: std::ops::RangeInclusive<i32> = 1900..=2199;
 
 /// The day that it is in Beijing at a moment, Unix milliseconds.
 pub fn beijing_date(unix_ms: u64) -> v1::Date {
+    let (year, month, day) = civil((unix_ms.saturating_add(BEIJING_MS) / DAY_MS) as i64);
+    v1::Date { year, month: month as i32, day: day as i32 }
+}
+
+/// Year, month (1 to 12) and day (1 to 31) of a number of days since 1970-01-01, for years of 32 bits.
+pub(crate) fn civil(days: i64) -> (i32, u32, u32) {
     // Days are counted in eras of 400 years that begin on a 1 March, so that the leap day comes last.
-    let day = unix_ms.saturating_add(BEIJING_MS) / DAY_MS + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    v1::Date { year: year as i32, month: month as i32, day: day as i32 }
+    (year as i32, month as u32, day as u32)
 }
 
 /// Whether the calendar has such a day, from 1900 to 2199.
@@ -65,6 +71,14 @@ mod tests {
             assert!(is_date(&date) && sort_key(&date) > last, "{date:?}");
             last = sort_key(&date);
         }
+    }
+
+    #[test]
+    fn days_lie_on_both_sides_of_1970() {
+        assert_eq!(civil(-1), (1969, 12, 31));
+        assert_eq!(civil(-25_567), (1900, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(84_005), (2199, 12, 31));
     }
 
     #[test]

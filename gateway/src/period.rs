@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use guantong_proto::v1;
 
+use crate::calendar::{YEARS, civil};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -16,8 +18,6 @@ mod text;
 
 pub use text::PeriodError;
 
-/// The first and the last year that a day may have; the same as in `calendar`.
-const YEARS: std::ops::RangeInclusive<i32> = 1900..=2199;
 const DAY_SECONDS: i64 = 86_400;
 /// Beijing is eight hours ahead of UTC, all year.
 const BEIJING_SECONDS: i64 = 8 * 3_600;
@@ -67,13 +67,13 @@ impl Day {
 
     /// The month that it lies in.
     pub fn month(self) -> Month {
-        let (year, month, _) = civil(self.0);
+        let (year, month, _) = civil(self.0.into());
         Month::raw(year, month)
     }
 
     /// Its number in the month, 1 to 31.
     pub fn of_month(self) -> u32 {
-        civil(self.0).2
+        civil(self.0.into()).2
     }
 
     /// So many days later, or earlier; the last or the first day that there is, if that is nearer.
@@ -99,7 +99,7 @@ impl Day {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = civil(self.0);
+        let (year, month, day) = civil(self.0.into());
         write!(f, "{year:04}-{month:02}-{day:02}")
     }
 }
@@ -108,20 +108,6 @@ impl fmt::Debug for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Year, month and day of a number of days since 1970-01-01. Days are counted in eras of 400 years that begin on a
-/// 1 March, so that the leap day comes last.
-fn civil(days: i32) -> (i32, u32, u32) {
-    let shifted = i64::from(days) + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    (year as i32, month as u32, day as u32)
 }
 
 /// Days since 1970-01-01 of the first day of a month.

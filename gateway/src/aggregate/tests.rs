@@ -1,3 +1,5 @@
+//! What one record adds to the counts, and that sums of differences equal a recount, whatever the order.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! The catalogue is of one piece, and changes, rates and ranks are worked out as it says.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashSet;

@@ -1,3 +1,5 @@
+//! Every text form, what lies before a period, and that days and months are those of the calendar.
+
 use super::*;
 use crate::calendar;
 use proptest::prelude::*;

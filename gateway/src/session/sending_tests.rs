@@ -1,3 +1,5 @@
+//! What goes out when: windows, lanes, parts, and the receipt that delivers a row.
+
 #![allow(clippy::unwrap_used)]
 
 use v1::Lane::{Bulk, Normal, Urgent};

@@ -1,3 +1,5 @@
+//! Tables in both formats, as other programs read them, and rows that do not fit.
+
 use super::*;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::Field;

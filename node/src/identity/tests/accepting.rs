@@ -1,3 +1,5 @@
+//! Whom a listening node lets in, and what it notes of those it refuses.
+
 use super::*;
 use crate::identity::words::{Fault, Trouble};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

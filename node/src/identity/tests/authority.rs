@@ -1,3 +1,5 @@
+//! What an authority signs, keeps and revokes, and that its files survive a slip or a torn write.
+
 use super::*;
 use crate::identity::certificate::Certificate;
 use crate::identity::pki::dir::DirError;

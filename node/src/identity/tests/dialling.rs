@@ -1,3 +1,5 @@
+//! Whom a dialling node trusts, and in which words it says why it does not.
+
 use super::*;
 use crate::identity::dial::{Stage, check_endpoint};
 use crate::identity::words::{Fault, Trouble};

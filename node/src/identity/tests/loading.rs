@@ -1,3 +1,5 @@
+//! Which certificate, key, authority and list a node starts with, and which it refuses.
+
 use super::*;
 use crate::identity::certificate::CertificateProblem;
 use crate::identity::revocation::RevocationError;

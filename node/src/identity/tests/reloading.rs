@@ -1,3 +1,5 @@
+//! Certificates and lists are replaced while connections stay up, and never by worse ones.
+
 use super::*;
 use crate::identity::revocation::RevocationError;
 use crate::identity::tls::IdentityError;

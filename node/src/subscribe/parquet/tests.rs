@@ -1,3 +1,5 @@
+//! Segments are joined with the last row of each name, and what a crash left without a manifest does not count.
+
 use prost::Message;
 
 use super::*;
