@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::connection::{NodeArgs, division_or_own};
 use super::report::{Report, list, table, time};
-use super::{json as messages, problem};
+use super::{json as messages, pages, problem};
 use crate::client::Client;
 use crate::ledger;
 
@@ -84,17 +84,14 @@ pub(crate) async fn run(args: &ConflictsArgs) -> anyhow::Result<Report> {
 async fn run_list(client: &Client, division: Option<Division>, resolved: bool) -> anyhow::Result<Report> {
     let parent = format!("divisions/{}", division_or_own(client, division).await?);
     let mut conflicts: Vec<v1::Conflict> = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    pages::each(async |page_token| {
         let request =
             v1::ListConflictsRequest { parent: parent.clone(), page_size: PAGE_SIZE, page_token, resolved };
-        let answer = client.conflicts().list_conflicts(request).await.map_err(problem::plain)?.into_inner();
-        conflicts.extend(answer.conflicts);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        let page = client.conflicts().list_conflicts(request).await.map_err(problem::plain)?.into_inner();
+        conflicts.extend(page.conflicts);
+        Ok(page.next_page_token)
+    })
+    .await?;
     let entries: Result<Vec<Value>, _> = conflicts.iter().map(of_conflict).collect();
     let rows: Vec<[String; 3]> = conflicts
         .iter()

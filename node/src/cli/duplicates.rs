@@ -5,11 +5,10 @@ use guantong_proto::v1;
 use serde_json::{Value, json};
 
 use super::connection::{NodeArgs, division_or_own};
+use super::pages::{self, PAGE_SIZE};
 use super::report::{Report, table};
 use super::{json as messages, problem};
 
-/// Asked for at a time.
-const PAGE_SIZE: i32 = 1_000;
 /// Rows printed for people.
 const SHOWN_MAX: usize = 200;
 
@@ -52,18 +51,16 @@ pub(crate) async fn run(args: &DuplicatesArgs) -> anyhow::Result<Report> {
         Kind::Case => "case",
     };
     let mut found: Vec<v1::Duplicate> = Vec::new();
-    let (mut page_token, mut truncated) = (String::new(), false);
-    loop {
+    let mut truncated = false;
+    pages::each(async |page_token| {
         let (parent, kind) = (parent.clone(), kind.to_owned());
         let request = v1::ListDuplicatesRequest { parent, kind, page_size: PAGE_SIZE, page_token };
-        let answer = client.conflicts().list_duplicates(request).await.map_err(problem::plain)?.into_inner();
-        found.extend(answer.duplicates);
-        truncated |= answer.truncated;
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        let page = client.conflicts().list_duplicates(request).await.map_err(problem::plain)?.into_inner();
+        found.extend(page.duplicates);
+        truncated |= page.truncated;
+        Ok(page.next_page_token)
+    })
+    .await?;
     let entries: anyhow::Result<Vec<Value>> =
         found.iter().map(|entry| messages::of_message("guantong.v1.Duplicate", entry)).collect();
     let report =

@@ -10,12 +10,9 @@ use guantong_proto::rules::{KINDS, Kind};
 use guantong_proto::v1;
 
 use super::connection::{NodeArgs, division_or_own};
-use super::{Outcome, json, problem};
+use super::{Outcome, json, pages};
 use crate::client::Client;
 use crate::ledger::{CsvWriter, Labels, LedgerError};
-
-/// Records asked for at a time.
-const PAGE_SIZE: i32 = 500;
 
 /// Export records as CSV or JSON lines (导出记录)
 #[derive(Debug, clap::Args)]
@@ -72,7 +69,7 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<Outcome> {
         None => Box::new(io::stdout().lock()),
     };
     let mut sink = Sink::new(&args, BufWriter::new(out))?;
-    let written = match pages(&client, &args, division, &mut sink).await {
+    let written = match write(&client, &args, division, &mut sink).await {
         Ok(count) => sink.finish().map(|()| count),
         Err(error) => Err(error),
     };
@@ -91,32 +88,19 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<Outcome> {
     }
 }
 
-async fn pages(
+async fn write(
     client: &Client,
     args: &ExportArgs,
     division: Division,
     sink: &mut Sink,
 ) -> anyhow::Result<u64> {
     let mut count = 0;
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListRecordsRequest {
-            parent: format!("divisions/{division}"),
-            kind: args.kind.name.to_owned(),
-            page_size: PAGE_SIZE,
-            page_token,
-            show_deleted: args.deleted,
-        };
-        let answer = client.records().list_records(request).await.map_err(problem::plain)?.into_inner();
-        for record in &answer.records {
-            sink.write(record)?;
-            count += 1;
-        }
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            return Ok(count);
-        }
-    }
+    pages::records(client, args.kind.name, division, args.deleted, |record| {
+        count += 1;
+        sink.write(&record)
+    })
+    .await?;
+    Ok(count)
 }
 
 type Out = BufWriter<Box<dyn Write>>;

@@ -8,10 +8,8 @@ use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use super::report::{Report, table, time};
-use super::{json as messages, problem};
+use super::{json as messages, pages, problem};
 use crate::client::Client;
-
-const PAGE_SIZE: i32 = 1_000;
 
 /// A node, as it described itself.
 struct Said {
@@ -46,22 +44,13 @@ pub(super) async fn run(client: &Client) -> anyhow::Result<Report> {
 }
 
 async fn list(client: &Client, own: &str) -> anyhow::Result<Vec<Said>> {
-    let (mut said, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = v1::ListRecordsRequest {
-            parent: format!("divisions/{own}"),
-            kind: "node".into(),
-            page_size: PAGE_SIZE,
-            page_token,
-            show_deleted: false,
-        };
-        let page = client.records().list_records(request).await.map_err(problem::plain)?.into_inner();
-        said.extend(page.records.into_iter().filter_map(read));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(said);
-        }
-    }
+    let mut said = Vec::new();
+    pages::records(client, "node", own, false, |record| {
+        said.extend(read(record));
+        Ok(())
+    })
+    .await?;
+    Ok(said)
 }
 
 fn read(record: v1::Record) -> Option<Said> {

@@ -5,10 +5,9 @@ use guantong_proto::v1;
 use serde_json::{Value, json};
 
 use super::connection::NodeArgs;
+use super::pages::{self, PAGE_SIZE};
 use super::report::{Report, list, table, time};
 use super::{json as messages, problem};
-
-const PAGE_SIZE: i32 = 1_000;
 
 const EXAMPLE: &str = "\
   guantong pki issue partner hotline-12345 --dir authority --out hotline
@@ -113,16 +112,13 @@ pub(crate) async fn run(args: &GrantArgs) -> anyhow::Result<Report> {
         }
         Command::List => {
             let mut grants: Vec<v1::Grant> = Vec::new();
-            let mut page_token = String::new();
-            loop {
+            pages::each(async |page_token| {
                 let request = v1::ListGrantsRequest { page_size: PAGE_SIZE, page_token };
-                let answer = client.list_grants(request).await.map_err(problem::plain)?.into_inner();
-                grants.extend(answer.grants);
-                page_token = answer.next_page_token;
-                if page_token.is_empty() {
-                    break;
-                }
-            }
+                let page = client.list_grants(request).await.map_err(problem::plain)?.into_inner();
+                grants.extend(page.grants);
+                Ok(page.next_page_token)
+            })
+            .await?;
             all(&grants)
         }
     }

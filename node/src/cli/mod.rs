@@ -17,6 +17,7 @@ mod get;
 mod grant;
 mod import;
 mod json;
+mod pages;
 pub mod pki;
 mod problem;
 mod progress;

@@ -4,11 +4,10 @@ use guantong_proto::v1;
 use serde_json::{Value, json};
 
 use super::connection::NodeArgs;
+use super::pages::{self, PAGE_SIZE};
 use super::report::{Report, table, time};
 use super::{json as messages, problem};
 
-/// Records asked for at a time.
-const PAGE_SIZE: i32 = 1_000;
 /// Rows printed for people.
 const SHOWN_MAX: usize = 200;
 
@@ -31,16 +30,13 @@ pub(crate) async fn run(args: &QuarantineArgs) -> anyhow::Result<Report> {
     let Command::List = args.command;
     let mut node = args.node.connect().await?.node();
     let mut found: Vec<v1::Quarantined> = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    pages::each(async |page_token| {
         let request = v1::ListQuarantineRequest { page_size: PAGE_SIZE, page_token };
-        let answer = node.list_quarantine(request).await.map_err(problem::plain)?.into_inner();
-        found.extend(answer.quarantined);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        let page = node.list_quarantine(request).await.map_err(problem::plain)?.into_inner();
+        found.extend(page.quarantined);
+        Ok(page.next_page_token)
+    })
+    .await?;
     let entries: Result<Vec<Value>, _> =
         found.iter().map(|entry| messages::of_message("guantong.v1.Quarantined", entry)).collect();
     let report = Report::done(text(&found), json!({ "quarantined": entries? }));

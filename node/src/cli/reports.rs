@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::connection::{NodeArgs, division_or_own};
 use super::report::{Report, table, time};
-use super::{json as messages, problem};
+use super::{json as messages, pages, problem};
 use crate::client::Client;
 use crate::report::{Format, render, value_text};
 
@@ -193,21 +193,19 @@ async fn all(
     most: usize,
 ) -> anyhow::Result<Vec<v1::Report>> {
     let mut reports = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    pages::each(async |page_token| {
         let request = v1::ListReportsRequest {
             parent: format!("divisions/{division}"),
             period: period.map(|period| period.to_string()).unwrap_or_default(),
             page_size: PAGE_SIZE,
             page_token,
         };
-        let answer = client.reports().list_reports(request).await.map_err(problem::plain)?.into_inner();
-        reports.extend(answer.reports);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() || reports.len() >= most {
-            return Ok(reports);
-        }
-    }
+        let page = client.reports().list_reports(request).await.map_err(problem::plain)?.into_inner();
+        reports.extend(page.reports);
+        Ok(if reports.len() < most { page.next_page_token } else { String::new() })
+    })
+    .await?;
+    Ok(reports)
 }
 
 /// The name of the report that is meant.

@@ -5,10 +5,9 @@ use guantong_proto::v1;
 use serde_json::{Value, json};
 
 use super::connection::NodeArgs;
+use super::pages::{self, PAGE_SIZE};
 use super::report::{Report, list, table, time};
 use super::{json as messages, problem};
-
-const PAGE_SIZE: i32 = 1_000;
 
 const EXAMPLE: &str = "\
   guantong subscriptions list
@@ -90,16 +89,14 @@ pub(crate) async fn run(args: &SubscriptionsArgs) -> anyhow::Result<Report> {
         }
         Command::List => {
             let mut found: Vec<v1::Subscription> = Vec::new();
-            let mut page_token = String::new();
-            loop {
+            pages::each(async |page_token| {
                 let request = v1::ListSubscriptionsRequest { page_size: PAGE_SIZE, page_token };
-                let answer = client.list_subscriptions(request).await.map_err(problem::plain)?.into_inner();
-                found.extend(answer.subscriptions);
-                page_token = answer.next_page_token;
-                if page_token.is_empty() {
-                    return all(&found);
-                }
-            }
+                let page = client.list_subscriptions(request).await.map_err(problem::plain)?.into_inner();
+                found.extend(page.subscriptions);
+                Ok(page.next_page_token)
+            })
+            .await?;
+            all(&found)
         }
     }
 }

@@ -10,10 +10,9 @@ use serde_json::json;
 
 use super::connection::{NodeArgs, division_or_own};
 use super::report::{Report, table};
-use super::{json as messages, problem};
+use super::{json as messages, pages, problem};
 use crate::client::Client;
 
-const PAGE_SIZE: i32 = 500;
 const ONE_MILLIONTHS: i128 = 1_000_000;
 
 const EXAMPLE: &str = "\
@@ -171,28 +170,15 @@ async fn run_list(client: &Client, division: Option<Division>) -> anyhow::Result
     let mut thresholds = Vec::new();
     // Those of the divisions around it are records of their own homes.
     let around = division.enclosing().last().unwrap_or(division);
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListRecordsRequest {
-            parent: format!("divisions/{around}"),
-            kind: "threshold".to_owned(),
-            page_size: PAGE_SIZE,
-            page_token,
-            show_deleted: false,
-        };
-        let answer = client.records().list_records(request).await.map_err(problem::plain)?.into_inner();
-        for record in answer.records {
-            let home = record.name.split('/').nth(1).and_then(|code| Division::parse(code).ok());
-            if home.is_some_and(|home| home.meets(division)) {
-                let fields = v1::Threshold::decode(record.fields).context("the answer cannot be read")?;
-                thresholds.push(v1::Threshold { name: record.name, ..fields });
-            }
+    pages::records(client, "threshold", around, false, |record| {
+        let home = record.name.split('/').nth(1).and_then(|code| Division::parse(code).ok());
+        if home.is_some_and(|home| home.meets(division)) {
+            let fields = v1::Threshold::decode(record.fields).context("the answer cannot be read")?;
+            thresholds.push(v1::Threshold { name: record.name, ..fields });
         }
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        Ok(())
+    })
+    .await?;
     let rows: Vec<[String; 7]> = thresholds.iter().map(line).collect();
     let text = match rows.as_slice() {
         [] => "no thresholds are set (尚未设置阈值)\n".to_owned(),
