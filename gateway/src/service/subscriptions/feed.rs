@@ -62,7 +62,7 @@ pub(super) struct State {
     due: Instant,
     /// Everything was sent, and the reader was told so then.
     told: Option<Instant>,
-    /// Something was sent or acknowledged.
+    /// Something was sent or acknowledged, or there was something to send again.
     moved: Instant,
 }
 
@@ -70,6 +70,18 @@ impl State {
     pub(super) fn new() -> State {
         let (pending, now) = (VecDeque::new(), Instant::now());
         State { pending, next: 1, turn: 0, read_ms: 0, due: now, told: None, moved: now }
+    }
+
+    /// Takes what is to be sent now; there was nothing before. However long that was, the reader is not to blame.
+    fn hold(&mut self, batches: Vec<Batch>, now: Instant) {
+        self.pending.extend(batches);
+        self.moved = now;
+        self.due = now;
+    }
+
+    /// Whether the reader keeps something waiting that it could have had long ago.
+    fn is_stalled(&self, now: Instant) -> bool {
+        !self.pending.is_empty() && now.duration_since(self.moved) > STALLED_AFTER
     }
 }
 
@@ -107,7 +119,7 @@ impl Feed {
             true => self.state.told.is_none_or(|told| told.elapsed() >= CAUGHT_UP_EVERY),
             false => self.reader.window().has_room(),
         };
-        if !self.state.pending.is_empty() && self.state.moved.elapsed() > STALLED_AFTER {
+        if self.state.is_stalled(Instant::now()) {
             return Err(status::not_now(
                 "nothing was acknowledged for ten minutes; acknowledge batches, or read again when you can \
                  (长时间未确认)",
@@ -193,8 +205,7 @@ impl Feed {
                 }
                 if !batches.is_empty() {
                     self.expect(&batches);
-                    self.state.pending.extend(batches);
-                    self.state.due = Instant::now();
+                    self.state.hold(batches, Instant::now());
                     return Ok(());
                 }
             }
@@ -231,5 +242,20 @@ impl Feed {
         }
         // There was room, and nobody else sends.
         let _ = self.out.try_send(Ok(message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_stalls_while_something_waits_for_it_and_not_while_nothing_happens() {
+        let mut state = State::new();
+        let quiet = state.moved + 3 * STALLED_AFTER;
+        assert!(!state.is_stalled(quiet), "there was nothing to read");
+        state.hold(vec![Batch::default()], quiet);
+        assert!(!state.is_stalled(quiet + STALLED_AFTER), "the time begins with what there is to read");
+        assert!(state.is_stalled(quiet + STALLED_AFTER + Duration::from_millis(1)));
     }
 }
