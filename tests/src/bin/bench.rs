@@ -17,8 +17,8 @@ struct Args {
     /// Print one JSON document.
     #[arg(long, global = true)]
     json: bool,
-    /// The node's program.
-    #[arg(long, global = true, default_value = "target/release/guantong")]
+    /// The node's program; without it, `release/guantong` in `CARGO_TARGET_DIR`, or else in `target`.
+    #[arg(long, global = true, value_name = "FILE", default_value_os_t = built_program())]
     program: PathBuf,
     #[command(subcommand)]
     what: What,
@@ -66,9 +66,25 @@ enum What {
     },
 }
 
+/// Where `cargo build --release` puts the node's program.
+fn built_program() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    PathBuf::from(target).join("release/guantong")
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Each cause in words; the form that prints all would add a backtrace.
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let report = match args.what {
         What::Chain { records, updates } => chain::run(&args.program, records, updates).await?,
         What::Latency { changes } => latency::run(&args.program, changes).await?,
@@ -82,7 +98,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     } else {
         print_table(&report);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn print_table(report: &serde_json::Value) {
