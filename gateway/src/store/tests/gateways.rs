@@ -56,11 +56,21 @@ async fn a_shared_change_waits_for_what_was_decided_before_it() {
     let nothing = Changes::default();
     let shared = first.apply(&nothing, &links, 1);
     tokio::pin!(shared);
-    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut shared).await;
-    assert!(early.is_err(), "it does not pass by a transaction that is under way");
+    tokio::select! {
+        _ = &mut shared => panic!("it passes by a transaction that is under way"),
+        () = someone_waits(&place) => {}
+    }
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     shared.await.unwrap();
     assert_eq!(store.view().await.unwrap().revision, 1);
+}
+
+/// Waits until the database says that someone waits for an advisory lock.
+async fn someone_waits(place: &PostgresPlace) {
+    let mut looking = place.connect().await;
+    let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+        WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() == 0 {}
 }
 
 #[tokio::test]
