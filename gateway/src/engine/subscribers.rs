@@ -3,7 +3,7 @@
 use super::EngineError;
 use super::command::NewSubscription;
 use super::task::Task;
-use crate::ingest::changes::{Changes, LinkChange, PeerState, Subscription};
+use crate::ingest::changes::{Changes, CoveredKinds, LinkChange, PeerState, Subscription};
 use crate::ingest::topology::{PeerId, Role};
 
 /// Subscriptions of one node. Every changed record is compared with each.
@@ -66,10 +66,10 @@ impl Task {
     fn fill(&self, subscription: Subscription) -> LinkChange {
         let all = self.shared.schema.kinds().iter().map(|k| k.id);
         let asked = &subscription.interest.kinds;
-        let kinds: Vec<u32> =
+        let all: Vec<u32> =
             all.filter(|kind| asked.is_empty() || asked.contains(kind)).map(|kind| kind.0).collect();
-        let mut subtree_kinds = self.subtree_kinds();
-        subtree_kinds.retain(|kind| kinds.contains(kind));
-        LinkChange::Subscribe { subscription, kinds, subtree_kinds }
+        let mut subtree = self.subtree_kinds();
+        subtree.retain(|kind| all.contains(kind));
+        LinkChange::Subscribe { subscription, kinds: CoveredKinds { all, subtree } }
     }
 }

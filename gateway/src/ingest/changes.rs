@@ -226,10 +226,8 @@ pub enum LinkChange {
     Subscribe {
         /// It.
         subscription: Subscription,
-        /// Numbers of the kinds that it covers.
-        kinds: Vec<u32>,
-        /// Those of them whose audience is a subtree.
-        subtree_kinds: Vec<u32>,
+        /// The kinds that it covers.
+        kinds: CoveredKinds,
     },
     /// A subscription ends: it goes, and what it was owed.
     Unsubscribe(PeerId),
@@ -298,6 +296,15 @@ pub struct Quarantine {
     pub key: RecordKey,
     /// What, why, and when it may be tried again.
     pub refused: Refused,
+}
+
+/// Kinds of records that a peer is owed, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoveredKinds {
+    /// All of them.
+    pub all: Vec<u32>,
+    /// Those of them whose audience is a subtree.
+    pub subtree: Vec<u32>,
 }
 
 /// What a store knows of a subscription.

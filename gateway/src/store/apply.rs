@@ -102,8 +102,8 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Backfill { peer, scope, subtree_kinds } => {
             outbox::backfill(sql, *peer, *scope, subtree_kinds, now_ms).await
         }
-        LinkChange::Subscribe { subscription, kinds, subtree_kinds } => {
-            subscriptions::put(sql, subscription, kinds, subtree_kinds, now_ms).await
+        LinkChange::Subscribe { subscription, kinds } => {
+            subscriptions::put(sql, subscription, kinds, now_ms).await
         }
         LinkChange::Unsubscribe(peer) => subscriptions::forget(sql, *peer).await,
         LinkChange::RetryQuarantine { peer, due_ms } => quarantine::retry(sql, *peer, *due_ms, now_ms).await,

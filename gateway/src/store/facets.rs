@@ -148,6 +148,19 @@ impl Store {
     }
 }
 
+/// The records that a query finds, at most `limit`, each with where the way stands after it. Its rows begin with the
+/// record's number; the limit is its last argument.
+async fn candidates(
+    sql: &mut Sql<'_>,
+    query: &'static str,
+    args: Args,
+    limit: usize,
+    position: impl Fn(&Row) -> Result<Position, StoreError>,
+) -> Result<Vec<(RecordKey, Position)>, StoreError> {
+    let rows = sql.rows(query, args.int(limit as i64)).await?;
+    rows.iter().map(|row| Ok((int(row, 0)?, position(row)?))).collect()
+}
+
 /// Ends a way that gave less than it was asked for.
 fn stretch(keys: Vec<(RecordKey, Position)>, limit: usize) -> Stretch {
     let next = keys.last().filter(|_| keys.len() == limit).map(|(_, position)| position.clone());
@@ -178,9 +191,8 @@ async fn names(
         let list = "SELECT key, home, id FROM record
             WHERE county = ? AND kind = ? AND home <= ? AND (home, id) > (?, ?) ORDER BY home, id LIMIT ?";
         let args = Args::ints(&[county, i64::from(kind.0), high, home.max(county)]).text(id);
-        for row in &sql.rows(list, args.int((limit - keys.len()) as i64)).await? {
-            keys.push((int(row, 0)?, Position::Name(int(row, 1)?, text(row, 2)?)));
-        }
+        let position = |row: &Row| Ok(Position::Name(int(row, 1)?, text(row, 2)?));
+        keys.extend(candidates(sql, list, args, limit - keys.len(), position).await?);
         if keys.len() >= limit {
             return Ok(stretch(keys, limit));
         }
@@ -202,16 +214,12 @@ async fn by_facet(
         _ => (first, if first == last { low } else { 0 }, 0),
     };
     let end = if first == last { high } else { i64::MAX };
-    let list = "SELECT value, home, key FROM facet
+    let list = "SELECT key, value, home FROM facet
         WHERE facet = ? AND (value, home, key) > (?, ?, ?) AND (value, home) <= (?, ?)
         ORDER BY value, home, key LIMIT ?";
-    let args = Args::ints(&[facet, value, home, key, last, end, limit as i64]);
-    let rows = sql.rows(list, args).await?;
-    let candidate = |row| {
-        let key = int(row, 2)?;
-        Ok((key, Position::Facet(int(row, 0)?, int(row, 1)?, key)))
-    };
-    Ok(stretch(rows.iter().map(candidate).collect::<Result<_, StoreError>>()?, limit))
+    let args = Args::ints(&[facet, value, home, key, last, end]);
+    let position = |row: &Row| Ok(Position::Facet(int(row, 1)?, int(row, 2)?, int(row, 0)?));
+    Ok(stretch(candidates(sql, list, args, limit, position).await?, limit))
 }
 
 async fn updated(
@@ -225,13 +233,9 @@ async fn updated(
         Some(Position::Updated(at_ms, key)) => (*at_ms, *key),
         _ => (since_ms.min(i64::MAX as u64) as i64, 0),
     };
-    let list = "SELECT updated_ms, key FROM record WHERE kind = ? AND (updated_ms, key) > (?, ?)
+    let list = "SELECT key, updated_ms FROM record WHERE kind = ? AND (updated_ms, key) > (?, ?)
         ORDER BY updated_ms, key LIMIT ?";
-    let args = Args::ints(&[i64::from(kind.0), at_ms, key, limit as i64]);
-    let rows = sql.rows(list, args).await?;
-    let candidate = |row| {
-        let key = int(row, 1)?;
-        Ok((key, Position::Updated(int(row, 0)?, key)))
-    };
-    Ok(stretch(rows.iter().map(candidate).collect::<Result<_, StoreError>>()?, limit))
+    let args = Args::ints(&[i64::from(kind.0), at_ms, key]);
+    let position = |row: &Row| Ok(Position::Updated(int(row, 1)?, int(row, 0)?));
+    Ok(stretch(candidates(sql, list, args, limit, position).await?, limit))
 }

@@ -128,7 +128,7 @@ pub(super) async fn backfill(
     subtree_kinds: &[u32],
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let mut keys = match scope {
+    let keys = match scope {
         None => key_list(sql, "SELECT group_concat(key) FROM record", Args::new()).await?,
         Some(division) => {
             let (low, high) = range(Some(division));
@@ -138,21 +138,41 @@ pub(super) async fn backfill(
                 key_list(sql, homes, Args::ints(&[code(division.county()), high, low, high])).await?;
             let handed = "SELECT group_concat(key) FROM audience WHERE division BETWEEN ? AND ?";
             keys.extend(key_list(sql, handed, Args::ints(&[low, high])).await?);
-            for home in division.enclosing().skip(1) {
-                for kind in subtree_kinds {
-                    let above =
-                        "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
-                    let args = Args::ints(&[code(home.county()), i64::from(*kind), code(home)]);
-                    keys.extend(key_list(sql, above, args).await?);
-                }
-            }
+            keys.extend(keys_above(sql, division, subtree_kinds).await?);
             keys
         }
     };
+    owe_all(sql, peer, keys, now_ms).await
+}
+
+/// Owes a peer these records, each once, when there is time for them.
+pub(super) async fn owe_all(
+    sql: &mut Sql<'_>,
+    peer: PeerId,
+    mut keys: Vec<RecordKey>,
+    now_ms: u64,
+) -> Result<(), StoreError> {
     keys.sort_unstable();
     keys.dedup();
     let group = OutboxGroup { peer, lane: Lane::Bulk, traceparent: None, fresh: false, keys };
     add(sql, &[group], now_ms).await
+}
+
+/// The records of the divisions above a scope that concern everyone inside those divisions.
+pub(super) async fn keys_above(
+    sql: &mut Sql<'_>,
+    scope: Division,
+    subtree_kinds: &[u32],
+) -> Result<Vec<RecordKey>, StoreError> {
+    let mut keys = Vec::new();
+    for home in scope.enclosing().skip(1) {
+        for kind in subtree_kinds {
+            let above = "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
+            let args = Args::ints(&[code(home.county()), i64::from(*kind), code(home)]);
+            keys.extend(key_list(sql, above, args).await?);
+        }
+    }
+    Ok(keys)
 }
 
 /// The keys that a query finds, in one row as text: a row for each would cost a round trip's share each.

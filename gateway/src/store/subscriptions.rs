@@ -1,20 +1,19 @@
 //! Subscriptions: what each is, and owing it all that it covers. What it is owed stands in the outbox, as for any peer.
 
-use super::outbox::{add, key_list};
+use super::outbox::{key_list, keys_above, owe_all};
 use super::records::range;
 use super::sql::{Args, Sql, code, division, int, text};
 use super::{Store, StoreError};
-use crate::ingest::changes::{OutboxGroup, Subscription};
+use crate::division::Division;
+use crate::ingest::changes::{CoveredKinds, RecordKey, Subscription};
 use crate::ingest::topology::{Interest, PeerId};
 use crate::schema::KindId;
-use guantong_proto::rules::Lane;
 
 /// Stores a subscription in place of what was known of it, and owes it all records of `kinds` that its scope covers.
 pub(super) async fn put(
     sql: &mut Sql<'_>,
     subscription: &Subscription,
-    kinds: &[u32],
-    subtree_kinds: &[u32],
+    kinds: &CoveredKinds,
     now_ms: u64,
 ) -> Result<(), StoreError> {
     let put = "INSERT INTO subscription (peer, name, owner, kinds, scope, personal, filled_for, created_ms)
@@ -33,20 +32,18 @@ pub(super) async fn put(
     sql.run(put, args).await?;
     // Everything takes the place of what it was owed: twice the same would only come twice.
     owe_nothing(sql, subscription.peer).await?;
-    fill(sql, subscription, kinds, subtree_kinds, now_ms).await
+    let keys = covered(sql, subscription.interest.scope, kinds).await?;
+    owe_all(sql, subscription.peer, keys, now_ms).await
 }
 
-/// Owes a subscription all that it covers.
-async fn fill(
+/// The records of these kinds that concern a scope; some may come twice.
+async fn covered(
     sql: &mut Sql<'_>,
-    subscription: &Subscription,
-    kinds: &[u32],
-    subtree_kinds: &[u32],
-    now_ms: u64,
-) -> Result<(), StoreError> {
-    let scope = subscription.interest.scope;
+    scope: Division,
+    kinds: &CoveredKinds,
+) -> Result<Vec<RecordKey>, StoreError> {
     let (low, high) = range(Some(scope));
-    let listed = || kinds.iter().map(|k| i64::from(*k));
+    let listed = || kinds.all.iter().map(|k| i64::from(*k));
     let homes = "SELECT group_concat(key) FROM record WHERE county BETWEEN ? AND ? AND home BETWEEN ? AND ?
         AND kind IN (SELECT value FROM json_each(?))";
     let args = Args::ints(&[code(scope.county()), high, low, high]).list(listed());
@@ -55,17 +52,8 @@ async fn fill(
         JOIN record ON record.key = audience.key AND record.county = audience.county
         WHERE audience.division BETWEEN ? AND ? AND record.kind IN (SELECT value FROM json_each(?))";
     keys.extend(key_list(sql, handed, Args::ints(&[low, high]).list(listed())).await?);
-    for home in scope.enclosing().skip(1) {
-        for kind in subtree_kinds {
-            let above = "SELECT group_concat(key) FROM record WHERE county = ? AND kind = ? AND home = ?";
-            let args = Args::ints(&[code(home.county()), i64::from(*kind), code(home)]);
-            keys.extend(key_list(sql, above, args).await?);
-        }
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    let (peer, lane) = (subscription.peer, Lane::Bulk);
-    add(sql, &[OutboxGroup { peer, lane, traceparent: None, fresh: false, keys }], now_ms).await
+    keys.extend(keys_above(sql, scope, &kinds.subtree).await?);
+    Ok(keys)
 }
 
 /// Forgets a subscription and what it was owed.

@@ -3,7 +3,7 @@
 use super::outbox::owed_keys;
 use super::peers::peer;
 use super::*;
-use crate::ingest::changes::{LinkChange, Subscription};
+use crate::ingest::changes::{CoveredKinds, LinkChange, Subscription};
 use crate::ingest::topology::{Interest, Role};
 
 fn subscription(peer: i64, scope: &str, kinds: &[KindId]) -> Subscription {
@@ -34,8 +34,8 @@ pub(super) async fn a_subscription_is_owed_what_it_covers_until_it_ends(place: &
     writer.apply(&with_records(records), &[], 1).await.unwrap();
     let begin = |subscription: &Subscription, kinds: &[KindId], subtree: &[KindId]| {
         let numbers = |kinds: &[KindId]| kinds.iter().map(|k| k.0).collect();
-        let (kinds, subtree_kinds) = (numbers(kinds), numbers(subtree));
-        LinkChange::Subscribe { subscription: subscription.clone(), kinds, subtree_kinds }
+        let kinds = CoveredKinds { all: numbers(kinds), subtree: numbers(subtree) };
+        LinkChange::Subscribe { subscription: subscription.clone(), kinds }
     };
     let mut cases = Subscription { owner: None, ..subscription(1, "220822", &[CASE]) };
     let all = subscription(2, "220822", &[]);
