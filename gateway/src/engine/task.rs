@@ -256,34 +256,27 @@ impl Task {
     async fn run_alone(&mut self, command: Command) {
         match command {
             Command::Import(import, reply) => {
-                let outcome = self.import(import).await;
-                let _ = reply.send(outcome);
+                let _ = reply.send(self.import(import).await);
             }
             Command::Welcome(child, hello, reply) => {
                 self.doubt_others();
-                let outcome = abreast!(self, self.welcome(child, &hello));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.welcome(child, &hello)));
             }
             Command::Welcomed(welcome, reply) => {
                 self.doubt_others();
-                let outcome = abreast!(self, self.welcomed(&welcome));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.welcomed(&welcome)));
             }
             Command::Subscribe(new, reply) => {
-                let outcome = abreast!(self, self.subscribe(NewSubscription::clone(&new)));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.subscribe(NewSubscription::clone(&new))));
             }
             Command::Unsubscribe(peer, reply) => {
-                let outcome = abreast!(self, self.unsubscribe(peer));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.unsubscribe(peer)));
             }
             Command::Refill { peer, filled_for, asked, reply } => {
-                let outcome = abreast!(self, self.refill(peer, filled_for, asked));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.refill(peer, filled_for, asked)));
             }
             Command::Recovered(peer, reply) => {
-                let outcome = abreast!(self, self.recovered(peer));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.recovered(peer)));
             }
             Command::Peer(role, division, reply) => {
                 self.doubt_others();
@@ -294,18 +287,15 @@ impl Task {
             }
             Command::Grant(row, reply) => {
                 let grant = LinkChange::Grant(row);
-                let outcome = abreast!(self, self.change_grants(grant.clone()));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.change_grants(grant.clone())));
             }
             Command::RepairCounts(tallies, reply) => {
                 let changes = Changes { tallies, ..Changes::default() };
-                let outcome = abreast!(self, self.commit(&changes, &[]));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.commit(&changes, &[])));
             }
             Command::Revoke(partner, reply) => {
                 let revoke = LinkChange::Revoke(partner);
-                let outcome = abreast!(self, self.change_grants(revoke.clone()));
-                let _ = reply.send(outcome);
+                let _ = reply.send(abreast!(self, self.change_grants(revoke.clone())));
             }
             Command::Report(row, reply) => {
                 let report = [LinkChange::Report(*row)];

@@ -1,4 +1,7 @@
 //! Parquet: rows are gathered by column and written in groups.
+//!
+//! A feed's files (`node/src/subscribe/parquet`) have a writer of their own: they hold lists, which no table here has,
+//! and are read again and joined by it; what both share is only the match from a kind of cell to a type of Parquet.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use guantong_gateway::division::Division;
 use guantong_proto::rules::{KINDS, Kind};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Outcome;
 use super::connection::NodeArgs;
 use super::report::{Report, time};
+use super::subscriptions::Covers;
 use crate::subscribe::Target;
 use follow::{Event, Follow, Summary};
 
@@ -62,15 +62,8 @@ pub(crate) struct SubscribeArgs {
     /// As what (输出形式)
     #[arg(long)]
     format: Format,
-    /// Kinds of records, separated by commas; default: all (数据种类)
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
-    kinds: Vec<String>,
-    /// Records that concern this division or one inside it; default: all that may be read (区划范围)
-    #[arg(long, value_name = "CODE")]
-    scope: Option<Division>,
-    /// Names and telephone numbers, too (包含个人信息)
-    #[arg(long)]
-    personal_data: bool,
+    #[command(flatten)]
+    covers: Covers,
     /// For postgres: the schema of the tables
     #[arg(long, default_value = "guantong")]
     schema: String,
@@ -105,9 +98,9 @@ async fn follow(args: SubscribeArgs) -> anyhow::Result<Report> {
     let follow = Follow {
         name: args.name.clone(),
         target: target(&args)?,
-        kinds: kinds(&args.kinds)?,
-        scope: args.scope,
-        personal_data: args.personal_data,
+        kinds: kinds(&args.covers.kinds)?,
+        scope: args.covers.scope,
+        personal_data: args.covers.personal_data,
         once: args.once,
         node: args.node.clone(),
         stop: stop.clone(),
@@ -249,7 +242,7 @@ mod tests {
             assert_eq!(target(&parse(line)).is_ok(), fits, "{line}");
         }
         let args = parse("subscribe feed --to /data --format parquet --kinds case,grid");
-        assert_eq!(kinds(&args.kinds).unwrap().len(), 2);
+        assert_eq!(kinds(&args.covers.kinds).unwrap().len(), 2);
         let unknown = kinds(&["cat".into()]).unwrap_err().to_string();
         assert!(unknown.contains("grid, case, camera"), "{unknown}");
     }

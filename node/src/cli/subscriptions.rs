@@ -50,15 +50,22 @@ enum Command {
 struct Create {
     /// A lower-case letter, then letters, digits and hyphens (名称)
     name: String,
+    #[command(flatten)]
+    covers: Covers,
+}
+
+/// What a subscription covers.
+#[derive(Debug, clap::Args)]
+pub(super) struct Covers {
     /// Kinds of records, separated by commas; default: all (数据种类)
     #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
-    kinds: Vec<String>,
+    pub(super) kinds: Vec<String>,
     /// Records that concern this division or one inside it; default: all that may be read (区划范围)
     #[arg(long, value_name = "CODE")]
-    scope: Option<Division>,
+    pub(super) scope: Option<Division>,
     /// Names and telephone numbers, too (包含个人信息)
     #[arg(long)]
-    personal_data: bool,
+    pub(super) personal_data: bool,
 }
 
 pub(crate) async fn run(args: &SubscriptionsArgs) -> anyhow::Result<Report> {
@@ -70,9 +77,9 @@ pub(crate) async fn run(args: &SubscriptionsArgs) -> anyhow::Result<Report> {
         }
         Command::Create(create) => {
             let subscription = v1::Subscription {
-                kinds: create.kinds.clone(),
-                scope: create.scope.map(|scope| scope.to_string()).unwrap_or_default(),
-                personal_data: create.personal_data,
+                kinds: create.covers.kinds.clone(),
+                scope: create.covers.scope.map(|scope| scope.to_string()).unwrap_or_default(),
+                personal_data: create.covers.personal_data,
                 ..v1::Subscription::default()
             };
             let request = v1::CreateSubscriptionRequest {

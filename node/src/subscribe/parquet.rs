@@ -3,6 +3,9 @@
 //!
 //! A file that the manifest names never changes, and stays for a while after it was replaced, so that whoever reads it
 //! can finish.
+//!
+//! The gateway's tables (`tabular::parquet`) have a writer of their own: it has neither lists nor readers, and a shared
+//! one would make both depend on the levels of Parquet's columns for the sake of one match.
 
 mod data;
 mod join;

@@ -8,20 +8,7 @@ use crate::session::greeting::{IssuedTokens, Token};
 use crate::stamp::{Stamp, Writer as WriterId};
 
 pub(super) fn peer(id: i64, role: Role, code: &str) -> PeerState {
-    PeerState {
-        id: PeerId(id),
-        role,
-        division: division(code),
-        issued: IssuedTokens::default(),
-        token: None,
-        clock_at_token: Stamp::default(),
-        clock_before_token: Stamp::default(),
-        opened_revision: None,
-        epoch: 0,
-        revision: 0,
-        recovering_to: None,
-        slot: 3,
-    }
+    PeerState { slot: 3, ..PeerState::new(PeerId(id), role, division(code)) }
 }
 
 pub(super) async fn peers_are_kept_as_they_are(place: &impl Place) {
