@@ -161,6 +161,24 @@ fn a_month_that_is_over_is_restated() {
     assert!(divisions.iter().all(|d| division("220822").contains(*d)), "nothing above the node's own");
 }
 
+#[test]
+fn many_records_are_joined_underway() {
+    let case = v1::Case { received_on: Some(date(day(2026_0131))), ..v1::Case::default() };
+    let found = contribution(&case, "case");
+    let mut sheet = Sheet::default();
+    let times = 1 + (1 << 17) / found.addends.len() as i64;
+    (0..times).for_each(|_| sheet.add(&found, home(), 1));
+    let received = u64::from(Code::total(Count::Received).number());
+    let mut sums = Sums::new();
+    apply(&mut sums, sheet);
+    let month = Cell { division: home(), period: 202_601 };
+    assert_eq!(sums.get(&(month, received)), Some(&times));
+    let mut none = Sheet::default();
+    (0..times).for_each(|_| none.add(&found, home(), 1));
+    (0..times).for_each(|_| none.add(&found, home(), -1));
+    assert_eq!(none.into_changes(division("22"), Day::FIRST), []);
+}
+
 /// A case with everything that is counted, drawn at random.
 fn any_case() -> impl Strategy<Value = v1::Case> {
     let first = day(2025_1220);
