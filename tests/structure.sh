@@ -28,6 +28,7 @@ declare -A MAY_IMPORT=(
     [release]="division record schema"
     [access]="division record schema stamp"
     [grant]="division record schema"
+    [invitation]="division"
     [period]="calendar"
     [measure]=""
     [duplicates]="calendar facet record"
@@ -37,13 +38,13 @@ declare -A MAY_IMPORT=(
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate calendar casework claiming division facet grant measure merge period record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate calendar casework claiming division facet grant invitation measure merge period record release schema session::greeting stamp threshold"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest record release schema"
-    [store]="aggregate claiming division facet grant ingest measure period record schema session::greeting stamp"
-    [engine]="aggregate casework claiming completeness division grant ingest measure outgoing peering period record schema session::greeting stamp store threshold"
+    [store]="aggregate claiming division facet grant ingest invitation measure period record schema session::greeting stamp"
+    [engine]="aggregate casework claiming completeness division grant ingest invitation measure outgoing peering period record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate calendar casework claiming completeness division duplicates engine facet grant ingest measure outgoing period record schema session stamp store tabular threshold"
+    [service]="aggregate calendar casework claiming completeness division duplicates engine facet grant ingest invitation measure outgoing period record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

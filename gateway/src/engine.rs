@@ -33,6 +33,7 @@ mod grants;
 mod greet;
 mod group;
 mod import;
+mod invitations;
 mod jobs;
 mod reports;
 mod snapshots;

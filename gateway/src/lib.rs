@@ -15,6 +15,7 @@ pub mod duplicates;
 pub mod facet;
 pub mod grant;
 pub mod ingest;
+pub mod invitation;
 pub mod measure;
 pub mod merge;
 pub mod outgoing;

@@ -14,6 +14,7 @@ mod gateways;
 mod grants;
 mod history;
 mod imports;
+mod invitations;
 mod keys;
 mod meta;
 mod migrations;

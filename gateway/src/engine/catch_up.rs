@@ -32,7 +32,7 @@ pub(super) struct Abreast {
 
 impl EngineError {
     /// Records were changed by others meanwhile, so that it must be decided again.
-    fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         matches!(self, EngineError::Store(error) if error.is_stale())
     }
 

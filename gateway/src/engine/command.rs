@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Answer, EngineError, Greeted};
 use crate::aggregate::TallyChange;
 use crate::division::Division;
-use crate::ingest::changes::{GrantRow, PeerState, RecordKey, ReportRow, Subscription};
+use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
 use crate::ingest::local::{Basis, LocalWrite};
 use crate::ingest::topology::{Interest, PeerId, Role};
 use crate::record::RecordName;
@@ -163,6 +163,7 @@ pub(super) enum Command {
     Peer(Role, Division, Reply<Option<PeerState>>),
     Grant(GrantRow, Reply<()>),
     Revoke(String, Reply<()>),
+    Invitation(Box<LinkChange>, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
     /// Another gateway changed what all keep in memory.

@@ -297,6 +297,11 @@ impl Task {
                 let revoke = LinkChange::Revoke(partner);
                 let _ = reply.send(abreast!(self, self.change_grants(revoke.clone())));
             }
+            Command::Invitation(change, reply) => {
+                let outcome =
+                    abreast!(self, self.commit(&Changes::default(), std::slice::from_ref(&*change)));
+                let _ = reply.send(outcome);
+            }
             Command::Report(row, reply) => {
                 let report = [LinkChange::Report(*row)];
                 let _ = reply.send(abreast!(self, self.commit(&Changes::default(), &report)));

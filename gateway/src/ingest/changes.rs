@@ -11,6 +11,7 @@ use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
 use crate::facet::FacetValue;
 use crate::grant::Grant;
+use crate::invitation::{Fate, Invitation};
 use crate::record::{FieldNumber, RecordName};
 use crate::stamp::{Stamp, Writer};
 use crate::threshold::ThresholdEntry;
@@ -246,6 +247,15 @@ pub enum LinkChange {
     Grant(GrantRow),
     /// A partner's grant goes.
     Revoke(String),
+    /// A new node is invited.
+    Invite(Invitation),
+    /// What became of an invitation that was open.
+    Invited {
+        /// Its number.
+        id: u64,
+        /// That.
+        fate: Fate,
+    },
     /// A report that was issued.
     Report(ReportRow),
 }

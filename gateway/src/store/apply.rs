@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicI64;
 
 use super::sql::{Args, Conn, Sql};
 use super::{
-    StoreError, View, Writer, claims, facets, gateways, grants, history, imports, outbox, peers, quarantine,
-    records, reports, subscriptions, tallies,
+    StoreError, View, Writer, claims, facets, gateways, grants, history, imports, invitations, outbox, peers,
+    quarantine, records, reports, subscriptions, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -111,6 +111,8 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::CompactOutbox(peer) => outbox::compact(sql, *peer).await,
         LinkChange::Grant(row) => grants::put(sql, row).await,
         LinkChange::Revoke(partner) => grants::remove(sql, partner).await,
+        LinkChange::Invite(new) => invitations::put(sql, new).await,
+        LinkChange::Invited { id, fate } => invitations::decide(sql, *id, fate).await,
         LinkChange::Report(row) => reports::put(sql, row).await,
     }
 }

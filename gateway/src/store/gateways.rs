@@ -103,6 +103,8 @@ fn is_shared(change: &LinkChange) -> bool {
         LinkChange::Seen { .. }
         | LinkChange::TokenConfirmed(_)
         | LinkChange::Delivered { .. }
+        | LinkChange::Invite(_)
+        | LinkChange::Invited { .. }
         | LinkChange::Report(_) => false,
     }
 }

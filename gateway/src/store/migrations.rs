@@ -25,6 +25,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0005_claims.sql",
     "0006_reports.sql",
     "0007_gateways.sql",
+    "0008_invitations.sql",
 ];
 
 /// The present format.

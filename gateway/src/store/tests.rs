@@ -8,6 +8,7 @@ mod facets;
 mod faults;
 mod gateways;
 mod imports;
+mod invitations;
 mod opening;
 mod outbox;
 mod peers;
@@ -147,6 +148,7 @@ on_both! {
     claims: claims_are_kept_as_they_are, a_claim_waits_for_all_rows_up_to_its_number_in_every_lane,
         a_claim_waits_for_rows_that_were_joined_under_new_numbers;
     purges: a_purge_waits_for_the_receipts_below;
+    invitations: an_invitation_is_used_once, invitations_are_listed_latest_first;
     reports: reports_are_kept_and_listed, the_number_of_a_report_is_given_once;
     facets: names_lead_through_all_counties, facets_lead_to_records_until_they_are_taken_away,
         changes_are_listed_in_their_order_and_no_two_transactions_share_a_moment;
