@@ -32,6 +32,7 @@ pub mod local;
 pub mod renewal;
 pub mod snapshot;
 pub mod topology;
+pub mod traceparent;
 pub mod union;
 pub mod writers;
 

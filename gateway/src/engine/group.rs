@@ -15,7 +15,7 @@ use crate::division::Division;
 use crate::ingest::changes::{LinkChange, Quarantine, RecordKey, Refused, RequestMemory};
 use crate::ingest::link::Sender;
 use crate::ingest::local::{LocalWrite, WriteError, Written};
-use crate::ingest::{Slot, Work};
+use crate::ingest::{Slot, Work, traceparent};
 use crate::record::{NameError, Record, RecordName, codec};
 use crate::store::Loaded;
 
@@ -265,7 +265,7 @@ fn read_batch(task: &Task, batch: &LinkBatch) -> Batch {
                 name,
                 record: decoded,
                 state: record.state.clone(),
-                traceparent: record.traceparent.as_deref().map(Arc::from),
+                traceparent: record.traceparent.as_deref().and_then(traceparent::read),
             }),
             Err(error) => read.refusals.push(refuse(RefusalReason::Malformed, error.to_string())),
         }

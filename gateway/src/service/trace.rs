@@ -7,6 +7,8 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tonic::metadata::MetadataMap;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::ingest::traceparent;
+
 /// Header of the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 /// Links that one span carries at most.
@@ -21,17 +23,14 @@ pub(super) fn of_request(metadata: &MetadataMap) -> Option<Arc<str>> {
         let flags = context.trace_flags().to_u8();
         return Some(format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id()).into());
     }
-    let given = metadata.get(TRACEPARENT)?.to_str().ok()?;
-    parse(given).map(|_| given.into())
+    traceparent::read(metadata.get(TRACEPARENT)?.to_str().ok()?)
 }
 
 /// Reads a `traceparent`, version 00.
-fn parse(traceparent: &str) -> Option<SpanContext> {
-    let mut parts = traceparent.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if version != "00" || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
-        return None;
-    }
+fn parse(text: &str) -> Option<SpanContext> {
+    let known = traceparent::read(text)?;
+    let mut parts = known.split('-').skip(1);
+    let (trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
     let context = SpanContext::new(
         TraceId::from_hex(trace).ok()?,
         SpanId::from_hex(span).ok()?,
