@@ -148,7 +148,12 @@ impl Feed {
 
     /// Whether the reader may still see what it may have seen until now.
     fn check(&self) -> Result<(), Status> {
-        let grant = caller::granted(self.engine.shared(), &self.caller)?;
+        let shared = self.engine.shared();
+        if shared.topology().interest(self.subscription.peer).is_none() {
+            // Another gateway of this store deleted it.
+            return Err(self.no_more());
+        }
+        let grant = caller::granted(shared, &self.caller)?;
         let lens = Lens::new(grant, self.subscription.personal);
         if !lens.sees_records() {
             return Err(status::not_allowed(super::NO_RECORDS));
@@ -157,6 +162,10 @@ impl Feed {
             return Err(status::stale("the grant was changed; read again (授权已变更，请重新读取)"));
         }
         Ok(())
+    }
+
+    fn no_more(&self) -> Status {
+        status::not_found(&format!("subscriptions/{}", self.subscription.id))
     }
 
     async fn wait(&self, wake: &mut watch::Receiver<Wake>, sends: bool) -> Event {
@@ -169,7 +178,7 @@ impl Feed {
                      (该订阅已被另一读取端接管)",
                     "READER_REPLACED",
                 ),
-                Ending::Deleted => status::not_found(&format!("subscriptions/{}", self.subscription.id)),
+                Ending::Deleted => self.no_more(),
             }),
             () = self.stop.cancelled() => Event::Ended(status::unfinished(&EngineError::Stopped)),
             () = self.out.closed() => Event::Ended(status::unfinished(&EngineError::Stopped)),

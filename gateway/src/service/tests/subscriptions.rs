@@ -318,6 +318,19 @@ async fn futures_join(
 }
 
 #[tokio::test]
+async fn a_reader_ends_where_another_gateway_deleted_what_it_reads() {
+    let node = Node::new("220822", None).await;
+    let feed = service(&node);
+    create(&feed, wanted(&[], "", false)).await;
+    let mut batches = read(&feed).await;
+    assert!(next(&mut batches).await.unwrap().caught_up);
+    // Not through this service, which would tell its readers.
+    let peer = node.engine.shared().store.subscriptions().await.unwrap()[0].peer;
+    node.engine.unsubscribe(peer).await.unwrap();
+    assert_eq!(end(&mut batches).await, Code::NotFound);
+}
+
+#[tokio::test]
 async fn a_reader_that_acknowledges_nothing_gets_only_so_much() {
     let node = Node::new("220822", None).await;
     let text = "长".repeat(9_000);
