@@ -24,8 +24,10 @@ mod stream;
 
 use ask::{ANSWER_FIGURES_MAX, Asked, FILE_FIGURES_MAX};
 
-/// Streams and exports that run at a time.
+/// Streams that run at a time.
 const STREAMS_MAX: usize = 64;
+/// Files that are written at a time: each is held in memory whole, up to a few hundred megabytes.
+const EXPORTS_MAX: usize = 4;
 /// Messages that wait for a slow receiver.
 const WAITING_MAX: usize = 2;
 
@@ -33,14 +35,16 @@ pub(super) struct Aggregates {
     engine: Engine,
     stop: CancellationToken,
     streams: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     /// Two recounts that repair would each add what is missing.
     recounts: Arc<Semaphore>,
 }
 
 impl Aggregates {
     pub(super) fn new(engine: Engine, stop: CancellationToken) -> Aggregates {
-        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Aggregates { engine, stop, streams, recounts: Arc::new(Semaphore::new(1)) }
+        let places = |most| Arc::new(Semaphore::new(most));
+        let (streams, exports, recounts) = (places(STREAMS_MAX), places(EXPORTS_MAX), places(1));
+        Aggregates { engine, stop, streams, exports, recounts }
     }
 }
 
@@ -166,7 +170,7 @@ impl AggregateService for Aggregates {
                 return Err(status::invalid("format", "format: say CSV or Parquet (请指定格式)"));
             }
         };
-        let place = place(&self.streams, "too many exports run (导出任务过多，请稍后重试)")?;
+        let place = place(&self.exports, "too many exports run (导出任务过多，请稍后重试)")?;
         let answer = answered(shared, &asked).await?;
         let (out, pieces) = mpsc::channel(WAITING_MAX);
         tokio::task::spawn_blocking(move || {

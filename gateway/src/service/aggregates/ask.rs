@@ -17,6 +17,11 @@ pub(super) const ANSWER_FIGURES_MAX: usize = 20_000;
 /// The most figures in one file.
 pub(super) const FILE_FIGURES_MAX: usize = 400_000;
 
+/// The most divisions that a question names: more than there are.
+const DIVISIONS_NAMED_MAX: usize = 50_000;
+/// The most measures that a question names: more than there are.
+const MEASURES_NAMED_MAX: usize = 500;
+
 /// A question that can be answered.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -121,6 +126,10 @@ fn divisions(
         inside.retain(|d| grant.may_aggregate(*d));
         return Ok(inside);
     }
+    if query.divisions.len() > DIVISIONS_NAMED_MAX {
+        wrong.say("divisions", too_many("divisions", query.divisions.len(), DIVISIONS_NAMED_MAX));
+        return Ok(Vec::new());
+    }
     let mut named: Vec<Division> =
         query.divisions.iter().filter_map(|name| read("divisions", name)).collect();
     if query.divisions.is_empty() {
@@ -154,9 +163,17 @@ fn list(known: &Divisions, within: Division, tier: Option<Tier>, out: &mut Vec<D
     }
 }
 
+fn too_many(field: &str, count: usize, most: usize) -> String {
+    format!("{field}: {count} names; name each once, at most {most} (名称过多)")
+}
+
 fn measures(query: &v1::AggregateQuery, wrong: &mut Wrong) -> Vec<&'static Measure> {
     if query.measures.is_empty() {
         wrong.say("measures", "measures: name at least one; ListMeasures lists them (至少指定一个指标)");
+    }
+    if query.measures.len() > MEASURES_NAMED_MAX {
+        wrong.say("measures", too_many("measures", query.measures.len(), MEASURES_NAMED_MAX));
+        return Vec::new();
     }
     let mut found: Vec<&'static Measure> = Vec::new();
     for name in &query.measures {

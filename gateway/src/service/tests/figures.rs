@@ -207,6 +207,11 @@ async fn a_wrong_question_is_told_what_is_wrong() {
     (huge.within, huge.step, huge.dimension) =
         ("divisions/220822".into(), v1::Step::Day.into(), "category".into());
     assert!(wrong(Who::Local, huge).await.message().contains("20000 figures"));
+    let mut names = query(&vec!["x"; 501], "2026");
+    names.divisions = vec!["divisions/220822".into(); 50_001];
+    let status = wrong(Who::Local, names).await;
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations.len(), 2, "what is too many is not looked at one by one: {violations:?}");
     assert_eq!(
         wrong(Who::Partner("nobody".into()), query(&["grids"], "2026")).await.code(),
         Code::PermissionDenied
@@ -326,6 +331,29 @@ async fn with_a_case(node: &Node, id: &str) {
 async fn a_grid_of(node: &Node, home: &str, code: &str) {
     let grid = v1::Grid { grid_code: Some(code.into()), ..v1::Grid::default() };
     write(node, &format!("divisions/{home}/grids/{code}"), &grid).await;
+}
+
+#[tokio::test]
+async fn only_a_few_files_are_written_at_a_time() {
+    let node = Node::new("22", None).await;
+    let (service, mut asked) = (service(&node), query(&["cases_received"], "2025"));
+    (asked.within, asked.tier) = ("divisions/22".into(), v1::Tier::Township.into());
+    asked.step = v1::Step::Month.into();
+    let export = async || {
+        let (query, format) = (Some(asked.clone()), v1::TableFormat::Csv.into());
+        service.export_aggregates(called(v1::ExportAggregatesRequest { query, format })).await
+    };
+    // Nobody reads them, and each is larger than what may wait to be read.
+    let mut open = Vec::new();
+    let refused = loop {
+        match export().await {
+            Ok(file) => open.push(file),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((open.len(), refused.code()), (4, Code::ResourceExhausted));
+    open.pop();
+    until(async || export().await.is_ok()).await;
 }
 
 #[tokio::test]
