@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use guantong_proto::v1;
 use guantong_proto::v1::record_service_server::RecordService;
+use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -17,6 +18,8 @@ use crate::record::{RecordName, codec};
 
 /// Rows of a ledger that go in together.
 const ROWS_AT_ONCE: usize = 2_000;
+/// Fewer go in together where they hold so many bytes.
+const ROWS_BYTES_ENOUGH: usize = 8 * 1024 * 1024;
 /// Rows of the previous ledger that are listed when they are missing from a full one.
 const VANISHED_MAX: usize = 10_000;
 /// Problems that are listed; more are counted by the caller from the rows it sent.
@@ -154,23 +157,42 @@ impl RecordService for Records {
         };
         let ledger = self.ledger(&header)?;
         let mut taken = v1::ImportRecordsResponse::default();
-        let mut rows: Vec<v1::ImportRow> = Vec::new();
+        let mut rows = Rows::default();
         let mut begun = None;
         while let Some(message) = stream.next().await.transpose()? {
-            if let Some(v1::import_records_request::Content::Rows(more)) = message.content {
-                rows.extend(more.rows);
-            }
-            while rows.len() >= ROWS_AT_ONCE {
-                let rest = rows.split_off(ROWS_AT_ONCE);
-                let piece = std::mem::replace(&mut rows, rest);
-                begun = Some(self.take(&ledger, begun, piece, &mut taken).await?);
+            let Some(v1::import_records_request::Content::Rows(more)) = message.content else { continue };
+            for row in more.rows {
+                if let Some(piece) = rows.push(row) {
+                    begun = Some(self.take(&ledger, begun, piece, &mut taken).await?);
+                }
             }
         }
-        let begun = self.take(&ledger, begun, rows, &mut taken).await?;
+        let begun = self.take(&ledger, begun, rows.take(), &mut taken).await?;
         if header.full {
             taken.vanished = self.vanished(begun).await?;
         }
         Ok(Response::new(taken))
+    }
+}
+
+/// Rows that wait until there are enough to go in together.
+#[derive(Default)]
+struct Rows {
+    waiting: Vec<v1::ImportRow>,
+    bytes: usize,
+}
+
+impl Rows {
+    /// Adds a row; gives all that wait where they are enough.
+    fn push(&mut self, row: v1::ImportRow) -> Option<Vec<v1::ImportRow>> {
+        self.bytes += row.encoded_len();
+        self.waiting.push(row);
+        (self.waiting.len() >= ROWS_AT_ONCE || self.bytes >= ROWS_BYTES_ENOUGH).then(|| self.take())
+    }
+
+    fn take(&mut self) -> Vec<v1::ImportRow> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -221,5 +243,22 @@ impl Records {
         let vanished = shared.store.vanished(begun.source, begun.generation, "", VANISHED_MAX).await;
         let vanished = vanished.map_err(|e| status::of_store(&e))?;
         Ok(vanished.iter().map(|row| row.name.display(&shared.schema).to_string()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_in_together_by_number_or_by_size() {
+        let mut rows = Rows::default();
+        let small = || v1::ImportRow { key: "1".into(), ..v1::ImportRow::default() };
+        assert!((1..ROWS_AT_ONCE).all(|_| rows.push(small()).is_none()));
+        assert_eq!(rows.push(small()).map(|piece| piece.len()), Some(ROWS_AT_ONCE));
+        let large = || v1::ImportRow { key: "1".repeat(ROWS_BYTES_ENOUGH / 2), ..small() };
+        assert!(rows.push(large()).is_none());
+        assert_eq!(rows.push(large()).map(|piece| piece.len()), Some(2));
+        assert!(rows.take().is_empty());
     }
 }
