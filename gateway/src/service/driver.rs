@@ -56,6 +56,8 @@ pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<v1::Frame, Status>> + 
 enum Done {
     Ingested(u64, Result<Vec<v1::Refusal>, EngineError>),
     Stored(Result<(), EngineError>),
+    /// It is noted that the child has nothing more to return.
+    Recovered(Result<(), EngineError>),
     /// Rows of the outbox that had all their receipts are deleted.
     Delivered(Vec<i64>, Result<(), EngineError>),
 }
@@ -92,6 +94,7 @@ pub(super) struct Driver {
     waiting: Option<v1::Frame>,
     /// Everything owed was delivered: the other side is to be told, once nothing is under way.
     checksum_due: bool,
+    noting_recovered: bool,
     /// This store's random number at the greeting.
     epoch: Option<u64>,
     /// How often the store had gone back when the link began.
@@ -178,6 +181,7 @@ impl Driver {
             received_records: 0,
             waiting: None,
             checksum_due: false,
+            noting_recovered: false,
             epoch: None,
             setbacks,
             claims: claims::Claims::default(),
@@ -279,13 +283,20 @@ impl Driver {
                 None
             }
             Ok(Done::Stored(Ok(()))) => None,
+            Ok(Done::Recovered(Ok(()))) => {
+                self.noting_recovered = false;
+                None
+            }
             Ok(Done::Delivered(seqs, Ok(()))) => {
                 seqs.iter().for_each(|seq| drop(self.rows.remove(seq)));
                 None
             }
-            Ok(Done::Ingested(_, Err(error)) | Done::Stored(Err(error)) | Done::Delivered(_, Err(error))) => {
-                Some(error.to_string())
-            }
+            Ok(
+                Done::Ingested(_, Err(error))
+                | Done::Stored(Err(error))
+                | Done::Recovered(Err(error))
+                | Done::Delivered(_, Err(error)),
+            ) => Some(error.to_string()),
             Err(_) => Some("a task of the link failed".into()),
         };
         if let Some(detail) = failed {
@@ -363,8 +374,10 @@ impl Driver {
             Output::Drained => self.checksum_due = true,
             Output::PeerChecksum(_) => {
                 let (engine, peer) = (self.engine.clone(), self.peer?);
-                if self.role == Role::Child {
-                    self.jobs.spawn(async move { Done::Stored(engine.recovered(peer).await) });
+                // One at a time, however many come.
+                if self.role == Role::Child && !self.noting_recovered {
+                    self.noting_recovered = true;
+                    self.jobs.spawn(async move { Done::Recovered(engine.recovered(peer).await) });
                 }
             }
             Output::PeerClaim(claim) => self.peer_claims(&claim),
