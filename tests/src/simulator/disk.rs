@@ -253,8 +253,12 @@ impl Disk {
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
             LinkChange::Claims(rows) => self.claims.extend(rows.iter().copied()),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
-            // Partners and reports have no part in what nodes exchange.
-            LinkChange::Grant(_) | LinkChange::Revoke(_) | LinkChange::Report(_) => {}
+            // Partners, reports and invitations have no part in what nodes exchange.
+            LinkChange::Grant(_)
+            | LinkChange::Revoke(_)
+            | LinkChange::Report(_)
+            | LinkChange::Invite(_)
+            | LinkChange::Invited { .. } => {}
         }
     }
 
