@@ -18,6 +18,7 @@ LINES_MAX=500
 # For each module of the gateway: the modules that it may import. `session::greeting` alone is the values of a greeting
 # (tokens), which are stored too.
 declare -A MAY_IMPORT=(
+    [audit]="division"
     [calendar]=""
     [division]=""
     [stamp]="division"
@@ -38,13 +39,13 @@ declare -A MAY_IMPORT=(
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate calendar casework claiming division facet grant invitation measure merge period record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate audit calendar casework claiming division facet grant invitation measure merge period record release schema session::greeting stamp threshold"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest record release schema"
-    [store]="aggregate claiming division facet grant ingest invitation measure period record schema session::greeting stamp"
-    [engine]="aggregate casework claiming completeness division grant ingest invitation measure outgoing peering period record schema session::greeting stamp store threshold"
+    [store]="aggregate audit claiming division facet grant ingest invitation measure period record schema session::greeting stamp"
+    [engine]="aggregate audit casework claiming completeness division grant ingest invitation measure outgoing peering period record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate calendar casework claiming completeness division duplicates engine facet grant ingest invitation measure outgoing period record schema session stamp store tabular threshold"
+    [service]="aggregate audit calendar casework claiming completeness division duplicates engine facet grant ingest invitation measure outgoing period record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

@@ -14,6 +14,7 @@ use guantong_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aggregate::TallyChange;
+use crate::audit::Gathered;
 use crate::division::{Division, Divisions};
 use crate::ingest::changes::{Changes, PeerState, RecordKey, Subscription};
 use crate::ingest::local::{WriteError, Written};
@@ -25,6 +26,7 @@ use crate::session::greeting::Token;
 use crate::store::{Store, StoreError, Writer as StoreWriter};
 use crate::threshold::Thresholds;
 
+mod audit;
 mod catch_up;
 mod claims;
 mod command;
@@ -153,6 +155,8 @@ pub struct Shared {
     /// Other gateways wrote something that peers are owed, since the task last looked.
     others_wrote: AtomicBool,
     duty: watch::Sender<bool>,
+    /// Entries of the audit log that wait to be written.
+    gathered: Mutex<Gathered>,
 }
 
 impl Shared {
@@ -277,6 +281,7 @@ impl Engine {
             grants: RwLock::default(),
             board: Default::default(),
             elsewhere: RwLock::default(),
+            gathered: Mutex::default(),
             others_wrote: AtomicBool::new(false),
             // A file is one process's: the duty is its own from the start.
             duty: watch::Sender::new(!store.is_for_many()),

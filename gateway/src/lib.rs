@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod aggregate;
+pub mod audit;
 pub mod calendar;
 pub mod casework;
 pub mod claiming;

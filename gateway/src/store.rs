@@ -7,6 +7,7 @@
 //! for each subject; values are bound, never written into them.
 
 mod apply;
+mod audit;
 mod claims;
 mod error;
 mod facets;

@@ -29,6 +29,7 @@ impl Task {
     }
 
     async fn look_after(&mut self) -> Result<(), EngineError> {
+        self.write_notes(false).await?;
         self.mend_clock().await?;
         // One gateway sweeps for all.
         if self.has_duty() {

@@ -11,6 +11,7 @@ use super::command::{Command, NewSubscription};
 use super::greet::bring_one;
 use super::group::Group;
 use super::{EngineError, Shared};
+use crate::audit::Event;
 use crate::claiming::{Claiming, Claims, Pace};
 use crate::division::Division;
 use crate::ingest::changes::{Changes, LinkChange, PeerState, Subscription};
@@ -95,6 +96,8 @@ impl Task {
         task.know_claims(claims);
         task.note_elsewhere();
         task.settled = true;
+        let epoch = format!("{:016x}", task.shared.epoch());
+        task.shared.audit(Event::Started { version: env!("CARGO_PKG_VERSION"), epoch });
         Ok(task)
     }
 
@@ -247,6 +250,10 @@ impl Task {
                 }
             }
             group.run(&mut self).await;
+        }
+        self.shared.audit(Event::Stopped);
+        if let Err(error) = self.write_notes(true).await {
+            tracing::warn!(%error, "the last entries of the audit log were not written (审计日志的最后几条未写入)");
         }
         if let Err(error) = self.store.close().await {
             tracing::warn!(%error, "the store was not closed cleanly; nothing is lost");

@@ -7,6 +7,7 @@ use guantong_proto::rules::Lane;
 use guantong_proto::v1::RefusalReason;
 
 use crate::aggregate::TallyChange;
+use crate::audit::Note;
 use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
 use crate::facet::FacetValue;
@@ -56,6 +57,8 @@ pub struct Changes {
     pub divisions: Vec<DivisionEntry>,
     /// What the table of thresholds learns.
     pub thresholds: Vec<ThresholdEntry>,
+    /// Entries of the audit log, in their order.
+    pub audit: Vec<Note>,
 }
 
 /// One record as it is now.

@@ -26,6 +26,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0006_reports.sql",
     "0007_gateways.sql",
     "0008_invitations.sql",
+    "0009_audit.sql",
 ];
 
 /// The present format.

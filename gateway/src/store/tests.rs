@@ -3,6 +3,7 @@
 //! `TEST_POSTGRES_URL`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
 mod claims;
 mod facets;
 mod faults;
@@ -149,6 +150,7 @@ on_both! {
         a_claim_waits_for_rows_that_were_joined_under_new_numbers;
     purges: a_purge_waits_for_the_receipts_below;
     invitations: an_invitation_is_used_once, invitations_are_listed_latest_first;
+    audit: entries_are_chained_in_their_order, an_entry_comes_with_what_it_tells_of_or_not_at_all;
     reports: reports_are_kept_and_listed, the_number_of_a_report_is_given_once;
     facets: names_lead_through_all_counties, facets_lead_to_records_until_they_are_taken_away,
         changes_are_listed_in_their_order_and_no_two_transactions_share_a_moment;

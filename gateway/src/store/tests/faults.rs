@@ -9,6 +9,7 @@ use super::places::dump_file;
 use super::quarantine::refused;
 use super::*;
 use crate::aggregate::{Cell, TallyChange};
+use crate::audit::Event;
 use crate::facet::{Facet, FacetValue};
 use crate::ingest::changes::{FacetRow, HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution};
 use crate::ingest::topology::Role;
@@ -93,6 +94,7 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         purged: vec![7],
         divisions: vec![],
         thresholds: vec![],
+        audit: vec![Event::Stopped.into(), Event::Lost { entries: 2 }.into()],
     };
     let refusals = vec![refused(2, 3, Some(70))];
     let links = vec![

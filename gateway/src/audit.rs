@@ -1,0 +1,268 @@
+//! The audit log: what is written of each event, and how entries are chained so that nobody changes, removes or
+//! reorders one unseen.
+//!
+//! An entry is one line of JSON, and the hash is over its very bytes: whoever has the lines can check them without this
+//! program, and a later program's events are checked by an earlier one. It must never hold personal data or the content
+//! of a record: names of records, divisions, counts, checksums, and reasons as codes.
+
+use guantong_proto::v1::{GoodbyeReason, Recognition, RefusalReason};
+use serde::Serialize;
+
+use crate::division::Division;
+
+mod chain;
+mod codes;
+mod gathered;
+#[cfg(test)]
+mod tests;
+
+pub use chain::{Broken, Chain, Hash, Head, Row, digest, extend, origin};
+pub use gathered::{GATHERED_MAX, Gathered, JOIN_MS};
+
+/// What happened. Its JSON begins with `"event"`, the variant's name in small letters with underscores; names of fields
+/// are those below. A field of an event is never renamed; a new one is added at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The program began to write to this store.
+    Started {
+        /// The program's version.
+        version: &'static str,
+        /// The store's random number, 16 hexadecimal digits.
+        epoch: String,
+    },
+    /// The program stopped in good order.
+    Stopped,
+    /// A link was greeted.
+    LinkUp {
+        /// The other end.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// What the parent made of the child's token.
+        #[serde(serialize_with = "codes::recognition")]
+        recognition: Recognition,
+    },
+    /// A link that was greeted ended.
+    LinkDown {
+        /// The other end.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// Who ended it.
+        by: Side,
+        /// Why; unspecified: the line broke.
+        #[serde(serialize_with = "codes::goodbye")]
+        reason: GoodbyeReason,
+        /// Records sent over it.
+        sent: u64,
+        /// Records received over it.
+        received: u64,
+    },
+    /// Records of a peer were taken in, in one transaction.
+    Received {
+        /// The peer.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// How many.
+        records: u64,
+        /// How many records or fields of them were refused.
+        refused: u64,
+        /// 128 bits over names and states as they came, in their order, 32 hexadecimal digits.
+        checksum: String,
+    },
+    /// A peer confirmed that what it was owed is on its disk, in one transaction.
+    Delivered {
+        /// `node:` and a division, or `subscription:` and its name.
+        peer: String,
+        /// How many records.
+        records: u64,
+        /// How many records or fields of them it refused.
+        refused: u64,
+    },
+    /// Something was not taken from a peer, or by it.
+    Refused {
+        /// The other end.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// Who refused it.
+        by: Side,
+        /// Why.
+        #[serde(serialize_with = "codes::reason")]
+        reason: RefusalReason,
+        /// The record's name; of several the first.
+        record: String,
+        /// The field's number; 0: the whole record.
+        field: u32,
+        /// How many there were for this reason in this transaction.
+        refusals: u64,
+    },
+    /// A child sent back what this restored node had lost, beyond what children may send otherwise.
+    Recovered {
+        /// The child.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+    },
+    /// Conflicts were settled.
+    Resolved {
+        /// The record's name; of several the first.
+        record: String,
+        /// Its field's number.
+        field: u32,
+        /// How many were settled in this transaction.
+        conflicts: u64,
+    },
+    /// A case was sealed.
+    Sealed {
+        /// Its name.
+        record: String,
+    },
+    /// Fields that this tier may no longer hold were removed.
+    Purged {
+        /// The record's name.
+        record: String,
+        /// The fields' numbers.
+        fields: Vec<u32>,
+    },
+    /// A partner was granted something, in place of what it had.
+    GrantSet {
+        /// The partner's name.
+        partner: String,
+        /// The division that it is confined to.
+        #[serde(serialize_with = "codes::code")]
+        scope: Division,
+        /// Numbers of kinds, as bits; all bits: every kind.
+        kinds: u64,
+        /// `aggregates`, `read` or `write`.
+        level: &'static str,
+        /// Personal fields, too.
+        personal: bool,
+        /// Who granted it.
+        by: String,
+    },
+    /// A partner's grant was taken away.
+    GrantRemoved {
+        /// The partner's name.
+        partner: String,
+    },
+    /// A subscription began.
+    Subscribed {
+        /// Its name.
+        subscription: String,
+        /// The partner whose it is; empty: the operators'.
+        owner: String,
+        /// Personal fields are wanted, too.
+        personal: bool,
+    },
+    /// A subscription ended.
+    Unsubscribed {
+        /// Its name.
+        subscription: String,
+    },
+    /// An operator or a partner called a method that changes something.
+    Command {
+        /// The method, as `Service.Method`.
+        command: String,
+        /// `local user N`, or the caller's path in its SPIFFE id, such as `operator/NAME`.
+        by: String,
+        /// Whether it was done: `ok`, or the code of the error.
+        outcome: &'static str,
+    },
+    /// Kept counts were put right after a recount.
+    CountsRepaired {
+        /// How many cells.
+        cells: u64,
+    },
+    /// A connection was refused.
+    ConnectionRefused {
+        /// Where it came from.
+        address: String,
+        /// Why, as a code.
+        reason: &'static str,
+    },
+    /// This store was found to be restored or copied, and became another writer.
+    StoreRenewed {
+        /// The store's new random number, 16 hexadecimal digits.
+        epoch: String,
+    },
+    /// The database went back to an earlier transaction while the program ran.
+    StoreWentBack {
+        /// The last transaction known before.
+        from: u64,
+        /// The last one that it has now.
+        to: u64,
+    },
+    /// Another node showed the identity of one that is linked.
+    CopiedNode {
+        /// Whose.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+    },
+    /// One stamp came with two contents: a node was copied while it ran.
+    StampForked,
+    /// Entries that could not be written because too many came at once.
+    Lost {
+        /// How many.
+        entries: u64,
+    },
+}
+
+/// An end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// This node.
+    Own,
+    /// The other one.
+    Peer,
+}
+
+/// Something to be written into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What happened.
+    pub event: Event,
+    /// How often, from when on: events that repeat are written once.
+    pub repeated: Option<Repeated>,
+}
+
+/// An event that came more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// How often.
+    pub times: u64,
+    /// When it came first, Unix milliseconds. The entry's own time is that of the last.
+    pub since_ms: u64,
+    /// When it came last, Unix milliseconds.
+    pub last_ms: u64,
+}
+
+impl From<Event> for Note {
+    fn from(event: Event) -> Note {
+        Note { event, repeated: None }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    number: u64,
+    time_ms: u64,
+    #[serde(flatten)]
+    event: &'a Event,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
+}
+
+/// The line of an entry: its number, the time in Unix milliseconds, the event.
+pub fn line(number: u64, time_ms: u64, note: &Note) -> String {
+    let repeated = note.repeated;
+    let line = Line {
+        number,
+        time_ms: repeated.map_or(time_ms, |r| r.last_ms),
+        event: &note.event,
+        times: repeated.map(|r| r.times),
+        since_ms: repeated.map(|r| r.since_ms),
+    };
+    // Keys are texts, and nothing in an event can fail to be written.
+    serde_json::to_string(&line).unwrap_or_default()
+}
