@@ -11,6 +11,8 @@ use super::view::timestamp;
 use crate::division::Division;
 use crate::ingest::topology::Role;
 
+/// What is kept of the version that a peer says it has.
+const VERSION_CHARS_MAX: usize = 64;
 /// Links that a gateway serves at once.
 pub(super) const LINKS_MAX: usize = 4_096;
 
@@ -114,7 +116,8 @@ impl Links {
     /// What a greeting said.
     pub(super) fn greeted(&self, link: LinkKey, version: &str, clock_offset_ms: i64) {
         if let Some(state) = self.states().get_mut(&link.key) {
-            state.peer_version = version.into();
+            state.peer_version =
+                version.chars().filter(|c| !c.is_control()).take(VERSION_CHARS_MAX).collect();
             state.clock_offset_ms = clock_offset_ms;
         }
     }
@@ -165,5 +168,20 @@ impl Links {
             address: state.address,
             ..v1::LinkStatus::default()
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_calls_its_version_is_kept_short() {
+        let (links, child) = (Links::new(), Division::parse("220822").unwrap());
+        let link = links.up(Role::Child, child, "here", &CancellationToken::new());
+        links.greeted(link, &format!("1.0\u{1b}[2J{}", "x".repeat(100_000)), 0);
+        let version = links.status(Role::Child, child).peer_version;
+        assert!(version.starts_with("1.0[2Jx") && version.len() == VERSION_CHARS_MAX, "{version}");
     }
 }

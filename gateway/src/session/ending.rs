@@ -84,7 +84,7 @@ impl Session {
         }
         self.control.clear();
         let reason = goodbye.reason();
-        let detail = goodbye.detail.chars().take(DETAIL_CHARS_MAX).collect();
+        let detail = goodbye.detail.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect();
         self.close(End { by_peer: true, reason, detail, retry_after_ms: goodbye.retry_after_ms });
     }
 

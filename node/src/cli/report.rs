@@ -32,12 +32,17 @@ impl Report {
 
     /// Prints it. A reader who has seen enough is no error.
     pub(crate) fn print(self, json: bool) -> anyhow::Result<Outcome> {
-        let text = if json { format!("{:#}\n", self.json) } else { self.text };
+        let text = if json { format!("{:#}\n", self.json) } else { printable(&self.text) };
         match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
             written => Ok(written.map(|()| self.outcome)?),
         }
     }
+}
+
+/// The text without what would tell a terminal what to do: others wrote the names and values in it.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// How many columns a text takes up in a terminal: Chinese characters take two.
@@ -104,6 +109,11 @@ mod tests {
     fn columns_line_up_under_chinese_words() {
         let rows = [["通榆县".to_owned(), "1".to_owned()], ["x".to_owned(), "2".to_owned()]];
         assert_eq!(table(["name", "n"], &rows), "name    n\n通榆县  1\nx       2\n");
+    }
+
+    #[test]
+    fn a_value_cannot_tell_the_terminal_what_to_do() {
+        assert_eq!(printable("标题\u{1b}[2J\u{9b}0m\r\nnext\n"), "标题[2J0m\nnext\n");
     }
 
     #[test]

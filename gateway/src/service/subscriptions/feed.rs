@@ -149,8 +149,8 @@ impl Feed {
     /// Whether the reader may still see what it may have seen until now.
     fn check(&self) -> Result<(), Status> {
         let shared = self.engine.shared();
-        if shared.topology().interest(self.subscription.peer).is_none() {
-            // Another gateway of this store deleted it.
+        if shared.topology().interest(self.subscription.peer) != Some(&self.subscription.interest) {
+            // Another gateway of this store deleted it; its number may be another's by now.
             return Err(self.no_more());
         }
         let grant = caller::granted(shared, &self.caller)?;

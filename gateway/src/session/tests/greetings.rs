@@ -176,7 +176,7 @@ fn a_shutdown_waits_for_what_is_being_written_but_not_for_ever() {
         assert!(matches!(parent.poll_event(), Some(Output::TokenConfirmed)));
         assert!(matches!(parent.poll_event(), Some(Output::Ingest(batch)) if batch.batch_id == 1));
         parent.offer(v1::Lane::Normal, vec![row(1, noise(1, 10))]);
-        parent.shutdown(1_000, Reason::Busy, "too much to do", 7_000);
+        parent.shutdown(1_000, Reason::Busy, "too much\u{1b} to do", 7_000);
         assert_eq!(parent.poll(1_000), None, "batches 2 and 3 were not given to ingest");
         if in_time {
             parent.ingested(1, vec![]);
