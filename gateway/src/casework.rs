@@ -12,7 +12,7 @@ use crate::division::{Division, Tier};
 mod judge;
 mod words;
 
-pub use judge::{implied_step, judge_write};
+pub use judge::{First, implied_step, judge_write};
 pub use words::{Cause, MoveRefused, action_words, state_words};
 
 /// The code of the unit that stands for a division itself.

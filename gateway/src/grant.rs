@@ -1,8 +1,10 @@
-//! What a caller may see and write: a scope, kinds of records, how much of them. A partner has what an operator granted
-//! to it; operators have everything that the node holds.
+//! What a caller may see and write: a scope, kinds of records, how much of them, and in the name of which units it
+//! handles cases. A partner has what an operator granted to it; operators have everything that the node holds.
 //!
 //! It judges and does nothing else: who calls is the certificate's to say, and what is written is judged by `access`
 //! and the checks of local writes beside this.
+
+use std::sync::Arc;
 
 use guantong_proto::rules;
 
@@ -50,8 +52,73 @@ impl Kinds {
     }
 }
 
+/// Units of divisions 部门 in whose name a caller handles cases. Files cases and changes their fields without any.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Units {
+    /// Every unit, and the divisions themselves.
+    All,
+    /// Those with these codes, ascending, each once.
+    Named(Arc<[Box<str>]>),
+}
+
+impl Units {
+    /// The code that stands for all of them.
+    pub const ALL: &'static str = "*";
+
+    /// Those with these codes; among them `*`: all.
+    pub fn of<'c>(codes: impl IntoIterator<Item = &'c str>) -> Units {
+        let mut named: Vec<Box<str>> = codes.into_iter().map(Box::from).collect();
+        if named.iter().any(|code| **code == *Units::ALL) {
+            return Units::All;
+        }
+        named.sort_unstable();
+        named.dedup();
+        Units::Named(named.into())
+    }
+
+    /// Their codes; `*` for all.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        let (all, named): (_, &[Box<str>]) = match self {
+            Units::All => (Some(Units::ALL), &[]),
+            Units::Named(named) => (None, named),
+        };
+        all.into_iter().chain(named.iter().map(|code| &**code))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Units::Named(named) if named.is_empty())
+    }
+
+    /// Whether a unit is among them.
+    pub fn contains(&self, unit: &str) -> bool {
+        match self {
+            Units::All => true,
+            Units::Named(named) => named.binary_search_by(|code| (**code).cmp(unit)).is_ok(),
+        }
+    }
+}
+
+/// Whom a write is made for, where that limits what it may do with cases. Operators and ledgers have none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mandate {
+    /// The partner's name.
+    pub partner: Box<str>,
+    /// It acts for divisions inside this one.
+    pub scope: Division,
+    /// In the name of these units of them.
+    pub units: Units,
+}
+
+impl Mandate {
+    /// Whether it acts for a unit of a division.
+    pub fn acts_for(&self, division: Division, unit: &str) -> bool {
+        self.scope.contains(division) && self.units.contains(unit)
+    }
+}
+
 /// What a caller may see and write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Records that concern this division or one inside it.
     pub scope: Division,
@@ -61,12 +128,20 @@ pub struct Grant {
     pub level: Level,
     /// Fields that say something about a person, too.
     pub personal: bool,
+    /// In whose name cases are handled.
+    pub units: Units,
 }
 
 impl Grant {
     /// What operators of a node may: everything that it holds.
     pub const fn everything(own: Division) -> Grant {
-        Grant { scope: own, kinds: Kinds::ALL, level: Level::Write, personal: true }
+        Grant { scope: own, kinds: Kinds::ALL, level: Level::Write, personal: true, units: Units::All }
+    }
+
+    /// Whether all that a node holds is seen and written, whatever is done with cases.
+    pub fn is_whole(&self, own: Division) -> bool {
+        let all = self.kinds == Kinds::ALL && self.personal;
+        all && self.level == Level::Write && self.scope.contains(own)
     }
 
     /// Whether sums of a division may be asked for.
@@ -133,13 +208,14 @@ mod tests {
             kinds: Kinds::of([CASE]),
             level: Level::Read,
             personal: false,
+            units: Units::of([]),
         };
         let (inside, outside) = (division("220822101"), division("220821101"));
         assert!(grant.may_read(CASE, inside) && !grant.may_read(CASE, outside));
         assert!(!grant.may_read(CAMERA, inside), "another kind");
         assert!(!grant.may_write(CASE, inside), "it reads only");
         assert!(grant.may_aggregate(inside) && !grant.may_aggregate(division("2208")));
-        let sums = Grant { level: Level::Aggregates, ..grant };
+        let sums = Grant { level: Level::Aggregates, ..grant.clone() };
         assert!(!sums.may_read(CASE, inside) && sums.may_aggregate(inside));
         assert!(Grant { level: Level::Write, ..grant }.may_write(CASE, inside));
     }
@@ -172,6 +248,21 @@ mod tests {
         for name in ["", "-a", "A", "热线", "a b", "a/b", &"a".repeat(64)] {
             assert!(!is_partner_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn units_are_named_one_by_one_or_all_at_once() {
+        let some = Units::of(["police", "court", "police"]);
+        assert_eq!(some.codes().collect::<Vec<_>>(), ["court", "police"]);
+        assert!(some.contains("court") && !some.contains("division") && !some.contains(""));
+        assert!(Units::of([]).is_empty() && !Units::of([]).contains("court"));
+        let all = Units::of(["court", "*"]);
+        assert!(all == Units::All && all.contains("division") && all.contains("以后的部门"));
+        assert_eq!(Units::of(all.codes()), all);
+        let mandate = Mandate { partner: "court".into(), scope: division("220822"), units: some };
+        assert!(mandate.acts_for(division("220822101"), "court"));
+        assert!(!mandate.acts_for(division("220822101"), "division"));
+        assert!(!mandate.acts_for(division("2208"), "court"), "its scope ends below");
     }
 
     proptest! {

@@ -29,6 +29,7 @@ pub mod derive;
 pub mod import;
 pub mod link;
 pub mod local;
+pub mod mandate;
 pub mod renewal;
 pub mod snapshot;
 pub mod topology;

@@ -24,10 +24,14 @@ const FIRST_COMMON_NUMBER: u32 = 90;
 /// works on records ever meets them.
 const BESIDE_NUMBERS: std::ops::RangeInclusive<u32> = 80..=89;
 
+/// How deep messages may stand inside each other: one that contains itself has no end.
+const DEPTH_MAX: usize = 8;
+
 /// The extensions that carry the rules.
 struct Options {
     kind: ExtensionDescriptor,
     rule: ExtensionDescriptor,
+    label: ExtensionDescriptor,
 }
 
 /// Rust source of the table of kinds and of the constants of field numbers.
@@ -36,7 +40,7 @@ pub(crate) fn rules_source(pool: &DescriptorPool) -> Result<String> {
         let full = format!("{PACKAGE}.{name}");
         pool.get_extension_by_name(&full).ok_or(format!("options.proto does not define {full}"))
     };
-    let options = Options { kind: extension("kind")?, rule: extension("rule")? };
+    let options = Options { kind: extension("kind")?, rule: extension("rule")?, label: extension("label")? };
 
     let mut kinds = BTreeMap::new();
     for message in pool.all_messages().filter(|m| m.options().has_extension(&options.kind)) {
@@ -185,7 +189,8 @@ fn field_source(
     Ok(format!(
         "Field {{ number: {}, name: {:?}, label: {label:?}, aliases: &[{}], policy: Policy::{policy}, \
          owner: {}, writers: Writers::{}, release: Tier::{release}, file: {}, personal: {}, \
-         lane: Lane::{}, required: {}, derived_from: {derived_from} }}",
+         lane: Lane::{}, required: {}, derived_from: {derived_from}, repeated: {}, \
+         content: {} }}",
         field.number(),
         field.name(),
         aliases(&rule)?,
@@ -195,7 +200,44 @@ fn field_source(
         get_bool(&rule, "personal")?,
         get_enum(&rule, "lane")?.unwrap_or(kind_lane.to_owned()),
         get_bool(&rule, "required")?,
+        field.is_list(),
+        content_source(field, options, DEPTH_MAX)?,
     ))
+}
+
+/// Rust source of what a field holds, as far as enums are concerned.
+fn content_source(field: &FieldDescriptor, options: &Options, depth: usize) -> Result<String> {
+    match field.kind() {
+        Kind::Enum(found) => {
+            let values: BTreeMap<i32, _> = found.values().map(|value| (value.number(), value)).collect();
+            let mut source = String::new();
+            for (number, value) in values {
+                let said = value.options();
+                let label = said.get_extension(&options.label);
+                let label = label.as_str().unwrap_or_default();
+                let name = value.name();
+                write!(source, "EnumValue {{ number: {number}, name: {name:?}, label: {label:?} }}, ")?;
+            }
+            Ok(format!("Content::Enum(&Enum {{ values: &[{source}] }})"))
+        }
+        Kind::Message(_) if depth == 0 => Err("messages stand too deep inside each other".into()),
+        Kind::Message(message) => {
+            let mut source = String::new();
+            for part in message.fields() {
+                let content = content_source(&part, options, depth - 1)?;
+                if content != "Content::Plain" {
+                    let (number, name, repeated) = (part.number(), part.name(), part.is_list());
+                    write!(
+                        source,
+                        "Part {{ number: {number}, name: {name:?}, repeated: {repeated}, content: {content} }}, "
+                    )?;
+                }
+            }
+            let plain = source.is_empty();
+            Ok(if plain { "Content::Plain".into() } else { format!("Content::Message(&[{source}])") })
+        }
+        _ => Ok("Content::Plain".into()),
+    }
 }
 
 /// The engine reads entry ids, entry stamps and observation times from raw bytes at fixed numbers.

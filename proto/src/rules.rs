@@ -93,6 +93,48 @@ pub struct Alias {
     pub header: &'static str,
 }
 
+/// A value of an enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnumValue {
+    /// Its number.
+    pub number: i32,
+    /// Its protobuf name, such as `CASE_RISK_RED`.
+    pub name: &'static str,
+    /// Chinese label; empty for the value that says nothing.
+    pub label: &'static str,
+}
+
+/// An enum of the contract: the numbers that a value may have as far as this program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enum {
+    /// Its values, by ascending number.
+    pub values: &'static [EnumValue],
+}
+
+/// A field of a nested message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Protobuf field number.
+    pub number: u32,
+    /// Protobuf field name.
+    pub name: &'static str,
+    /// Whether there may be several.
+    pub repeated: bool,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a field holds, as far as enums are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// No enum, and no message with one inside.
+    Plain,
+    /// A value of an enum.
+    Enum(&'static Enum),
+    /// A message; its parts that hold enums.
+    Message(&'static [Part]),
+}
+
 /// The rule of one field of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -122,6 +164,10 @@ pub struct Field {
     pub required: bool,
     /// Number of the field that this one is derived from.
     pub derived_from: Option<u32>,
+    /// Whether there may be several.
+    pub repeated: bool,
+    /// Which enums its values are made of.
+    pub content: Content,
 }
 
 /// A kind of record.
@@ -150,6 +196,13 @@ pub const fn is_beside(number: u32) -> bool {
     80 <= number && number <= 89
 }
 
+impl Enum {
+    /// Whether a value has this number.
+    pub fn contains(&self, number: i32) -> bool {
+        self.values.binary_search_by_key(&number, |value| value.number).is_ok()
+    }
+}
+
 impl Kind {
     /// The kind of that singular name.
     pub fn by_name(name: &str) -> Option<&'static Kind> {
@@ -169,7 +222,10 @@ impl Kind {
 }
 
 mod generated {
-    use super::{Alias, Audience, Field, Kind, Lane, LinkWriters, Policy, Tier, Writers};
+    use super::{
+        Alias, Audience, Content, Enum, EnumValue, Field, Kind, Lane, LinkWriters, Part, Policy, Tier,
+        Writers,
+    };
 
     include!(concat!(env!("OUT_DIR"), "/rules.rs"));
 }
@@ -368,5 +424,26 @@ mod tests {
         assert_eq!(coarse.derived_from, Some(fields::camera::LOCATION));
         assert_eq!(Kind::by_name("cameras"), None);
         assert_eq!(camera.field(89), None);
+    }
+
+    #[test]
+    fn the_table_knows_the_enums_inside_of_fields() {
+        let case = Kind::by_name("case").expect("the kind exists");
+        let content = |name: &str| case.field_by_name(name).map(|field| field.content);
+        let Some(Content::Enum(risk)) = content("risk") else { panic!("an enum") };
+        assert!(risk.contains(4) && risk.contains(0) && !risk.contains(5) && !risk.contains(-1));
+        assert_eq!((risk.values[1].name, risk.values[1].label), ("CASE_RISK_RED", "红"));
+        let Some(Content::Message([state])) = content("lifecycle") else { panic!("one enum inside") };
+        assert_eq!((state.number, state.name, state.repeated), (1, "state", false));
+        assert_eq!((content("title"), content("due_on")), (Some(Content::Plain), Some(Content::Plain)));
+        assert!(case.field_by_name("parties").is_some_and(|field| field.repeated));
+        for kind in KINDS {
+            for value in kind.fields.iter().filter_map(|field| match field.content {
+                Content::Enum(found) => Some(found.values),
+                _ => None,
+            }) {
+                assert!(value.is_sorted_by(|a, b| a.number < b.number), "{}", kind.name);
+            }
+        }
     }
 }

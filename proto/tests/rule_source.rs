@@ -34,7 +34,10 @@ fn table_of(fields: &str) -> Result<String, String> {
           {fields}
         }}
         message Entry {{ string id = 1; fixed64 stamp = 15; }}
-        message Seen {{ google.protobuf.Timestamp observe_time = 2; }}"#
+        message Seen {{ google.protobuf.Timestamp observe_time = 2; }}
+        message Box {{ repeated Colour colours = 3; string text = 4; }}
+        message Nest {{ Nest inner = 1; }}
+        enum Colour {{ COLOUR_UNSPECIFIED = 0; COLOUR_RED = 2 [(label) = "红"]; }}"#
     );
     let mut files = ChainFileResolver::new();
     files.add(Schema(source));
@@ -104,4 +107,17 @@ fn the_shape_that_a_policy_reads_is_required() {
     let observed = COMPLETE.replace("LATEST", "OBSERVED");
     assert!(table_of(&format!("Seen first = 2 [(rule) = {{ {observed} }}];")).is_ok());
     refused(&format!("Entry first = 2 [(rule) = {{ {observed} }}];"), "OBSERVED");
+}
+
+#[test]
+fn the_enums_inside_of_a_field_are_in_its_row() {
+    let row = |field: &str| table_of(&format!("{field} = 2 [(rule) = {{ {COMPLETE} }}];")).expect("accepted");
+    let red = r#"EnumValue { number: 2, name: "COLOUR_RED", label: "红" }"#;
+    let table = row("optional Colour first");
+    assert!(table.contains("repeated: false, content: Content::Enum(") && table.contains(red), "{table}");
+    let table = row("repeated Box first");
+    let inside = r#"content: Content::Message(&[Part { number: 3, name: "colours", repeated: true, content: Content::Enum("#;
+    assert!(table.contains(inside) && table.contains(red) && !table.contains(r#""text""#), "{table}");
+    assert!(row("optional string first").contains("content: Content::Plain"));
+    refused(&format!("Nest first = 2 [(rule) = {{ {COMPLETE} }}];"), "too deep");
 }

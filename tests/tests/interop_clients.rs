@@ -59,12 +59,14 @@ impl Scene {
         ])
         .await;
         let scene = Scene { fleet };
-        for partner in ["hotline-12345", "camera-maker", "data-centre", "stranger"] {
+        for partner in ["hotline-12345", "court-system", "camera-maker", "data-centre", "stranger"] {
             scene.issue("partner", partner).await;
         }
         scene.issue("operator", "county-desk").await;
         let hotline = ["--scope", COUNTY, "--kind", "case", "--level", "write", "--personal-data"];
         scene.grant(COUNTY, "hotline-12345", &hotline).await;
+        let court = ["--scope", COUNTY, "--kind", "case", "--level", "write", "--unit", "court"];
+        scene.grant(COUNTY, "court-system", &court).await;
         scene
             .grant(COUNTY, "camera-maker", &["--scope", TOWNSHIP, "--kind", "camera", "--level", "write"])
             .await;
@@ -116,6 +118,7 @@ impl Scene {
             ("--county", address(COUNTY)),
             ("--prefecture", address(PREFECTURE)),
             ("--hotline", folder("hotline-12345")),
+            ("--court", folder("court-system")),
             ("--maker", folder("camera-maker")),
             ("--data-centre", folder("data-centre")),
             ("--stranger", folder("stranger")),

@@ -7,6 +7,7 @@ use guantong::demo::tree::NodeSpec;
 use guantong_gateway::period::{Day, Month};
 use guantong_proto::v1;
 use guantong_tests::harness::{Fleet, division, found, until};
+use prost::Message as _;
 
 const COUNTY: &str = "220822";
 const TOWNSHIP: &str = "220822101";
@@ -40,11 +41,23 @@ fn dispute(month: Month, settled: bool) -> v1::Case {
     }
 }
 
+/// The township's ledger brings cases that stand where they stand.
 async fn register(fleet: &Fleet, month: Month, ids: std::ops::Range<usize>, settled: bool) {
-    for id in ids {
-        let name = format!("divisions/{HOME}/cases/{id}");
-        fleet.write(TOWNSHIP, &name, &dispute(month, settled)).await.unwrap();
-    }
+    use v1::import_records_request::Content;
+    let count = ids.len() as u64;
+    let row = |id: usize| v1::ImportRow {
+        key: id.to_string(),
+        home: HOME.into(),
+        fields: dispute(month, settled).encode_to_vec().into(),
+        ..Default::default()
+    };
+    let header = v1::ImportHeader { kind: "case".into(), source: "台账".into(), ..Default::default() };
+    let rows = v1::ImportRows { rows: ids.map(row).collect() };
+    let messages = [Content::Header(header), Content::Rows(rows)]
+        .map(|content| v1::ImportRecordsRequest { content: Some(content) });
+    let taken = fleet.client(TOWNSHIP).records().import_records(tokio_stream::iter(messages)).await.unwrap();
+    let taken = taken.into_inner();
+    assert_eq!(taken.created_count, count, "{taken:?}");
 }
 
 /// The row of a sheet that begins, in one of its first columns, with a text.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use guantong_gateway::casework;
 use guantong_gateway::division::Division;
-use guantong_gateway::ingest::local::LocalWrite;
+use guantong_gateway::ingest::local::{Authority, LocalWrite};
 use guantong_gateway::record::{RecordName, raw};
 use guantong_proto::rules::fields;
 use guantong_proto::v1;
@@ -94,7 +94,9 @@ fn case(world: &World, home: u64) -> RecordName {
 
 fn write(name: &RecordName, case: &v1::Case) -> Action {
     let fields = raw::split(&case.encode_to_vec().into()).unwrap();
-    Action::Fields { name: name.clone(), write: LocalWrite::of(fields), seen_all: false }
+    // As a ledger would: cases stand where the story begins.
+    let write = LocalWrite { authority: Authority::Ledger, ..LocalWrite::of(fields) };
+    Action::Fields { name: name.clone(), write, seen_all: false }
 }
 
 fn title(world: &World, code: u64, name: &RecordName) -> Vec<Vec<u8>> {

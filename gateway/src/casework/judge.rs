@@ -1,12 +1,22 @@
-//! Lifecycles that are written directly instead of by a move, as an office's ledger does. The first may carry any
-//! state, since offices load what they already have; a later one must be what one legal move gives.
+//! Lifecycles that are written directly instead of by a move. The first is that of a report; a ledger's may carry any
+//! state, since offices load what they already have. A later one must be what one legal move gives.
 
 use guantong_proto::v1::{self, CaseState, Move};
 
 use super::{
-    Cause, MoveRefused, MoveRequest, OWN_UNIT, Standing, holder, holder_code, is_code, is_reason, timestamp,
+    Cause, MoveRefused, MoveRequest, OWN_UNIT, Standing, holder, holder_code, is_code, is_reason, next_up,
+    timestamp,
 };
 use crate::division::{Division, Tier};
+
+/// Where a case may stand that is not registered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// It is reported: to its home, or to the division next above it.
+    Reported,
+    /// Anywhere on its way, as a ledger says.
+    Anywhere,
+}
 
 /// Judges a direct write of a lifecycle. `before` is what is shown until then; unchanged is fine, and whoever holds the
 /// case may correct since when and why.
@@ -15,8 +25,9 @@ pub fn judge_write(
     before: Option<&v1::Lifecycle>,
     after: &v1::Lifecycle,
     actor: Division,
+    first: First,
 ) -> Result<(), MoveRefused> {
-    read_write(home, before, after, actor).map(|_| ())
+    read_write(home, before, after, actor, first).map(|_| ())
 }
 
 /// The step that a direct write of a lifecycle stands for, to be written with it: without it the division that the
@@ -26,9 +37,10 @@ pub fn implied_step(
     before: Option<&v1::Lifecycle>,
     after: &v1::Lifecycle,
     actor: Division,
+    first: First,
     now_ms: u64,
 ) -> Option<v1::CaseStep> {
-    let step = read_write(home, before, after, actor).ok().flatten()?;
+    let step = read_write(home, before, after, actor, first).ok().flatten()?;
     Some(v1::CaseStep { at: after.since.or(Some(timestamp(now_ms))), ..step })
 }
 
@@ -37,6 +49,7 @@ fn read_write(
     before: Option<&v1::Lifecycle>,
     after: &v1::Lifecycle,
     actor: Division,
+    first: First,
 ) -> Result<Option<v1::CaseStep>, MoveRefused> {
     let case = Standing::read(home, before);
     let refuse = |cause| case.refused(Move::Unspecified, actor, cause);
@@ -48,6 +61,9 @@ fn read_write(
     }
     check_form(after).map_err(refuse)?;
     let Some(before) = before.filter(|b| b.state != CaseState::Unspecified as i32) else {
+        if first == First::Reported {
+            check_report(home, after, actor).map_err(refuse)?;
+        }
         return Ok(Some(first_step(after, actor)));
     };
     if place(before) == place(after) && says_sender(after, &before.sender) {
@@ -90,6 +106,18 @@ fn check_form(after: &v1::Lifecycle) -> Result<(), Cause> {
         return Err(Cause::BadReason);
     }
     Ok(())
+}
+
+/// What a report gives. It may go past the home to the division next above: nobody else can be meant.
+fn check_report(home: Division, after: &v1::Lifecycle, actor: Division) -> Result<(), Cause> {
+    let above = next_up(home);
+    let holder = holder_code(&after.holder);
+    let addressed = holder == Some(home) || holder.is_some() && holder == above;
+    if after.state() != CaseState::Reported || !addressed {
+        return Err(Cause::FirstReported { home, above });
+    }
+    let from_actor = after.sender.is_empty() || holder_code(&after.sender) == Some(actor);
+    if from_actor { Ok(()) } else { Err(Cause::Malformed("sender")) }
 }
 
 /// Where a case stands, without since when, why and from whom.

@@ -289,22 +289,25 @@ fn a_ledger_may_load_any_state_and_then_only_move() {
     let l = |state, holder| lifecycle_of(state, holder, "");
     for state in STATES {
         let first = l(state, "220822");
-        assert_eq!(judge_write(home, None, &first, home), Ok(()), "{state:?}");
-        let step = implied_step(home, None, &first, home, NOW_MS).unwrap();
+        assert_eq!(judge_write(home, None, &first, home, First::Anywhere), Ok(()), "{state:?}");
+        let step = implied_step(home, None, &first, home, First::Anywhere, NOW_MS).unwrap();
         let to = if state == CaseState::Pending { "220822102000" } else { "220822000000" };
         assert_eq!((&*step.to, step.r#move()), (to, Move::Report));
-        assert_eq!(judge_write(home, Some(&first), &first, home), Ok(()), "unchanged");
-        assert_eq!(implied_step(home, Some(&first), &first, home, NOW_MS), None);
+        assert_eq!(judge_write(home, Some(&first), &first, home, First::Reported), Ok(()), "unchanged");
+        assert_eq!(implied_step(home, Some(&first), &first, home, First::Anywhere, NOW_MS), None);
     }
     let accepted = l(CaseState::Accepted, "220822101");
-    let judge = |after: &v1::Lifecycle, actor| judge_write(home, Some(&accepted), after, actor);
+    // Whoever writes: once a case is registered, only moves lead on.
+    let judge =
+        |after: &v1::Lifecycle, actor| judge_write(home, Some(&accepted), after, actor, First::Anywhere);
     assert_eq!(judge(&l(CaseState::Concluded, "220822101"), home), Ok(()));
     assert_eq!(judge(&l(CaseState::Reported, "220822"), home), Ok(()), "escalated");
     assert_eq!(judge(&v1::Lifecycle { unit: "court".into(), ..accepted.clone() }, home), Ok(()));
     let later = v1::Lifecycle { since: Some(timestamp(NOW_MS)), ..accepted.clone() };
     assert_eq!(judge(&later, home), Ok(()));
     assert_eq!(judge(&later, county).unwrap_err().cause, Cause::NotHolder(county));
-    let step = implied_step(home, Some(&accepted), &l(CaseState::Reported, "220822"), home, NOW_MS).unwrap();
+    let up = l(CaseState::Reported, "220822");
+    let step = implied_step(home, Some(&accepted), &up, home, First::Reported, NOW_MS).unwrap();
     assert_eq!((step.r#move(), &*step.to), (Move::Escalate, "220822000000"));
     assert_eq!(step.at, Some(timestamp(NOW_MS)));
 
@@ -315,7 +318,7 @@ fn a_ledger_may_load_any_state_and_then_only_move() {
     assert_eq!(cause(&l(CaseState::Cancelled, "220822101"), home), Cause::NeedsReason);
     assert_eq!(cause(&l(CaseState::Accepted, "220822101200"), home), Cause::Malformed("holder"));
     let ended = l(CaseState::Verified, "220822101");
-    let reopened = judge_write(home, Some(&ended), &accepted, home).unwrap_err();
+    let reopened = judge_write(home, Some(&ended), &accepted, home, First::Anywhere).unwrap_err();
     assert_eq!(reopened.cause, Cause::Ended);
 }
 
@@ -323,7 +326,7 @@ fn a_ledger_may_load_any_state_and_then_only_move() {
 fn malformed_lifecycles_are_refused_even_the_first_time() {
     let home = division("220822101");
     let good = lifecycle_of(CaseState::Accepted, "220822101", "");
-    let cause = |l: v1::Lifecycle| judge_write(home, None, &l, home).unwrap_err().cause;
+    let cause = |l: v1::Lifecycle| judge_write(home, None, &l, home, First::Anywhere).unwrap_err().cause;
     assert_eq!(cause(v1::Lifecycle::default()), Cause::Malformed("state"));
     assert_eq!(cause(v1::Lifecycle { state: 77, ..good.clone() }), Cause::UnknownState(77));
     assert_eq!(cause(v1::Lifecycle { holder: "220822".into(), ..good.clone() }), Cause::Malformed("holder"));
@@ -333,4 +336,32 @@ fn malformed_lifecycles_are_refused_even_the_first_time() {
     let alone = v1::Lifecycle { state: CaseState::Pending as i32, ..good.clone() };
     assert_eq!(cause(alone), Cause::Malformed("pending_to"));
     assert_eq!(cause(v1::Lifecycle { unit: "x".repeat(65), ..good }), Cause::BadUnit);
+}
+
+#[test]
+fn without_a_ledger_a_case_begins_with_its_report() {
+    let home = division("220822101");
+    let judge = |l: &v1::Lifecycle, actor: &str| {
+        judge_write(home, None, l, division(actor), First::Reported).map_err(|refused| refused.cause)
+    };
+    let first = Cause::FirstReported { home, above: Some(division("220822")) };
+    for state in STATES {
+        let said = lifecycle_of(state, "220822101", "");
+        let wanted = if state == CaseState::Reported { Ok(()) } else { Err(first.clone()) };
+        assert_eq!(judge(&said, "220822101"), wanted, "{state:?}");
+    }
+    let reported = |holder, sender| lifecycle_of(CaseState::Reported, holder, sender);
+    assert_eq!(judge(&reported("220822", ""), "220822101"), Ok(()), "to the division above");
+    assert_eq!(judge(&reported("220822", "220822101"), "220822101"), Ok(()));
+    for elsewhere in ["220822102", "2208", "220821"] {
+        assert_eq!(judge(&reported(elsewhere, ""), "220822101"), Err(first.clone()), "{elsewhere}");
+    }
+    let other = judge(&reported("220822101", "220822"), "220822101");
+    assert_eq!(other, Err(Cause::Malformed("sender")), "somebody else sent it");
+    assert_eq!(judge(&reported("220822101", "220822"), "220822"), Ok(()));
+    assert!(first.to_string().contains("220822101000 or 220822000000"), "{first}");
+    // Above Beijing's districts lies the city itself: its pseudo-prefecture has no government.
+    let district = division("110101");
+    let up = judge_write(district, None, &reported("11", ""), district, First::Reported);
+    assert_eq!(up, Ok(()));
 }

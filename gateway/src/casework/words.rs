@@ -99,6 +99,19 @@ pub enum Cause {
     /// A part of a written lifecycle is malformed; names the part.
     #[error("`{0}` of the lifecycle is missing or malformed (办理状态的该项缺失或格式不正确)")]
     Malformed(&'static str),
+    /// A new case that does not begin with its report.
+    #[error(
+        "a new case is reported first: state CASE_STATE_REPORTED, holder {}; leave the lifecycle out for that, and make \
+         moves then. Only a ledger (`guantong import`) brings cases that stand elsewhere already \
+         (新登记的事件应为待受理，由出生地或其上一级承办；存量事件请用台账导入)",
+        holders_words(*home, *above)
+    )]
+    FirstReported {
+        /// Where it is born.
+        home: Division,
+        /// The division next above, where there is one.
+        above: Option<Division>,
+    },
     /// A written lifecycle that no single move gives.
     #[error("no single move leads from there to {} (没有一个动作可以到达该状态)", state_words(*.0))]
     NoMove(CaseState),
@@ -145,6 +158,10 @@ pub fn action_words(action: Move) -> String {
 
 fn english(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
+}
+
+fn holders_words(home: Division, above: Option<Division>) -> String {
+    above.map_or_else(|| home.to_string(), |above| format!("{home} or {above}"))
 }
 
 fn legal_words(legal: &[Move], holder: Option<Division>, holder_may: &[Move]) -> String {

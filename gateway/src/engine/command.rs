@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::{Answer, EngineError, Greeted};
 use crate::aggregate::TallyChange;
 use crate::division::Division;
+use crate::grant::Mandate;
 use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
 use crate::ingest::local::{Basis, LocalWrite};
 use crate::ingest::topology::{Interest, PeerId, Role};
@@ -63,6 +64,8 @@ pub enum WriteAction {
         basis: Basis,
         /// As in `LocalWrite`.
         purpose: String,
+        /// As in `LocalWrite`.
+        mandate: Option<Arc<Mandate>>,
     },
 }
 

@@ -21,7 +21,7 @@ impl Shared {
 
     /// What a partner may now; `None`: nothing.
     pub fn grant(&self, partner: &str) -> Option<Grant> {
-        self.grants().get(partner).map(|row| row.grant)
+        self.grants().get(partner).map(|row| row.grant.clone())
     }
 
     /// Reads the grants from the store.

@@ -359,7 +359,7 @@ fn take_write(
 }
 
 fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, WriteError> {
-    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis, purpose } =
+    let WriteAction::Move { action, acting, to_division, to_unit, reason, outcome, basis, purpose, mandate } =
         &write.action
     else {
         return Err(WriteError::NotFound);
@@ -387,7 +387,8 @@ fn move_case(work: &mut Work<'_>, slot: Slot, write: &Write) -> Result<Written, 
     // Unique in the case: two moves of one case never have the same stamp and actor.
     let seed = (actor.code(), request.now_ms, lifecycle.map(|l| l.encode_to_vec()));
     let step_id = format!("{}-{:08x}", request.now_ms, blake3_32(format!("{seed:?}").as_bytes()));
-    let base = LocalWrite { basis: basis.clone(), purpose: purpose.clone(), ..LocalWrite::of(Vec::new()) };
+    let (basis, purpose, mandate) = (basis.clone(), purpose.clone(), mandate.clone());
+    let base = LocalWrite { basis, purpose, mandate, ..LocalWrite::of(Vec::new()) };
     work.move_case(slot, &request, &step_id, base, write.traceparent.as_ref())
 }
 

@@ -8,7 +8,7 @@ use guantong_proto::rules::fields;
 use guantong_proto::v1;
 use prost::Message;
 
-use super::local::{Authority, LocalWrite, WriteError, Written};
+use super::local::{Authority, LocalWrite, WriteError, Written, first_of};
 use super::{Slot, Work};
 use crate::casework::{self, MoveRequest};
 use crate::division::Division;
@@ -36,6 +36,7 @@ impl Work<'_> {
         if !self.exists(slot) {
             return Err(WriteError::NotFound);
         }
+        self.judge_move(slot, request, &base)?;
         let moved = casework::apply(self.name(slot).home, self.lifecycle(slot).as_ref(), request)?;
         let step = v1::CaseStep { id: step_id.into(), ..moved.step };
         let value = |case: v1::Case| Bytes::from(case.encode_to_vec());
@@ -98,8 +99,8 @@ impl Work<'_> {
         let (_, value) = write.fields.iter().find(|(field, _)| *field == lifecycle)?;
         let after = v1::Case::decode(value.clone()).ok()?.lifecycle?;
         let (home, now_ms) = (self.name(slot).home, self.ctx.now_ms);
-        let before = self.lifecycle(slot);
-        let step = casework::implied_step(home, before.as_ref(), &after, actor, now_ms)?;
+        let (before, first) = (self.lifecycle(slot), first_of(write.authority));
+        let step = casework::implied_step(home, before.as_ref(), &after, actor, first, now_ms)?;
         let id = format!("{now_ms}-{:08x}", super::import::value_hash(value) as u32);
         let case = v1::Case { steps: vec![v1::CaseStep { id, ..step }], ..v1::Case::default() };
         Some((steps, case.encode_to_vec().into()))

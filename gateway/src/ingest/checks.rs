@@ -10,6 +10,7 @@ use guantong_proto::v1;
 use prost::Message;
 
 use crate::calendar;
+use crate::casework::First;
 use crate::division::{Division, Divisions};
 use crate::record::{FieldNumber, Record, view};
 use crate::schema::Kind;
@@ -44,6 +45,8 @@ pub struct Subject<'a> {
     pub writer: Division,
     /// The node's own division.
     pub own: Division,
+    /// Where a case may stand that is not registered yet.
+    pub first: First,
     /// The divisions that the node knows.
     pub divisions: &'a Divisions,
     /// Unix milliseconds.

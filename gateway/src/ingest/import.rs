@@ -8,7 +8,7 @@ use bytes::Bytes;
 use guantong_proto::rules::Lane;
 
 use super::changes::ImportRowMemory;
-use super::local::{Basis, LocalWrite, WriteError, Written};
+use super::local::{Authority, Basis, LocalWrite, WriteError, Written};
 use super::{Slot, Work};
 use crate::record::FieldNumber;
 
@@ -49,6 +49,7 @@ impl Work<'_> {
             basis: Basis::Own,
             purpose: row.source.clone(),
             lane: Some(Lane::Bulk),
+            authority: Authority::Ledger,
             ..LocalWrite::of(fields)
         };
         let written = self.write(slot, &write, None)?;

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use guantong_proto::rules::{Field, Lane, Policy, Writers as WriterRule};
 
 use super::checks::{self, Subject, Violation};
+use super::mandate::NotGranted;
 use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive, union, writers};
 use crate::access;
-use crate::casework::{self, MoveRefused};
+use crate::casework::{self, First, MoveRefused};
 use crate::division::Division;
+use crate::grant::Mandate;
 use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, Register, raw, view};
@@ -50,6 +52,8 @@ pub struct LocalWrite {
     pub register: bool,
     /// What was judged already.
     pub authority: Authority,
+    /// Whom it is made for, where that limits what may be done with a case.
+    pub mandate: Option<Arc<Mandate>>,
 }
 
 /// Whether a record must be there before a write.
@@ -74,6 +78,8 @@ pub enum Authority {
     Move,
     /// It chooses between values that were each judged when they were written.
     Resolution,
+    /// It is what an office's ledger says: a case that is new here may stand anywhere on its way.
+    Ledger,
 }
 
 impl LocalWrite {
@@ -88,6 +94,7 @@ impl LocalWrite {
             existence: Existence::Any,
             register: false,
             authority: Authority::Plain,
+            mandate: None,
         }
     }
 }
@@ -158,6 +165,9 @@ pub enum WriteError {
         "field {0} was purged here when another node took it over, and has not come back yet; try again later"
     )]
     Purged(FieldNumber),
+    /// The caller does not act for whom this takes.
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
     /// A value breaks a rule.
     #[error("{}", .0.iter().map(Violation::detail).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Violation>),
@@ -167,6 +177,11 @@ pub enum WriteError {
     /// No random bits were provided for a new writer: a fault of the program.
     #[error("the node could not make a new writer; try again")]
     NoWriter,
+}
+
+/// Where a case may stand that a write of this authority brings.
+pub(super) fn first_of(authority: Authority) -> First {
+    if authority == Authority::Ledger { First::Anywhere } else { First::Reported }
 }
 
 /// Label and name of a field, for messages.
@@ -234,6 +249,7 @@ impl Work<'_> {
         if wanted.is_empty() {
             return Ok(Written { created: false, changed: false, conflicts: false });
         }
+        self.judge_mandate(slot, write, division, &wanted)?;
         // The stamp is taken before the rules are judged; one that is not used is lost, which costs nothing.
         let stamped = self.writers.stamp(division, &write.purpose, self.ctx.now_ms);
         let (writer, stamp) = stamped.ok_or(WriteError::NoWriter)?;
@@ -390,6 +406,7 @@ impl Work<'_> {
             written: &unjudged,
             writer,
             own: self.ctx.topology.own(),
+            first: first_of(authority),
             divisions: self.ctx.divisions,
             now_ms: self.ctx.now_ms,
             drift_ms: self.ctx.drift_ms,

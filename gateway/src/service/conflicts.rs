@@ -177,8 +177,7 @@ impl ConflictService for Conflicts {
             basis: Basis::Token(seen),
             acting,
             authority,
-            purpose: sight.purpose(),
-            ..LocalWrite::of(vec![(field, value)])
+            ..sight.local_write(vec![(field, value)])
         };
         let kind = name.kind;
         let write =

@@ -5,11 +5,15 @@ use guantong_proto::v1::grant_service_server::GrantService;
 use tonic::{Request, Response, Status};
 
 use super::{caller, page, status, view};
+use crate::casework;
 use crate::division::Division;
 use crate::engine::Engine;
-use crate::grant::{Grant, Kinds, Level, is_partner_name};
+use crate::grant::{Grant, Kinds, Level, Units, is_partner_name};
 use crate::ingest::changes::GrantRow;
-use crate::schema::{KindId, Schema};
+use crate::schema::{Kind, KindId, Schema};
+
+/// Units of one grant.
+const UNITS_MAX: usize = 50;
 
 pub(super) struct Grants {
     engine: Engine,
@@ -55,7 +59,27 @@ fn shown(schema: &Schema, row: &GrantRow) -> v1::Grant {
         personal_data: row.grant.personal,
         update_time: Some(view::timestamp(row.granted_ms)),
         granted_by: row.granted_by.clone(),
+        units: row.grant.units.codes().map(str::to_owned).collect(),
     }
+}
+
+/// What is wrong with the units of a grant that goes so far and covers these kinds.
+fn wrong_units(schema: &Schema, units: &[String], level: Option<Level>, kinds: Kinds) -> Option<String> {
+    let handled = |kind: &Kind| kind.roles.lifecycle.is_some() && kinds.contains(kind.id);
+    if units.is_empty() {
+        return None;
+    }
+    if level.is_some_and(|level| level < Level::Write) || !schema.kinds().iter().any(handled) {
+        let text = "units handle cases, which needs the level write and the kind case (部门须与事件的读写授权一并授予)";
+        return Some(text.into());
+    }
+    if units.len() > UNITS_MAX {
+        return Some(format!("at most {UNITS_MAX}; `*` stands for every unit"));
+    }
+    let wrong = units.iter().any(|unit| !casework::is_code(unit));
+    wrong.then(|| {
+        "a unit's code has 1 to 64 bytes without blanks or control characters (部门代码格式不正确)".into()
+    })
 }
 
 /// What a request grants. Everything that is wrong is named at once.
@@ -91,9 +115,13 @@ fn granted(schema: &Schema, own: Division, grant: &v1::Grant) -> Result<Grant, S
         }
     }
     let kinds = if grant.kinds.is_empty() { Kinds::ALL } else { Kinds::of(kinds) };
+    if let Some(text) = wrong_units(schema, &grant.units, level, kinds) {
+        refuse("units", format!("grant.units: {text}"));
+    }
+    let units = Units::of(grant.units.iter().map(String::as_str));
     match (scope, level) {
         (Some(scope), Some(level)) if wrong.is_empty() => {
-            Ok(Grant { scope, kinds, level, personal: grant.personal_data })
+            Ok(Grant { scope, kinds, level, personal: grant.personal_data, units })
         }
         _ => Err(status::invalid_fields(wrong)),
     }
@@ -141,7 +169,8 @@ impl GrantService for Grants {
         }
         let granted_ms = (shared.environment.now_ms)();
         let row = GrantRow { partner: name.to_owned(), grant, granted_ms, granted_by };
-        tracing::info!(partner = name, scope = %grant.scope, level = ?grant.level, by = %row.granted_by, "a grant was given (已授权)");
+        let (grant, by) = (&row.grant, &row.granted_by);
+        tracing::info!(partner = name, scope = %grant.scope, level = ?grant.level, units = ?grant.units, %by, "a grant was given (已授权)");
         let answer = shown(&shared.schema, &row);
         self.engine.set_grant(row).await.map_err(|e| status::unfinished(&e))?;
         Ok(Response::new(answer))

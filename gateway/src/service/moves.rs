@@ -82,6 +82,7 @@ pub(super) async fn make<R: CaseMove>(
         outcome: said.outcome,
         basis: writes::basis(&said.etag, &Bytes::new())?,
         purpose: call.sight.purpose(),
+        mandate: call.sight.mandate(),
     };
     Ok(Response::new(cases.write(&call, name, action, &said.request_id).await?))
 }
@@ -119,8 +120,7 @@ pub(super) async fn supervise(
         acting: Some(by),
         basis: writes::basis(&request.etag, &Bytes::new())?,
         existence: Existence::Known,
-        purpose: call.sight.purpose(),
-        ..LocalWrite::of(vec![field(f::SUPERVISION, case)])
+        ..call.sight.local_write(vec![field(f::SUPERVISION, case)])
     };
     Ok(Response::new(cases.write(&call, name, WriteAction::Fields(write), &request.request_id).await?))
 }
@@ -142,8 +142,7 @@ pub(super) async fn reply(
         acting: writes::acting(&request.acting_division)?,
         basis: writes::basis(&request.etag, &Bytes::new())?,
         existence: Existence::Known,
-        purpose: call.sight.purpose(),
-        ..LocalWrite::of(vec![field(f::REPLY, case)])
+        ..call.sight.local_write(vec![field(f::REPLY, case)])
     };
     Ok(Response::new(cases.write(&call, name, WriteAction::Fields(write), &request.request_id).await?))
 }

@@ -114,8 +114,7 @@ impl RecordService for Records {
             basis: basis(&record.etag, &record.read_token)?,
             acting: acting(&request.acting_division)?,
             existence: if request.must_create { Existence::New } else { Existence::Any },
-            purpose: sight.purpose(),
-            ..LocalWrite::of(fields)
+            ..sight.local_write(fields)
         };
         sight.check_write(&self.engine, &name, write.fields.iter().map(|f| f.0)).await?;
         let write = Write { name, action: WriteAction::Fields(write), request: repeat, traceparent };
@@ -140,6 +139,7 @@ impl RecordService for Records {
             outcome: request.outcome,
             basis: basis(&request.etag, &Bytes::new())?,
             purpose: sight.purpose(),
+            mandate: sight.mandate(),
         };
         sight.check_write(&self.engine, &name, []).await?;
         Ok(Response::new(self.write(&sight, Write { name, action, request: repeat, traceparent }).await?))

@@ -181,8 +181,7 @@ impl<T: Typed> Resources<T> {
             basis: writes::basis(etag, &bytes::Bytes::new())?,
             acting: writes::acting(acting_division)?,
             existence: Existence::Known,
-            purpose: call.sight.purpose(),
-            ..LocalWrite::of(vec![(fields::DELETED, value.into())])
+            ..call.sight.local_write(vec![(fields::DELETED, value.into())])
         };
         self.write(call, name, WriteAction::Fields(write), request_id).await
     }
@@ -215,8 +214,7 @@ impl<T: Typed> Resources<T> {
             acting: writes::acting(update.acting_division)?,
             existence: if update.allow_missing { Existence::Any } else { Existence::Known },
             register: true,
-            purpose: sight.purpose(),
-            ..LocalWrite::of(fields)
+            ..sight.local_write(fields)
         })
     }
 

@@ -1,13 +1,17 @@
 //! What one caller sees of the records, and may write: what its grant covers, without what it does not. What it may not
 //! see is left out of answers; asked for by name it is refused, in words that do not say whether it exists.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use guantong_proto::v1;
 use tonic::{Extensions, Status};
 
 use super::{caller, status, view};
 use crate::division::Division;
 use crate::engine::{Engine, Shared};
-use crate::grant::{Grant, Level};
+use crate::grant::{Grant, Level, Mandate};
+use crate::ingest::local::LocalWrite;
 use crate::ingest::writers;
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, RecordName, codec};
@@ -21,14 +25,30 @@ pub(super) const PARTNER_PURPOSE: &str = "partner:";
 pub(super) struct Sight {
     grant: Grant,
     purpose: String,
+    mandate: Option<Arc<Mandate>>,
 }
 
 impl Sight {
     /// Of whoever calls.
     pub(super) fn of(shared: &Shared, extensions: &Extensions) -> Result<Sight, Status> {
-        let purpose = caller::partner(extensions).map(|name| format!("{PARTNER_PURPOSE}{name}"));
-        let purpose = purpose.unwrap_or_else(|| writers::LOCAL.into());
-        Ok(Sight { grant: caller::granted(shared, extensions)?, purpose })
+        let grant = caller::granted(shared, extensions)?;
+        let partner = caller::partner(extensions);
+        let purpose =
+            partner.map_or_else(|| writers::LOCAL.into(), |name| format!("{PARTNER_PURPOSE}{name}"));
+        let mandate = partner.map(|name| {
+            Arc::new(Mandate { partner: name.into(), scope: grant.scope, units: grant.units.clone() })
+        });
+        Ok(Sight { grant, purpose, mandate })
+    }
+
+    /// A write of these fields as the caller makes it.
+    pub(super) fn local_write(&self, fields: Vec<(FieldNumber, Bytes)>) -> LocalWrite {
+        LocalWrite { purpose: self.purpose(), mandate: self.mandate(), ..LocalWrite::of(fields) }
+    }
+
+    /// What limits the caller's handling of cases.
+    pub(super) fn mandate(&self) -> Option<Arc<Mandate>> {
+        self.mandate.clone()
     }
 
     /// What writes are made as: each partner is a writer of its own.
@@ -156,7 +176,7 @@ impl Sight {
     }
 
     fn has_everything(&self, shared: &Shared) -> bool {
-        self.grant == Grant::everything(shared.own())
+        self.grant.is_whole(shared.own())
     }
 
     fn outside(&self, kind: &Kind) -> Status {

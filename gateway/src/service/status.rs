@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::engine::EngineError;
 use crate::ingest::local::WriteError;
+use crate::ingest::mandate::NotGranted;
 use crate::record::{FieldNumber, NameError};
 use crate::schema::{Kind, KindId, Schema};
 use crate::store::StoreError;
@@ -180,6 +181,14 @@ fn of_write(schema: &Schema, kind: KindId, error: &WriteError) -> Status {
     let message = error.to_string();
     match error {
         WriteError::OutOfScope { .. } | WriteError::NotActing(_) | WriteError::NotAllowed { .. } => {
+            plain(Code::PermissionDenied, message, "NOT_ALLOWED")
+        }
+        WriteError::NotGranted(NotGranted::Unit { division, unit, .. }) => {
+            let metadata = [("division", division.to_string()), ("unit", unit.to_string())];
+            let metadata = metadata.map(|(name, value)| (name.to_owned(), value)).into();
+            with_reason(Code::PermissionDenied, message, "UNIT_NOT_GRANTED", metadata)
+        }
+        WriteError::NotGranted(NotGranted::Scope { .. }) => {
             plain(Code::PermissionDenied, message, "NOT_ALLOWED")
         }
         WriteError::UnknownField(field) | WriteError::Malformed(field) | WriteError::TooLarge(field) => {

@@ -158,7 +158,7 @@ impl SubscriptionService for Subscriptions {
         let asked = request
             .subscription
             .ok_or_else(|| status::invalid("subscription", "subscription is missing; say what is wanted"))?;
-        let lens = Lens::new(grant, asked.personal_data);
+        let lens = Lens::new(&grant, asked.personal_data);
         if !lens.sees_records() {
             return Err(status::not_allowed(NO_RECORDS));
         }
@@ -221,7 +221,7 @@ impl SubscriptionService for Subscriptions {
                 "a partner's subscription is read by the partner; make one of your own (不能读取合作方的订阅)",
             ));
         }
-        let lens = Lens::new(grant, subscription.personal);
+        let lens = Lens::new(&grant, subscription.personal);
         if !lens.sees_records() {
             return Err(status::not_allowed(NO_RECORDS));
         }

@@ -10,6 +10,7 @@ mod figures;
 mod grants;
 mod ledgers;
 mod lists;
+mod mandates;
 mod partners;
 mod reports;
 mod restores;
@@ -32,7 +33,7 @@ use super::driver::{Driver, LinkEnd};
 use super::{Links, view};
 use crate::division::Division;
 use crate::engine::{Engine, EngineError, Environment, Write, WriteAction};
-use crate::ingest::local::{LocalWrite, WriteError};
+use crate::ingest::local::{Authority, LocalWrite, WriteError};
 use crate::ingest::topology::Role;
 use crate::record::{Record, RecordName, codec};
 use crate::session::{Session, Settings, Side};
@@ -219,7 +220,8 @@ fn new_case(home: &str) -> LocalWrite {
         holder: home.into(),
         ..v1::Lifecycle::default()
     };
-    LocalWrite::of(vec![
+    // As a ledger brings one that is worked on already.
+    let fields = vec![
         (fields::case::CASE_KIND, value(v1::Case { case_kind: Some(1), ..Default::default() })),
         (fields::case::TITLE, value(v1::Case { title: Some("测试".into()), ..Default::default() })),
         (
@@ -230,7 +232,8 @@ fn new_case(home: &str) -> LocalWrite {
             }),
         ),
         (fields::case::LIFECYCLE, value(v1::Case { lifecycle: Some(lifecycle), ..Default::default() })),
-    ])
+    ];
+    LocalWrite { authority: Authority::Ledger, ..LocalWrite::of(fields) }
 }
 
 fn risk(risk: v1::CaseRisk) -> LocalWrite {
@@ -299,6 +302,7 @@ async fn a_case_is_handed_to_another_township_with_its_file_and_comes_back_concl
         outcome,
         basis: Default::default(),
         purpose: String::new(),
+        mandate: None,
     };
     let moved = async |node: &Node, action| {
         let write = Write { name: name.clone(), action, request: None, traceparent: None };

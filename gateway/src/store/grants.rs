@@ -2,7 +2,7 @@
 
 use super::sql::{Args, Sql, code, division, int, text};
 use super::{Store, StoreError};
-use crate::grant::{Grant, Kinds, Level};
+use crate::grant::{Grant, Kinds, Level, Units};
 use crate::ingest::changes::GrantRow;
 
 fn number(level: Level) -> i64 {
@@ -16,13 +16,15 @@ fn number(level: Level) -> i64 {
 /// Stores a grant in place of the partner's former one.
 pub(super) async fn put(sql: &mut Sql<'_>, row: &GrantRow) -> Result<(), StoreError> {
     let put =
-        "INSERT INTO partner_grant (partner, scope, kinds, level, personal, granted_ms, granted_by)
-        VALUES (?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO partner_grant (partner, scope, kinds, level, personal, granted_ms, granted_by, units)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (partner) DO UPDATE SET scope = excluded.scope, kinds = excluded.kinds, level = excluded.level,
-            personal = excluded.personal, granted_ms = excluded.granted_ms, granted_by = excluded.granted_by";
-    let Grant { scope, kinds, level, personal } = row.grant;
-    let args = Args::new().text(&row.partner).int(code(scope)).int(kinds.bits() as i64).int(number(level));
-    let args = args.int(i64::from(personal)).int(row.granted_ms as i64).text(&row.granted_by);
+            personal = excluded.personal, granted_ms = excluded.granted_ms, granted_by = excluded.granted_by,
+            units = excluded.units";
+    let Grant { scope, kinds, level, personal, units } = &row.grant;
+    let args = Args::new().text(&row.partner).int(code(*scope)).int(kinds.bits() as i64).int(number(*level));
+    let args = args.int(i64::from(*personal)).int(row.granted_ms as i64).text(&row.granted_by);
+    let args = args.text(&units.codes().collect::<Vec<_>>().join(" "));
     sql.run(put, args).await.map(|_| ())
 }
 
@@ -34,8 +36,8 @@ pub(super) async fn remove(sql: &mut Sql<'_>, partner: &str) -> Result<(), Store
 impl Store {
     /// All grants, by the partners' names.
     pub async fn grants(&self) -> Result<Vec<GrantRow>, StoreError> {
-        let list = "SELECT partner, scope, kinds, level, personal, granted_ms, granted_by FROM partner_grant
-            ORDER BY partner";
+        let list = "SELECT partner, scope, kinds, level, personal, granted_ms, granted_by, units
+            FROM partner_grant ORDER BY partner";
         let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let grant = |row| {
             let level = match int(row, 3)? {
@@ -49,6 +51,7 @@ impl Store {
                 kinds: Kinds::from_bits(int(row, 2)? as u64),
                 level,
                 personal: int(row, 4)? != 0,
+                units: Units::of(text(row, 7)?.split_whitespace()),
             };
             let (granted_ms, granted_by) = (int(row, 5)? as u64, text(row, 6)?);
             Ok(GrantRow { partner: text(row, 0)?, grant, granted_ms, granted_by })

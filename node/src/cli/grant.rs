@@ -1,7 +1,7 @@
 //! `guantong grant`: what partners may see and write at a node.
 
 use guantong_gateway::division::Division;
-use guantong_proto::v1;
+use guantong_proto::{codes, v1};
 use serde_json::{Value, json};
 
 use super::connection::NodeArgs;
@@ -12,12 +12,20 @@ use super::{json as messages, problem};
 const EXAMPLE: &str = "\
   guantong pki issue partner hotline-12345 --dir authority --out hotline
   guantong grant set hotline-12345 --scope 220822 --kind case --level write --personal-data
+  guantong grant set court-system --scope 220822 --kind case --level write --unit court
+  guantong grant set county-platform --scope 220822 --level write --personal-data --unit '*'
   guantong grant set data-centre --scope 22 --level aggregates
   guantong grant list
   guantong grant remove hotline-12345
 
 A partner without a grant may call nothing. What its grant does not cover is absent from its answers. A change is in
-force from the partner's next call; subscriptions and links need no restart. (授权变更立即生效)";
+force from the partner's next call; subscriptions and links need no restart. (授权变更立即生效)
+
+With --level write a partner files cases, changes their fields, and takes back what it filed itself until somebody has
+moved it: enough for a hotline. Accepting, handing on, answering and concluding are the holder's, and a partner does
+that only in the name of the units (部门) it was given: --unit court for the court's cases, --unit division for those of
+the divisions themselves (and for pressing and sealing), --unit '*' for a platform that does all that the desk does.
+(办理动作只能以授权部门的名义进行)";
 
 /// What partner systems may see and write (合作方授权)
 #[derive(Debug, clap::Args)]
@@ -63,6 +71,10 @@ struct Set {
     /// Names and telephone numbers, too (包含个人信息)
     #[arg(long)]
     personal_data: bool,
+    /// A unit in whose name it handles cases, by its code; may be given several times. `division`: the division itself;
+    /// `*`: every unit. Without it: none (以何部门名义办理事件)
+    #[arg(long = "unit", value_name = "CODE")]
+    units: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -95,6 +107,7 @@ pub(crate) async fn run(args: &GrantArgs) -> anyhow::Result<Report> {
                 kinds: set.kinds.clone(),
                 level: v1::GrantLevel::from(set.level).into(),
                 personal_data: set.personal_data,
+                units: set.units.clone(),
                 ..v1::Grant::default()
             };
             let request = v1::UpdateGrantRequest { grant: Some(grant), allow_missing: true };
@@ -145,6 +158,19 @@ fn personal(grant: &v1::Grant) -> &'static str {
     if grant.personal_data { "yes (含)" } else { "no (不含)" }
 }
 
+/// Codes with their labels. A code that is not in the list may be one of the tier's own, or a typing error.
+fn units(grant: &v1::Grant) -> String {
+    let word = |unit: &String| match codes::UNITS.iter().find(|known| known.code == unit) {
+        Some(known) => format!("{unit} {}", known.label),
+        None if unit == "*" => "all (全部)".into(),
+        None => format!("{unit} (not in the list of units, 不在部门代码表中)"),
+    };
+    match grant.units.as_slice() {
+        [] => "none (无)".into(),
+        named => named.iter().map(word).collect::<Vec<_>>().join(", "),
+    }
+}
+
 fn of_grant(grant: &v1::Grant) -> anyhow::Result<Value> {
     messages::of_message("guantong.v1.Grant", grant)
 }
@@ -156,6 +182,7 @@ fn one(grant: &v1::Grant) -> anyhow::Result<Report> {
         line("kinds 种类", kinds(grant)),
         line("level 级别", level(grant).to_owned()),
         line("personal data 个人信息", personal(grant).to_owned()),
+        line("handles cases as 办理部门", units(grant)),
         line("granted 授权时间", time(grant.update_time.as_ref())),
         line("by 授权人", grant.granted_by.clone()),
     ];
@@ -163,17 +190,25 @@ fn one(grant: &v1::Grant) -> anyhow::Result<Report> {
 }
 
 fn all(grants: &[v1::Grant]) -> anyhow::Result<Report> {
-    let rows: Vec<[String; 6]> = grants
+    let rows: Vec<[String; 7]> = grants
         .iter()
         .map(|grant| {
             let partner = grant.name.strip_prefix("grants/").unwrap_or(&grant.name).to_owned();
             let at = time(grant.update_time.as_ref());
             let (level, personal) = (level(grant).to_owned(), personal(grant).to_owned());
-            [partner, grant.scope.clone(), kinds(grant), level, personal, at]
+            let units = if grant.units.is_empty() { "-".into() } else { grant.units.join(", ") };
+            [partner, grant.scope.clone(), kinds(grant), level, personal, units, at]
         })
         .collect();
-    let headers =
-        ["partner 合作方", "scope 范围", "kinds 种类", "level 级别", "personal 个人信息", "granted 授权时间"];
+    let headers = [
+        "partner 合作方",
+        "scope 范围",
+        "kinds 种类",
+        "level 级别",
+        "personal 个人信息",
+        "units 部门",
+        "granted 授权时间",
+    ];
     let text = match rows.as_slice() {
         [] => "no partner has a grant (尚无授权)\n".to_owned(),
         rows => table(headers, rows),

@@ -64,6 +64,10 @@ async function main({ proto, county, hotline, operator }) {
   const invalid = await refused(proto, status.INVALID_ARGUMENT, cases.CreateCase(wrong));
   step(`case.involved_count: ${invalid.fields["case.involved_count"]}`);
 
+  const own = await refused(proto, status.PERMISSION_DENIED, cases.AcceptCase({ name: filed.name }));
+  assert.equal(own.reason, "UNIT_NOT_GRANTED");
+  step(`accepting is for unit ${own.metadata.unit} of ${own.metadata.division}, not for a hotline`);
+
   const early = { name: filed.name, outcome: { succeeded: true } };
   const illegal = await refused(proto, status.FAILED_PRECONDITION, desk.ConcludeCase(early));
   assert.equal(illegal.reason, "ILLEGAL_MOVE");
@@ -88,7 +92,7 @@ async function main({ proto, county, hotline, operator }) {
 }
 
 // The same arguments as ../python/run.py takes; see scene.py there.
-const names = ["county", "prefecture", "hotline", "maker", "data-centre", "stranger", "operator", "proto"];
+const names = ["county", "prefecture", "hotline", "court", "maker", "data-centre", "stranger", "operator", "proto"];
 const options = Object.fromEntries(names.map((name) => [name, { type: "string" }]));
 options.proto.default = path.join(__dirname, "../../../proto");
 console.log("hotline_case");

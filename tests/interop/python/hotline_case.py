@@ -78,6 +78,16 @@ def story(scene):
         assert "request_id" in problem.fields, problem
         step(f"another content under the same request id is refused: {problem.message}")
 
+        with refused(grpc.StatusCode.PERMISSION_DENIED) as problem:
+            cases.AcceptCase(case_service_pb2.AcceptCaseRequest(name=filed.name))
+        assert problem.reason == "UNIT_NOT_GRANTED" and problem.metadata["unit"] == "division", problem
+        step(f"working on it is for whoever holds it: {problem.message}")
+
+        twice = file(cases, "2026112100018", "电梯停运（重复）")
+        cancel = case_service_pb2.CancelCaseRequest(name=twice.name, reason="重复工单")
+        assert cases.CancelCase(cancel).lifecycle.state == case_pb2.CASE_STATE_CANCELLED
+        step("what it filed itself, it takes back as long as nobody has moved it")
+
         assert [case.name for case in find(cases, ORDER)] == [filed.name]
         assert find(cases, "no such order") == []
         step("it is found by the hotline's own number")

@@ -46,3 +46,22 @@ def story(scene):
         )
         assert desk.SuperviseCase(press).supervision.by == COUNTY
         step("the county presses for it")
+        the_court_has_its_own(scene, desk)
+
+
+def the_court_has_its_own(scene, desk):
+    """A unit's own system: it handles the cases that its unit holds, and no others."""
+    with scene.at_county("hotline") as channel:
+        filed = file(case_service_pb2_grpc.CaseServiceStub(channel), "2026112100302", "相邻权纠纷")
+    outcome = case_pb2.Outcome(method=case_pb2.MEDIATION_METHOD_JUDICIAL, succeeded=True)
+    conclude = case_service_pb2.ConcludeCaseRequest(name=filed.name, outcome=outcome)
+    with scene.at_county("court") as channel:
+        court = case_service_pb2_grpc.CaseServiceStub(channel)
+        desk.AcceptCase(case_service_pb2.AcceptCaseRequest(name=filed.name, to_unit="labour"))
+        with refused(grpc.StatusCode.PERMISSION_DENIED) as problem:
+            court.ConcludeCase(conclude)
+        assert (problem.reason, problem.metadata["unit"]) == ("UNIT_NOT_GRANTED", "labour"), problem
+        step(f"not the court's: {problem.message}")
+        desk.TransferCase(case_service_pb2.TransferCaseRequest(name=filed.name, to_unit="court"))
+        assert court.ConcludeCase(conclude).lifecycle.unit == "court"
+        step("handed to the court, its own system concludes it")

@@ -12,8 +12,10 @@ class Scene:
 
     county: str
     prefecture: str
-    # A 12345 hotline: it may read and write the county's cases, with what they say about persons.
+    # A 12345 hotline: it may read and write the county's cases, with what they say about persons, and handles none.
     hotline: str
+    # The court's own system: it may read and write the county's cases, and handles those that the court has.
+    court: str
     # A maker of cameras: it may read and write the cameras of one township.
     maker: str
     # A data centre: sums of the prefecture, never a record.

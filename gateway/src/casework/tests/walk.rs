@@ -131,10 +131,10 @@ impl Walk {
         let pending_to = below.filter(|_| state == CaseState::Pending).unwrap_or_default();
         let loaded =
             v1::Lifecycle { holder: home.to_string(), state: state as i32, pending_to, ..Default::default() };
-        if judge_write(home, None, &loaded, home).is_err() {
+        if judge_write(home, None, &loaded, home, First::Anywhere).is_err() {
             return nothing;
         }
-        let step = implied_step(home, None, &loaded, home, 1).unwrap();
+        let step = implied_step(home, None, &loaded, home, First::Anywhere, 1).unwrap();
         Walk { now: Some(loaded), steps: vec![(home, step)], ..nothing }
     }
 
@@ -159,9 +159,10 @@ impl Walk {
         assert!(audience.divisions().contains(&division(&moved.step.to)));
         assert!(audience.concerns(holder(&moved.lifecycle).unwrap()));
         let direct = v1::Lifecycle { since: None, ..moved.lifecycle.clone() };
-        assert_eq!(judge_write(self.home, self.now.as_ref(), &direct, request.actor), Ok(()));
+        let now = self.now.as_ref();
+        assert_eq!(judge_write(self.home, now, &direct, request.actor, First::Reported), Ok(()));
         if self.now.is_some() {
-            let step = implied_step(self.home, self.now.as_ref(), &direct, request.actor, 1).unwrap();
+            let step = implied_step(self.home, now, &direct, request.actor, First::Reported, 1).unwrap();
             assert_eq!(step.to, moved.step.to);
         }
         self.now = Some(moved.lifecycle);

@@ -6,7 +6,7 @@ use guantong_proto::v1;
 use prost::Message;
 
 use super::{Checker, division_of, is_digits};
-use crate::casework;
+use crate::casework::{self, First};
 use crate::record::{FieldNumber, Record, RecordName};
 
 pub(super) fn check(c: &mut Checker<'_>) {
@@ -93,7 +93,10 @@ fn lifecycle_write(c: &mut Checker<'_>, before: Option<&v1::Lifecycle>, after: O
         return;
     }
     let verdict = match after {
-        Some(after) => casework::judge_write(c.s.home, before, after, c.s.writer).map_err(|e| e.to_string()),
+        Some(after) => {
+            let judged = casework::judge_write(c.s.home, before, after, c.s.writer, c.s.first);
+            judged.map_err(|e| e.to_string())
+        }
         None if before.is_some() => {
             Err("it cannot be cleared; make a move instead (不能清空，请办理)".into())
         }
@@ -121,14 +124,16 @@ fn writers(c: &mut Checker<'_>, before: Option<&v1::Lifecycle>, after: Option<&v
     let held_by = |l: Option<&v1::Lifecycle>| l.map(|l| casework::holder(l).unwrap_or(s.home));
     // A write that takes the case over may bring along what its new holder has to say.
     let holders = [held_by(before), held_by(after)];
+    let registered = before.is_some() || s.first == First::Reported && after.is_some();
+    let held = holders[0].or(holders[1].filter(|_| registered));
     let above = |holder| s.writer.strictly_contains(holder);
     for rule in s.written.iter().filter_map(|number| kind.field(*number)) {
         match rule.writers {
             Writers::Holder if rule.number == f::LIFECYCLE => {}
-            Writers::Holder if before.is_some() && !holders.contains(&Some(s.writer)) => {
+            Writers::Holder if registered && !holders.contains(&Some(s.writer)) => {
                 refuse_writer(c, rule, "only the division that holds the case", "只有承办区划可以填写");
             }
-            Writers::AboveHolder if !holders[0].is_none_or(above) => {
+            Writers::AboveHolder if !held.is_none_or(above) => {
                 refuse_writer(
                     c,
                     rule,

@@ -33,6 +33,7 @@ struct Desk {
     divisions: Divisions,
     record: Record,
     clock: u64,
+    first: First,
 }
 
 type Judged = Result<(), Vec<Violation>>;
@@ -48,6 +49,7 @@ impl Desk {
             divisions: Divisions::embedded(),
             record: Record::default(),
             clock: NOW_MS - 1_000,
+            first: First::Anywhere,
         }
     }
 
@@ -85,6 +87,7 @@ impl Desk {
             written,
             writer,
             own: self.own,
+            first: self.first,
             divisions: &self.divisions,
             now_ms: NOW_MS,
             drift_ms: 300_000,

@@ -154,7 +154,7 @@ impl Feed {
             return Err(self.no_more());
         }
         let grant = caller::granted(shared, &self.caller)?;
-        let lens = Lens::new(grant, self.subscription.personal);
+        let lens = Lens::new(&grant, self.subscription.personal);
         if !lens.sees_records() {
             return Err(status::not_allowed(super::NO_RECORDS));
         }

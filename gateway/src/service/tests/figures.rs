@@ -17,7 +17,8 @@ const DAY_MS: i64 = 86_400_000;
 async fn write<M: Message>(node: &Node, name: &str, message: &M) {
     let name = node.engine.name(name).unwrap();
     let fields = raw::split(&Bytes::from(message.encode_to_vec())).unwrap();
-    node.write(&name, LocalWrite::of(fields)).await.unwrap();
+    let write = LocalWrite { authority: Authority::Ledger, ..LocalWrite::of(fields) };
+    node.write(&name, write).await.unwrap();
 }
 
 fn date(day: Day) -> v1::Date {

@@ -23,6 +23,11 @@ pub(super) fn partner<T>(message: T) -> Request<T> {
     from(Who::Partner("hotline".into()), message)
 }
 
+/// Somebody at the node's own desk.
+pub(super) fn desk<T>(message: T) -> Request<T> {
+    from(Who::Local, message)
+}
+
 /// Grants the partner `hotline` something.
 pub(super) async fn grant(
     node: &Node,
@@ -32,13 +37,29 @@ pub(super) async fn grant(
     personal_data: bool,
 ) {
     let grant = v1::Grant {
-        name: "grants/hotline".into(),
         scope: scope.into(),
         kinds: kinds.iter().map(ToString::to_string).collect(),
         level: level.into(),
         personal_data,
         ..v1::Grant::default()
     };
+    set(node, grant).await;
+}
+
+/// Lets the partner `hotline` write the cases of a scope, and handle them in the name of these units.
+pub(super) async fn grant_units(node: &Node, scope: &str, units: &[&str]) {
+    let grant = v1::Grant {
+        scope: scope.into(),
+        level: v1::GrantLevel::Write.into(),
+        personal_data: true,
+        units: units.iter().map(ToString::to_string).collect(),
+        ..v1::Grant::default()
+    };
+    set(node, grant).await;
+}
+
+async fn set(node: &Node, grant: v1::Grant) {
+    let grant = v1::Grant { name: "grants/hotline".into(), ..grant };
     let request = v1::UpdateGrantRequest { grant: Some(grant), allow_missing: true };
     Grants::new(node.engine.clone()).update_grant(from(Who::Local, request)).await.unwrap();
 }
@@ -148,6 +169,7 @@ async fn grants_are_kept_and_listed_and_bad_ones_refused() {
         ("220822101000", v1::GrantLevel::Write, true)
     );
     assert_eq!(kept.kinds, vec!["grid", "case"]);
+    assert!(kept.units.is_empty(), "nothing that was not granted");
     // A partner reads its own and nobody else's, and changes none.
     let own = v1::GetGrantRequest { name: "grants/hotline".into() };
     assert_eq!(grants.get_grant(partner(own.clone())).await.unwrap().get_ref(), kept);
@@ -169,6 +191,17 @@ async fn grants_are_kept_and_listed_and_bad_ones_refused() {
     let fields: Vec<&str> =
         details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
     assert_eq!(fields, vec!["grant.scope", "grant.level", "grant.kinds"]);
+    for (kinds, level, units) in [
+        (vec![], v1::GrantLevel::Read, vec!["court".into()]),
+        (vec!["camera".into()], v1::GrantLevel::Write, vec!["court".into()]),
+        (vec![], v1::GrantLevel::Write, vec!["a court".into()]),
+        (vec![], v1::GrantLevel::Write, (0..51).map(|n| format!("u{n}")).collect()),
+    ] {
+        let bad = v1::Grant { kinds, level: level.into(), units, ..kept.clone() };
+        let update = v1::UpdateGrantRequest { grant: Some(bad), allow_missing: true };
+        let refused = grants.update_grant(from(Who::Local, update)).await.unwrap_err();
+        assert_eq!(super::partners::violations(&refused), vec!["grant.units"], "{refused:?}");
+    }
     let missing = v1::Grant { name: "grants/nobody".into(), ..kept.clone() };
     let update = v1::UpdateGrantRequest { grant: Some(missing), allow_missing: false };
     assert_eq!(grants.update_grant(from(Who::Local, update)).await.unwrap_err().code(), Code::NotFound);

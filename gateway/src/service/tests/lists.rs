@@ -9,7 +9,7 @@ use guantong_proto::v1::case_service_server::CaseService;
 use proptest::prelude::*;
 use tonic::Code;
 
-use super::grants::{grant, partner};
+use super::grants::{desk, grant, grant_units, partner};
 use super::partners::{HOME, Setting, camera, date, filing, violations};
 
 fn cases(parent: &str) -> v1::ListCasesRequest {
@@ -72,7 +72,7 @@ async fn conditions_are_combined() {
     }
     let name = format!("divisions/{HOME}/cases/2");
     let accept = v1::AcceptCaseRequest { name, to_unit: "police".into(), ..Default::default() };
-    s.cases.accept_case(partner(accept)).await.unwrap();
+    s.cases.accept_case(desk(accept)).await.unwrap();
 
     let accepted = vec![v1::CaseState::Accepted.into()];
     let either = vec![v1::CaseState::Reported.into(), v1::CaseState::Accepted.into()];
@@ -122,15 +122,15 @@ async fn a_case_is_listed_once_wherever_it_concerns_somebody() {
     let s = Setting::new().await;
     s.file("1").await;
     let name = || format!("divisions/{HOME}/cases/1");
-    s.cases.accept_case(partner(v1::AcceptCaseRequest { name: name(), ..Default::default() })).await.unwrap();
+    s.cases.accept_case(desk(v1::AcceptCaseRequest { name: name(), ..Default::default() })).await.unwrap();
     let listed = async |parent: &str| all_cases(&s, cases(parent)).await.len();
     assert_eq!((listed(HOME).await, listed("220822102000").await), (1, 0));
     let to_division = "220822102000".to_owned();
     let transfer = v1::TransferCaseRequest { name: name(), to_division, ..Default::default() };
-    s.cases.transfer_case(partner(transfer)).await.unwrap();
+    s.cases.transfer_case(desk(transfer)).await.unwrap();
     // It waits at the county for the other township, which finds it.
     assert_eq!((listed(HOME).await, listed("220822102000").await, listed("220822000000").await), (1, 1, 1));
-    s.cases.accept_case(partner(v1::AcceptCaseRequest { name: name(), ..Default::default() })).await.unwrap();
+    s.cases.accept_case(desk(v1::AcceptCaseRequest { name: name(), ..Default::default() })).await.unwrap();
     assert_eq!((listed(HOME).await, listed("220822102000").await, listed("220822000000").await), (1, 1, 1));
     let held = v1::ListCasesRequest { holder: "220822102000".into(), ..cases("220822000000") };
     assert_eq!(all_cases(&s, held).await, vec!["1"]);
@@ -140,7 +140,7 @@ async fn a_case_is_listed_once_wherever_it_concerns_somebody() {
     assert_eq!(listed("220822103000").await, 0);
 
     // A partner of the other township alone may see it, now that it concerns that township, and may act on it.
-    grant(&s.node, "220822102", &["case"], v1::GrantLevel::Write, false).await;
+    grant_units(&s.node, "220822102", &["division"]).await;
     let seen = all_cases(&s, cases("220822000000")).await;
     assert_eq!(seen, vec!["1"], "a list of more than is granted leaves the rest out");
     let conclude = v1::ConcludeCaseRequest {

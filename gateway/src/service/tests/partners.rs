@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::Node;
-use super::grants::{grant, partner};
+use super::grants::{desk, grant, partner};
 use crate::service::cameras::Cameras;
 use crate::service::cases::Cases;
 use crate::service::grids::Grids;
@@ -107,9 +107,9 @@ async fn a_hotline_files_a_case_follows_it_and_gets_the_reply() {
 
     let name = || filed.name.clone();
     let accept = v1::AcceptCaseRequest { name: name(), to_unit: "police".into(), ..Default::default() };
-    let case = s.cases.accept_case(partner(accept.clone())).await.unwrap().into_inner();
+    let case = s.cases.accept_case(desk(accept.clone())).await.unwrap().into_inner();
     assert_eq!(case.lifecycle.as_ref().unwrap().unit, "police");
-    let refused = s.cases.accept_case(partner(accept)).await.unwrap_err();
+    let refused = s.cases.accept_case(desk(accept)).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     let info = refused.get_error_details().error_info().unwrap().clone();
     assert_eq!(info.reason, "ILLEGAL_MOVE");
@@ -122,21 +122,21 @@ async fn a_hotline_files_a_case_follows_it_and_gets_the_reply() {
         level: v1::SupervisionLevel::Yellow.into(),
         ..Default::default()
     };
-    let refused = s.cases.supervise_case(partner(supervise(&filed.etag))).await.unwrap_err();
+    let refused = s.cases.supervise_case(desk(supervise(&filed.etag))).await.unwrap_err();
     assert_eq!(refused.code(), Code::Aborted);
-    let pressed = s.cases.supervise_case(partner(supervise(&case.etag))).await.unwrap().into_inner();
+    let pressed = s.cases.supervise_case(desk(supervise(&case.etag))).await.unwrap().into_inner();
     assert_eq!(pressed.supervision.unwrap().by, "220822000000", "the county presses its township");
     let reply = v1::Reply { text: "已处理".into(), ..Default::default() };
     let reply = v1::ReplyCaseRequest { name: name(), reply: Some(reply), ..Default::default() };
-    s.cases.reply_case(partner(reply)).await.unwrap();
+    s.cases.reply_case(desk(reply)).await.unwrap();
     let conclude = v1::ConcludeCaseRequest {
         name: name(),
         outcome: Some(v1::Outcome { succeeded: Some(true), ..Default::default() }),
         ..Default::default()
     };
-    s.cases.conclude_case(partner(conclude)).await.unwrap();
+    s.cases.conclude_case(desk(conclude)).await.unwrap();
     let verify = v1::VerifyCaseRequest { name: name(), ..Default::default() };
-    s.cases.verify_case(partner(verify)).await.unwrap();
+    s.cases.verify_case(desk(verify)).await.unwrap();
     let got = s.cases.get_case(partner(v1::GetCaseRequest { name: name() })).await.unwrap().into_inner();
     assert_eq!(got.reply.as_ref().unwrap().text, "已处理");
     assert_eq!(got.lifecycle.as_ref().unwrap().state(), v1::CaseState::Verified);

@@ -18,7 +18,8 @@ use crate::service::{NodeInfo, Who};
 async fn put<M: Message>(node: &Node, name: &str, message: &M) -> Result<(), EngineError> {
     let name = node.engine.name(name).unwrap();
     let fields = raw::split(&Bytes::from(message.encode_to_vec())).unwrap();
-    node.write(&name, LocalWrite::of(fields)).await
+    let write = LocalWrite { authority: Authority::Ledger, ..LocalWrite::of(fields) };
+    node.write(&name, write).await
 }
 
 /// The month that is over, and the one that runs.
