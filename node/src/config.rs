@@ -19,7 +19,7 @@ use guantong_gateway::division::{Division, Tier};
 use serde::Deserialize;
 
 use crate::identity::dial::check_endpoint;
-use crate::identity::{IdentityFiles, TrustDomain};
+use crate::identity::{AuthorityScope, IdentityFiles, TrustDomain};
 
 /// Where a node keeps its data unless told otherwise.
 pub const DATA_DIR: &str = "/var/lib/guantong";
@@ -126,11 +126,16 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its key in PEM, readable by the node only.
     pub key: PathBuf,
-    /// The authority's certificate in PEM; several while one is being replaced.
+    /// The root authorities' certificates in PEM; several while one is being replaced.
     pub authority: PathBuf,
-    /// The authority's revocation list in PEM. Without it nothing is ever revoked.
+    /// The authorities' revocation lists in PEM. Without it nothing is ever revoked.
     #[serde(default)]
     pub revocation_list: Option<PathBuf>,
+    /// What limits the authorities below a root: `certificate`, the scope that each one's certificate names, as with
+    /// those of `guantong pki`; or `unlimited`, nothing but the identity in the certificates they sign: for an existing
+    /// authority's system, or SPIRE, whose authorities name no scope.
+    #[serde(default)]
+    pub authority_scope: AuthorityScope,
 }
 
 impl Tls {
@@ -141,6 +146,7 @@ impl Tls {
             key: self.key.clone(),
             authority: self.authority.clone(),
             revocations: self.revocation_list.clone(),
+            authority_scope: self.authority_scope,
         }
     }
 }

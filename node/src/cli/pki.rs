@@ -28,6 +28,14 @@ A first authority and a first pair of nodes:
 Copy each directory to its machine, as it is. The directory of the authority stays where it is,
 best on a machine without a network: whoever has its key can be any node.";
 
+const AUTHORITY: &str = "\
+The root stays offline; a prefecture or county gets an authority that can sign for its own divisions only:
+  guantong pki issue authority 2208 --dir root --out prefecture-authority
+  guantong pki issue node 220822 --dir prefecture-authority --out county --host county.example
+
+Every node checks it: a node's certificate from an authority of 2208 is good inside 2208 only, and an operator's or
+partner's from there at the nodes inside 2208 only. Revoke it at the root, and all that it signed is refused.";
+
 /// Certificates: make an authority, issue, show and revoke (证书：签发机构、签发、查看、吊销)
 #[derive(Debug, clap::Args)]
 #[command(after_help = OVERVIEW)]
@@ -98,6 +106,23 @@ enum Whom {
         host: Vec<String>,
         #[command(flatten)]
         common: IssueCommon,
+    },
+    /// A further authority, for a province, prefecture or county: it signs only for what lies inside (下级签发机构)
+    #[command(after_help = AUTHORITY)]
+    Authority {
+        /// The division's code: 2, 4 or 6 digits, or 12
+        division: Division,
+        #[command(flatten)]
+        dir: Dir,
+        /// The directory of the new authority
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// How long it is valid; cut to the validity of the authority that signs it
+        #[arg(long, value_name = "DAYS", default_value_t = 1825)]
+        days: u32,
+        /// Replace an authority that is there; every certificate it issued becomes worthless
+        #[arg(long)]
+        force: bool,
     },
     /// For an operator: a person or program that acts through a node's API (操作员)
     Operator {
@@ -193,6 +218,11 @@ fn run_init(init: Init) -> anyhow::Result<Report> {
 
 fn run_issue(issue: Issue) -> anyhow::Result<Report> {
     let (subject, hosts, common) = match issue.whom {
+        Whom::Authority { division, dir, out, days, force } => {
+            let made =
+                AuthorityDir::open(&dir.dir)?.issue_authority(division, Validity::days(days), &out, force)?;
+            return Ok(report_authority(&made));
+        }
         Whom::Node { division, host, common } => (Subject::node(division)?, host, common),
         Whom::Operator { name, common } => (Subject::operator(&name)?, Vec::new(), common),
         Whom::Partner { name, common } => (Subject::partner(&name)?, Vec::new(), common),
@@ -238,6 +268,30 @@ fn run_issue(issue: Issue) -> anyhow::Result<Report> {
         "files": files,
     });
     Ok(Report { text, json })
+}
+
+fn report_authority(made: &AuthorityDir) -> Report {
+    let authority = made.authority();
+    let certificate = authority.certificate();
+    let dir = made.dir().display();
+    let mut text = format!(
+        "Made the authority {} in {dir}, valid to {}, serial {}.\n",
+        authority.scope(),
+        beijing_time(certificate.not_after_ms),
+        certificate.serial
+    );
+    let _ = writeln!(
+        text,
+        "Next: move {dir} to where certificates are to be issued, and delete it here; it is used as any other: \
+         guantong pki issue node DIVISION --dir {dir} --out DIR"
+    );
+    let json = json!({
+        "id": authority.scope().to_string(),
+        "serial": certificate.serial,
+        "not_after_ms": certificate.not_after_ms,
+        "dir": made.dir(),
+    });
+    Report { text, json }
 }
 
 fn run_show(file: &Path) -> anyhow::Result<Report> {

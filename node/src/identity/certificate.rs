@@ -3,13 +3,20 @@
 //! It reads; whether a certificate is signed, revoked or out of date is decided in [`super::tls`]. It must never take
 //! an identity from anything but the URI names, and never from a certificate that has two.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_SIG_ED25519};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::spiffe::{SpiffeError, SpiffeId};
+
+/// RSA keys below this are refused.
+const RSA_BITS_MIN: usize = 2048;
 
 /// What is wrong with a certificate as a carrier of an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +49,63 @@ pub enum CertificateProblem {
     Identity(#[from] SpiffeError),
 }
 
+/// The kind of a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// NIST P-256.
+    P256,
+    /// NIST P-384.
+    P384,
+    /// Ed25519.
+    Ed25519,
+    /// RSA with a modulus of so many bits.
+    Rsa(usize),
+    /// Anything else.
+    Other,
+}
+
+impl KeyKind {
+    fn of(key: &SubjectPublicKeyInfo<'_>) -> KeyKind {
+        let curve = || key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+        match &key.algorithm.algorithm {
+            oid if *oid == OID_KEY_TYPE_EC_PUBLIC_KEY && curve() == Some(OID_EC_P256) => KeyKind::P256,
+            oid if *oid == OID_KEY_TYPE_EC_PUBLIC_KEY && curve() == Some(OID_NIST_EC_P384) => KeyKind::P384,
+            oid if *oid == OID_SIG_ED25519 => KeyKind::Ed25519,
+            _ => match key.parsed() {
+                Ok(PublicKey::RSA(key)) => KeyKind::Rsa(key.key_size()),
+                _ => KeyKind::Other,
+            },
+        }
+    }
+
+    /// Whether no certificate with such a key is accepted.
+    pub fn is_weak(self) -> bool {
+        match self {
+            KeyKind::P256 | KeyKind::P384 | KeyKind::Ed25519 => false,
+            KeyKind::Rsa(bits) => bits < RSA_BITS_MIN,
+            KeyKind::Other => true,
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyKind::P256 => f.write_str("P-256"),
+            KeyKind::P384 => f.write_str("P-384"),
+            KeyKind::Ed25519 => f.write_str("Ed25519"),
+            KeyKind::Rsa(bits) => write!(f, "RSA {bits}"),
+            KeyKind::Other => f.write_str("of a kind that is not accepted"),
+        }
+    }
+}
+
+impl serde::Serialize for KeyKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What a certificate says about itself. Times are Unix time in milliseconds; a time before 1970 reads as 0.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Certificate {
@@ -61,6 +125,8 @@ pub struct Certificate {
     pub dns_names: Vec<String>,
     /// Addresses by which a server is reached.
     pub addresses: Vec<IpAddr>,
+    /// The kind of its key.
+    pub key: KeyKind,
     /// Whether it is an authority's certificate.
     pub is_authority: bool,
     /// Whether it may accept connections.
@@ -90,6 +156,7 @@ impl Certificate {
             uris: Vec::new(),
             dns_names: Vec::new(),
             addresses: Vec::new(),
+            key: KeyKind::of(parsed.public_key()),
             is_authority: parsed.is_ca(),
             may_serve: usage.is_none_or(|usage| usage.server_auth || usage.any),
             may_dial: usage.is_none_or(|usage| usage.client_auth || usage.any),

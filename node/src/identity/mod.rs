@@ -6,10 +6,13 @@
 
 pub mod accept;
 pub mod certificate;
+mod chain;
 pub mod dial;
 pub mod peer;
+pub mod pem;
 pub mod pki;
 pub mod revocation;
+pub mod scope;
 pub mod spiffe;
 pub mod store;
 pub mod tls;
@@ -17,8 +20,10 @@ mod verifier;
 pub mod words;
 
 pub use accept::{Acceptor, Refusal};
+pub use chain::AuthorityScope;
 pub use dial::{DialError, Dialed, ExpectedPeer, connect};
 pub use peer::{Peer, TlsIo};
+pub use scope::Scope;
 pub use spiffe::{SpiffeId, Subject, TrustDomain};
 pub use store::IdentityStore;
 pub use tls::{Identity, IdentityError, IdentityFiles};

@@ -1,25 +1,26 @@
 //! An authority: makes the certificates of nodes, partners and operators, and lists the revoked ones.
 //!
-//! This file makes texts; [`dir`] keeps them on disk. Times are arguments. An authority must never issue for an
-//! identity outside its trust domain, a serial number twice, or a certificate that outlives its own.
+//! [`authority`] and [`request`] make texts; [`dir`] keeps them on disk. Times are arguments. An authority must never
+//! issue for an identity outside its scope, a serial number twice, or a certificate that outlives its own.
 
+pub mod authority;
 pub mod dir;
+mod files;
+mod record;
+pub mod request;
 
 use std::net::IpAddr;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData, RevokedCertParams, SanType, SerialNumber,
-};
-use rustls::pki_types::CertificateDer;
+use guantong_gateway::division::Division;
 use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::{Certificate, CertificateProblem};
+pub use authority::Authority;
+pub use request::{KeyRequest, PublicKey};
+
+use super::certificate::CertificateProblem;
 use super::revocation::RevocationList;
-use super::spiffe::{SpiffeError, SpiffeId, Subject, TrustDomain};
+use super::spiffe::{SpiffeError, SpiffeId, Subject};
 
 /// Certificates are valid from a little before now, so that a slow clock does not refuse a new one.
 const BACKDATED: Duration = Duration::minutes(5);
@@ -50,6 +51,43 @@ pub enum PkiError {
     /// The authority itself has run out, or is not valid yet.
     #[error("the authority's own certificate is not valid now; make a new authority (签发机构证书当前无效)")]
     AuthorityOutOfDate,
+    /// A division that the authority may not vouch for.
+    #[error(
+        "{division} does not lie inside {scope}, for which this authority is; use the authority of a division around \
+         both (该区划不在本签发机构的范围内)"
+    )]
+    OutsideScope {
+        /// What was asked for.
+        division: Division,
+        /// What the authority is for.
+        scope: Division,
+    },
+    /// An authority below for the division of the authority itself.
+    #[error(
+        "this is already the authority of {0}; an authority below it is for a division inside \
+         (本机构即为该区划的签发机构，下级机构应为其所辖区划)"
+    )]
+    SameScope(Division),
+    /// An authority that may have none below it.
+    #[error(
+        "this authority may sign certificates only, no further authorities; if it is a root that an early version \
+         made, make a new one (该机构只能签发证书，不能再设下级机构)"
+    )]
+    NoFurtherAuthority,
+    /// Not a signing request.
+    #[error(
+        "this is not a signing request in PEM form; make one with: guantong pki request (不是 PEM 格式的证书签名请求)"
+    )]
+    Request,
+    /// A request whose sender has not shown to have the key.
+    #[error(
+        "the signing request is not signed by the key it carries; make it anew \
+         (签名请求未由其所含密钥签名，请重新生成)"
+    )]
+    RequestSignature,
+    /// A key of a kind that is not accepted.
+    #[error("the key must be P-256, P-384 or Ed25519 (密钥须为 P-256、P-384 或 Ed25519)")]
+    WeakKey,
     /// A serial number that is not hexadecimal.
     #[error("a serial number is written in hexadecimal digits (序列号应为十六进制数字)")]
     Serial,
@@ -114,6 +152,21 @@ impl Request {
     }
 }
 
+/// A certificate for a key that is kept elsewhere, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Whom it is for.
+    pub id: SpiffeId,
+    /// Its serial number, in lower-case hexadecimal digits.
+    pub serial: String,
+    /// When it runs out, Unix time in milliseconds.
+    pub not_after_ms: u64,
+    /// The certificate, followed by those of the authorities between it and the root.
+    pub certificate_pem: String,
+    /// The roots to trust.
+    pub authority_pem: String,
+}
+
 /// An issued certificate with its key, all in PEM. The key exists nowhere else.
 #[derive(Clone)]
 pub struct Issued {
@@ -123,11 +176,11 @@ pub struct Issued {
     pub serial: String,
     /// When it runs out, Unix time in milliseconds.
     pub not_after_ms: u64,
-    /// The certificate.
+    /// The certificate, followed by those of the authorities between it and the root.
     pub certificate_pem: String,
     /// The private key, PKCS #8.
     pub key_pem: String,
-    /// The authority that signed it.
+    /// The roots to trust.
     pub authority_pem: String,
 }
 
@@ -146,208 +199,8 @@ pub struct Revoked {
     pub at: OffsetDateTime,
 }
 
-/// An authority with its key, in memory.
-pub struct Authority {
-    trust_domain: TrustDomain,
-    certificate: Certificate,
-    certificate_pem: String,
-    validity: Validity,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    /// Makes a new authority with a key of its own. The common name gets a random part, because two authorities of one
-    /// name confuse every check of a chain.
-    ///
-    /// # Errors
-    /// [`PkiError::Random`] or [`PkiError::Library`].
-    pub fn create(
-        trust_domain: TrustDomain,
-        common_name: &str,
-        validity: Validity,
-    ) -> Result<Authority, PkiError> {
-        let mut unique = [0; 4];
-        getrandom::fill(&mut unique).map_err(|_| PkiError::Random)?;
-        let mut params = CertificateParams::default();
-        params.not_before = validity.not_before;
-        params.not_after = validity.not_after;
-        params.serial_number = Some(random_serial()?);
-        params.distinguished_name =
-            common_name_of(&format!("{common_name} {:08x}", u32::from_be_bytes(unique)));
-        params.subject_alt_names = vec![SanType::URI(trust_domain.uri().try_into()?)];
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.self_signed(&key)?;
-        let key_pem = key.serialize_pem();
-        Authority::from_pem(&certificate.pem(), &key_pem)
-    }
-
-    /// Reads an authority from PEM.
-    ///
-    /// # Errors
-    /// Says what is wrong with it; see [`PkiError`].
-    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Authority, PkiError> {
-        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
-            .map_err(|_| CertificateProblem::NotPem)?;
-        let certificate = Certificate::read(&der)?;
-        let key = KeyPair::from_pem(key_pem)?;
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| CertificateProblem::Unreadable)?;
-        if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(PkiError::KeyMismatch);
-        }
-        let trust_domain = match certificate.uris.as_slice() {
-            [uri] if certificate.is_authority => {
-                uri.strip_prefix("spiffe://").ok_or(PkiError::NotAnAuthority)?
-            }
-            _ => return Err(PkiError::NotAnAuthority),
-        };
-        Ok(Authority {
-            trust_domain: TrustDomain::parse(trust_domain)?,
-            validity: Validity {
-                not_before: parsed.validity().not_before.to_datetime(),
-                not_after: parsed.validity().not_after.to_datetime(),
-            },
-            certificate_pem: certificate_pem.to_owned(),
-            issuer: Issuer::from_ca_cert_der(&der, key)?,
-            certificate,
-        })
-    }
-
-    /// The trust domain it vouches for.
-    pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
-    }
-
-    /// Its own certificate's names and dates.
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
-    }
-
-    /// Its own certificate in PEM: what every node of the trust domain is given.
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
-    }
-
-    /// Its key in PEM (PKCS #8). Whoever has it can be any node.
-    pub fn key_pem(&self) -> String {
-        self.issuer.key().serialize_pem()
-    }
-
-    /// Issues a certificate with a new key.
-    ///
-    /// # Errors
-    /// A name that is not allowed, an authority out of date, or a failure of the library; see [`PkiError`].
-    pub fn issue(&self, request: &Request) -> Result<Issued, PkiError> {
-        let id = SpiffeId { trust_domain: self.trust_domain.clone(), subject: request.subject.clone() };
-        // Subjects can be put together by hand; only what reads back as itself is signed.
-        if SpiffeId::parse(&id.to_string())? != id {
-            return Err(SpiffeError::Name.into());
-        }
-        let not_after = request.validity.not_after.min(self.validity.not_after);
-        let not_before = request.validity.not_before.max(self.validity.not_before);
-        if not_after <= not_before {
-            return Err(PkiError::AuthorityOutOfDate);
-        }
-        let mut params = CertificateParams::default();
-        params.not_before = not_before;
-        params.not_after = not_after;
-        params.serial_number = Some(random_serial()?);
-        params.distinguished_name = common_name_of(&id.subject.to_string().replace('/', " "));
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
-        if matches!(id.subject, Subject::Node(_)) {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-            for name in &request.dns_names {
-                params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
-            }
-            params.subject_alt_names.extend(request.addresses.iter().copied().map(SanType::IpAddress));
-        }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let signed = params.signed_by(&key, &self.issuer)?;
-        let certificate = Certificate::read(signed.der())?;
-        Ok(Issued {
-            id,
-            serial: certificate.serial,
-            not_after_ms: certificate.not_after_ms,
-            certificate_pem: signed.pem(),
-            key_pem: key.serialize_pem(),
-            authority_pem: self.certificate_pem.clone(),
-        })
-    }
-
-    /// Makes a revocation list in PEM. Its number must be greater than that of every list before it.
-    ///
-    /// # Errors
-    /// [`PkiError::Serial`] for a serial number that is not hexadecimal, or a failure of the library.
-    pub fn revocation_list(
-        &self,
-        revoked: &[Revoked],
-        number: u64,
-        validity: Validity,
-    ) -> Result<String, PkiError> {
-        let entries: Result<Vec<_>, _> = revoked
-            .iter()
-            .map(|entry| {
-                Ok::<_, PkiError>(RevokedCertParams {
-                    serial_number: SerialNumber::from(serial_bytes(&entry.serial)?),
-                    revocation_time: entry.at,
-                    reason_code: None,
-                    invalidity_date: None,
-                })
-            })
-            .collect();
-        let list = CertificateRevocationListParams {
-            this_update: validity.not_before,
-            next_update: validity.not_after,
-            crl_number: SerialNumber::from(number),
-            issuing_distribution_point: None,
-            revoked_certs: entries?,
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        Ok(list.signed_by(&self.issuer)?.pem()?)
-    }
-}
-
-impl std::fmt::Debug for Authority {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
-    }
-}
-
-/// The list in a text in PEM form, its signature not looked at.
+/// The first list in a text in PEM form, its signature not looked at.
 pub fn read_list_pem(pem: &[u8]) -> Option<RevocationList> {
     let der = rustls::pki_types::CertificateRevocationListDer::from_pem_slice(pem).ok()?;
     RevocationList::read(&der)
-}
-
-fn common_name_of(name: &str) -> DistinguishedName {
-    let mut distinguished = DistinguishedName::new();
-    distinguished.push(DnType::CommonName, name);
-    distinguished
-}
-
-/// 126 random bits after a leading 1: positive, and of one length, so that its text is too.
-fn random_serial() -> Result<SerialNumber, PkiError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| PkiError::Random)?;
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
-}
-
-fn serial_bytes(text: &str) -> Result<Vec<u8>, PkiError> {
-    let digits = text.as_bytes();
-    if digits.is_empty() || !digits.len().is_multiple_of(2) || digits.len() > 40 {
-        return Err(PkiError::Serial);
-    }
-    digits
-        .chunks(2)
-        .map(|pair| {
-            let pair = std::str::from_utf8(pair).ok().filter(|pair| !pair.starts_with('+'));
-            pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(PkiError::Serial)
-        })
-        .collect()
 }

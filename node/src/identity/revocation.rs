@@ -1,13 +1,18 @@
 //! Revocation lists, looked at before they are put to use.
 //!
-//! TLS refuses every peer whose issuer has no list once any list is configured, and takes the first list that bears
-//! the issuer's name. So a list that is unsigned, doubled or lacks an authority would lock everyone out; such a list
-//! must never get past this file.
+//! A peer whose issuer has no list is refused once any list is configured, and the first list that bears the issuer's
+//! name counts. So a file whose lists are unsigned or doubled, or that lacks a root's, would lock everyone out; such a
+//! file must never get past this one.
 
+use std::collections::HashSet;
+
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::certificate::{hexadecimal, milliseconds};
+use super::pem;
 
 /// Why a set of revocation lists is not put to use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +46,12 @@ pub enum RevocationError {
          (新的吊销列表比正在使用的还旧，继续使用原列表)"
     )]
     Older(String),
+    /// No longer there, while its authority is in force.
+    #[error(
+        "the revocation list of «{0}» is missing in the new file; the lists in use stay \
+         (新文件中缺少该签发机构的吊销列表，继续使用原列表)"
+    )]
+    Gone(String),
     /// Due for replacement already.
     #[error(
         "the revocation list of «{0}» is out of date; the one in use stays until a current one is there \
@@ -64,6 +75,26 @@ pub struct RevocationList {
     pub next_update_ms: Option<u64>,
     /// The serial numbers of the revoked certificates, in lower-case hexadecimal digits.
     pub serials: Vec<String>,
+    /// What made its authority one, if that is not a root.
+    below: Option<Below>,
+}
+
+/// The certificate of an authority below a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Below {
+    issuer_der: Vec<u8>,
+    serial: String,
+    not_after_ms: u64,
+}
+
+impl Below {
+    fn of(certificate: &X509Certificate<'_>) -> Below {
+        Below {
+            issuer_der: certificate.issuer().as_raw().to_vec(),
+            serial: hexadecimal(certificate.raw_serial()),
+            not_after_ms: milliseconds(certificate.validity().not_after.timestamp()),
+        }
+    }
 }
 
 impl RevocationList {
@@ -84,6 +115,7 @@ impl RevocationList {
                 .iter_revoked_certificates()
                 .map(|entry| hexadecimal(entry.raw_serial()))
                 .collect(),
+            below: None,
         }
     }
 
@@ -100,61 +132,171 @@ impl RevocationList {
         Some(self.number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 
+    /// Whether both say the same, whoever vouches for their authority.
+    fn same_as(&self, other: &RevocationList) -> bool {
+        RevocationList { below: None, ..self.clone() } == RevocationList { below: None, ..other.clone() }
+    }
+
     fn is_older_than(&self, other: &RevocationList) -> bool {
         let rank = |list: &RevocationList| (list.number.len(), list.number.clone(), list.this_update_ms);
         rank(self) < rank(other)
     }
 }
 
-/// Checks a set of lists against the authorities whose certificates they speak about, and against the intermediate
-/// certificates that may have signed one.
+/// Puts the texts of revocation files together: the newest list of each issuer, and each certificate once, in the
+/// order of the texts. No signature is looked at; [`check`] does that before lists are used.
+pub fn merge<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+    let mut lists: Vec<(RevocationList, &str)> = Vec::new();
+    let mut certificates: Vec<&str> = Vec::new();
+    for block in texts.into_iter().flat_map(pem::blocks) {
+        if block.label == pem::CERTIFICATE && !certificates.contains(&block.text) {
+            certificates.push(block.text);
+        }
+        let der = CertificateRevocationListDer::from_pem_slice(block.text.as_bytes());
+        let Some(list) = der.ok().and_then(|der| RevocationList::read(&der)) else { continue };
+        match lists.iter_mut().find(|(known, _)| known.issuer_der == list.issuer_der) {
+            Some(known) if known.0.is_older_than(&list) => *known = (list, block.text),
+            Some(_) => {}
+            None => lists.push((list, block.text)),
+        }
+    }
+    let blocks = lists.into_iter().map(|(_, text)| text).chain(certificates);
+    blocks.flat_map(|text| [text, "\n"]).collect()
+}
+
+/// Revocation lists that were checked, and what they cover.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    /// The lists.
+    pub lists: Vec<RevocationList>,
+    /// The names of authorities in the own chain that have no list; see [`check`].
+    pub missing: Vec<String>,
+    /// The keys (SubjectPublicKeyInfo in DER) of the authorities that have a list or are excused.
+    pub(super) covered: HashSet<Vec<u8>>,
+    ders: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Revocations {
+    /// The lists as the library takes them.
+    pub(super) fn for_tls(&self) -> Result<Vec<CertRevocationList<'static>>, RevocationError> {
+        let read = |(at, der): (usize, &CertificateRevocationListDer<'static>)| {
+            let list = OwnedCertRevocationList::from_der(der);
+            list.map(CertRevocationList::from).map_err(|_| RevocationError::Unreadable(at + 1))
+        };
+        self.ders.iter().enumerate().map(read).collect()
+    }
+}
+
+/// Checks the text of a revocation file: lists, and the certificates of authorities below a root that signed some of
+/// them. `own_chain` are the authorities of the own certificate's chain below the root.
+///
+/// Every list must be signed by a root, or by an authority whose certificate leads to one. Every root that has not
+/// expired needs a list: without it everyone would be refused, so such a file is not used at all. An authority of the
+/// own chain that has none is excused, since its absence would cut this node off from all that are certified like it;
+/// it is named in [`Revocations::missing`]. Peers below any other authority without a list are refused, until its list is
+/// there.
 ///
 /// # Errors
 /// The first thing that would make the set dangerous to use; see [`RevocationError`].
 pub fn check(
-    lists: &[CertificateRevocationListDer<'static>],
-    authorities: &[CertificateDer<'static>],
-    intermediates: &[CertificateDer<'static>],
-) -> Result<Vec<RevocationList>, RevocationError> {
-    if lists.is_empty() {
+    text: &[u8],
+    roots: &[CertificateDer<'static>],
+    own_chain: &[CertificateDer<'static>],
+    now_ms: u64,
+) -> Result<Revocations, RevocationError> {
+    let ders: Vec<CertificateRevocationListDer<'static>> =
+        PemObject::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|_| RevocationError::Empty)?;
+    if ders.is_empty() {
         return Err(RevocationError::Empty);
     }
-    let signers: Vec<X509Certificate<'_>> = authorities
-        .iter()
-        .chain(intermediates)
-        .filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed))
-        .collect();
-    let mut checked: Vec<RevocationList> = Vec::with_capacity(lists.len());
-    for (index, der) in lists.iter().enumerate() {
+    let beside: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(text).filter_map(Result::ok).collect();
+    let signers = signers(roots, own_chain, &beside);
+    let mut covered = HashSet::new();
+    let mut lists: Vec<RevocationList> = Vec::with_capacity(ders.len());
+    for (index, der) in ders.iter().enumerate() {
         let Ok((_, parsed)) = CertificateRevocationList::from_der(der) else {
             return Err(RevocationError::Unreadable(index + 1));
         };
-        let list = RevocationList::of(&parsed);
-        let signed = signers.iter().any(|signer| {
-            signer.subject().as_raw() == list.issuer_der
-                && parsed.verify_signature(signer.public_key()).is_ok()
-        });
-        if !signed {
+        let mut list = RevocationList::of(&parsed);
+        let signed = |signer: &&Signer<'_>| {
+            signer.certificate.subject().as_raw() == list.issuer_der
+                && parsed.verify_signature(signer.certificate.public_key()).is_ok()
+        };
+        let Some(signer) = signers.iter().find(signed) else {
             return Err(RevocationError::Unsigned(list.issuer));
-        }
-        if checked.iter().any(|other| other.issuer_der == list.issuer_der) {
+        };
+        if lists.iter().any(|other| other.issuer_der == list.issuer_der) {
             return Err(RevocationError::Doubled(list.issuer));
         }
-        checked.push(list);
+        covered.insert(signer.certificate.public_key().raw.to_vec());
+        list.below = (!signer.is_root).then(|| Below::of(&signer.certificate));
+        lists.push(list);
     }
-    for authority in signers.iter().take(authorities.len()) {
-        let name = authority.subject();
-        if !checked.iter().any(|list| list.issuer_der == name.as_raw()) {
-            return Err(RevocationError::Missing(name.to_string()));
+    let mut missing = Vec::new();
+    for signer in signers.iter().filter(|signer| signer.is_root || signer.is_own) {
+        let key = signer.certificate.public_key().raw;
+        let name = signer.certificate.subject().to_string();
+        let expired = milliseconds(signer.certificate.validity().not_after.timestamp()) < now_ms;
+        if covered.contains(key) || expired {
+            continue;
         }
+        if signer.is_root {
+            return Err(RevocationError::Missing(name));
+        }
+        missing.push(name);
+        covered.insert(key.to_vec());
     }
-    Ok(checked)
+    Ok(Revocations { lists, missing, covered, ders })
 }
 
-/// Whether a checked set may take the place of the one in use: it must not be older, and not late already.
+/// An authority whose certificate is a root, or leads to one.
+struct Signer<'c> {
+    certificate: X509Certificate<'c>,
+    is_root: bool,
+    is_own: bool,
+}
+
+/// The roots, and those others that lead to one.
+fn signers<'c>(
+    roots: &'c [CertificateDer<'static>],
+    own_chain: &'c [CertificateDer<'static>],
+    beside: &'c [CertificateDer<'static>],
+) -> Vec<Signer<'c>> {
+    let read = |der: &'c CertificateDer<'static>| {
+        X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed).filter(may_sign_lists)
+    };
+    let mut signers: Vec<Signer<'_>> = roots
+        .iter()
+        .filter_map(read)
+        .map(|certificate| Signer { certificate, is_root: true, is_own: false })
+        .collect();
+    let own = own_chain.iter().filter_map(read).map(|certificate| (certificate, true));
+    let mut rest: Vec<_> = own.chain(beside.iter().filter_map(read).map(|other| (other, false))).collect();
+    // Each round adds those that lead to one known already, until there are none.
+    loop {
+        let leads = |(certificate, _): &(X509Certificate<'_>, bool)| {
+            signers.iter().any(|above| {
+                above.certificate.subject().as_raw() == certificate.issuer().as_raw()
+                    && certificate.verify_signature(Some(above.certificate.public_key())).is_ok()
+            })
+        };
+        let Some(at) = rest.iter().position(leads) else { return signers };
+        let (certificate, is_own) = rest.swap_remove(at);
+        signers.push(Signer { certificate, is_root: false, is_own });
+    }
+}
+
+fn may_sign_lists(certificate: &X509Certificate<'_>) -> bool {
+    let usage = certificate.key_usage().ok().flatten();
+    certificate.is_ca() && usage.is_none_or(|usage| usage.value.crl_sign())
+}
+
+/// Whether a checked set may take the place of the one in use: no list may be older, late already, or gone while its
+/// authority is still in force.
 ///
 /// # Errors
-/// [`RevocationError::Older`] or [`RevocationError::Late`]; an unchanged list is neither.
+/// [`RevocationError::Older`], [`RevocationError::Late`] or [`RevocationError::Gone`]; an unchanged list is none of them.
 pub fn may_replace(
     new: &[RevocationList],
     in_use: &[RevocationList],
@@ -162,10 +304,20 @@ pub fn may_replace(
 ) -> Result<(), RevocationError> {
     for list in new {
         match in_use.iter().find(|old| old.issuer_der == list.issuer_der) {
-            Some(old) if old == list => {}
+            Some(old) if old.same_as(list) => {}
             Some(old) if list.is_older_than(old) => return Err(RevocationError::Older(list.issuer.clone())),
             _ if list.is_late(now_ms) => return Err(RevocationError::Late(list.issuer.clone())),
             _ => {}
+        }
+    }
+    // A root's list goes with the root; that of one below, when it has expired or was revoked.
+    for old in in_use.iter().filter(|old| !new.iter().any(|list| list.issuer_der == old.issuer_der)) {
+        let Some(below) = &old.below else { continue };
+        let in_force = |list: &RevocationList| {
+            list.issuer_der == below.issuer_der && !list.serials.contains(&below.serial)
+        };
+        if below.not_after_ms >= now_ms && new.iter().any(in_force) {
+            return Err(RevocationError::Gone(old.issuer.clone()));
         }
     }
     Ok(())

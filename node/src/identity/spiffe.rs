@@ -42,6 +42,12 @@ pub enum SpiffeError {
     /// A village is not a node.
     #[error("a village has no node of its own; its township has one (村级不设节点，由所属乡镇的节点负责)")]
     Village,
+    /// An authority for a division that has no nodes below it.
+    #[error(
+        "an authority is for a province, prefecture or county; nodes of townships get theirs from one of these \
+         (签发机构只设于省、市、县级)"
+    )]
+    AuthorityTier,
     /// A partner's or operator's name has another form.
     #[error(
         "a name has 1 to 63 of the characters a-z 0-9 . - _ and begins with a letter or digit \
@@ -205,7 +211,7 @@ impl FromStr for SpiffeId {
 }
 
 /// A division in full; the short forms that people may type are not identities.
-fn twelve_digits(text: &str) -> Result<Division, SpiffeError> {
+pub(super) fn twelve_digits(text: &str) -> Result<Division, SpiffeError> {
     if text.len() != 12 {
         return Err(SpiffeError::Division(None));
     }

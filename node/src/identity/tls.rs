@@ -7,20 +7,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::RootCertStore;
-use rustls::client::{
-    ClientConfig, Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor,
-};
+use guantong_gateway::division::Division;
+use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ServerConfig};
 
 use super::certificate::{Certificate, CertificateProblem};
+use super::chain::{AnchorError, AuthorityScope, ChainCheck, Trust, Usage};
 use super::peer::Peer;
-use super::revocation::{self, RevocationError, RevocationList};
+use super::revocation::{self, RevocationError, RevocationList, Revocations};
 use super::spiffe::{SpiffeId, Subject};
-use super::verifier::PeerVerifier;
+use super::verifier::{ClientVerifier, ServerVerifier};
 use super::words::{Fault, Trouble, Words, beijing_time};
 use super::{now_ms, provider};
 
@@ -42,6 +41,9 @@ pub struct IdentityFiles {
     /// The revocation lists in PEM, one for each authority. Without it nothing is ever revoked.
     #[serde(default)]
     pub revocations: Option<PathBuf>,
+    /// What limits the authorities.
+    #[serde(default)]
+    pub authority_scope: AuthorityScope,
 }
 
 impl IdentityFiles {
@@ -54,6 +56,7 @@ impl IdentityFiles {
             key: dir.join("key.pem"),
             authority: dir.join("authority.pem"),
             revocations: revocations.exists().then_some(revocations),
+            authority_scope: AuthorityScope::default(),
         }
     }
 }
@@ -69,6 +72,8 @@ pub struct IdentityPem<'p> {
     pub authority: &'p [u8],
     /// Revocation lists.
     pub revocations: Option<&'p [u8]>,
+    /// What limits the authorities.
+    pub authority_scope: AuthorityScope,
 }
 
 /// Why an identity is not put to use. Each says what to do; the key's contents never appear.
@@ -109,6 +114,19 @@ pub enum IdentityError {
          (签发机构文件中有不属于签发机构的证书)"
     )]
     NotAnAuthority(String),
+    /// An authority that says nothing of its scope; holds its subject.
+    #[error(
+        "«{0}» in the authority file names no scope of this trust domain; if it belongs to an existing authority's \
+         system (SPIRE or another), say `authority_scope = \"unlimited\"` under `tls` \
+         (该签发机构的证书未注明范围；若为现有证书体系，请设置 authority_scope = \"unlimited\")"
+    )]
+    NoScope(String),
+    /// The own certificate comes from an authority that may not vouch for it; holds that authority's division.
+    #[error(
+        "the certificate comes from the authority of {0}, which may vouch for nodes inside {0} only; ask the authority \
+         of a division around this node (签发机构无权为本节点签发证书)"
+    )]
+    OutsideScope(Division),
     /// The certificate carries no usable identity.
     #[error(transparent)]
     Certificate(#[from] CertificateProblem),
@@ -166,7 +184,7 @@ pub struct Identity {
     certificate: Certificate,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
-    verifier: Arc<PeerVerifier>,
+    chain: Arc<ChainCheck>,
     lists: Vec<RevocationList>,
     warnings: Vec<Words>,
 }
@@ -188,6 +206,7 @@ impl Identity {
             key: &read(&files.key)?,
             authority: &read(&files.authority)?,
             revocations: revocations.as_deref(),
+            authority_scope: files.authority_scope,
         })?;
         identity.warnings.extend(open_to_group);
         Ok(identity)
@@ -206,34 +225,27 @@ impl Identity {
         let id = certificate.identity()?;
         let key = PrivateKeyDer::from_pem_slice(pem.key).map_err(|_| IdentityError::NoKey)?;
         let authorities = read_authorities(pem.authority)?;
-        let list_ders: Vec<_> = match pem.revocations {
-            Some(pem) => CertificateRevocationListDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .map_err(|_| RevocationError::Empty)?,
-            None => Vec::new(),
+        let revoked = match pem.revocations {
+            Some(text) => revocation::check(text, &authorities, intermediates, now_ms())?,
+            None => Revocations::default(),
         };
-        let lists = match pem.revocations {
-            Some(_) => revocation::check(&list_ders, &authorities, intermediates)?,
-            None => Vec::new(),
-        };
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority).map_err(|error| IdentityError::Unusable(error.to_string()))?;
-        }
-        let roots = Arc::new(roots);
-        let verifier = Arc::new(
-            PeerVerifier::new(id.trust_domain.clone(), &roots, &list_ders)
-                .map_err(|error| IdentityError::Unusable(error.to_string()))?,
-        );
-        check_own(&id, &chain, &roots, &verifier)?;
+        let check = ChainCheck::new(Trust {
+            id: &id,
+            limit: pem.authority_scope,
+            authorities: &authorities,
+            lists: revoked.for_tls()?,
+            covered: revoked.covered.clone(),
+        });
+        let check = Arc::new(check.map_err(of_anchor)?);
+        check_own(&id, &chain, &check)?;
         Ok(Identity {
-            server: Arc::new(server_config(&chain, &key, verifier.clone())?),
-            client: Arc::new(client_config(chain, key, roots, list_ders)?),
-            warnings: warnings(&certificate, &lists),
+            server: Arc::new(server_config(&chain, &key, check.clone())?),
+            client: Arc::new(client_config(chain, key, check.clone())?),
+            warnings: warnings(&certificate, &authorities, &revoked),
             id,
             certificate,
-            verifier,
-            lists,
+            chain: check,
+            lists: revoked.lists,
         })
     }
 
@@ -277,7 +289,8 @@ impl Identity {
         let Some((own, intermediates)) = peer.chain.split_first() else {
             return Err(Trouble::Theirs(Fault::Missing));
         };
-        let checked = self.verifier.verify_client_cert(own, intermediates, UnixTime::now());
+        let verifier = ClientVerifier(self.chain.clone());
+        let checked = verifier.verify_client_cert(own, intermediates, UnixTime::now());
         checked.map(|_| ()).map_err(|error| Trouble::of_tls(&error))
     }
 }
@@ -291,12 +304,12 @@ impl fmt::Debug for Identity {
 fn server_config(
     chain: &[CertificateDer<'static>],
     key: &PrivateKeyDer<'static>,
-    verifier: Arc<PeerVerifier>,
+    check: Arc<ChainCheck>,
 ) -> Result<ServerConfig, IdentityError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| IdentityError::Unusable(error.to_string()))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(ClientVerifier(check)))
         .with_single_cert(chain.to_vec(), key.clone_key())
         .map_err(|error| of_key(&error))?;
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
@@ -308,18 +321,13 @@ fn server_config(
 fn client_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    roots: Arc<RootCertStore>,
-    lists: Vec<CertificateRevocationListDer<'static>>,
+    check: Arc<ChainCheck>,
 ) -> Result<ClientConfig, IdentityError> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
-        .with_crls(lists)
-        .only_check_end_entity_revocation()
-        .build()
-        .map_err(|error| IdentityError::Unusable(error.to_string()))?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| IdentityError::Unusable(error.to_string()))?
-        .with_webpki_verifier(verifier)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier(check)))
         .with_client_auth_cert(chain, key)
         .map_err(|error| of_key(&error))?;
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
@@ -334,12 +342,19 @@ fn of_key(error: &rustls::Error) -> IdentityError {
     }
 }
 
+fn of_anchor(error: AnchorError) -> IdentityError {
+    match error {
+        AnchorError::Certificate(problem) => problem.into(),
+        AnchorError::NoScope(subject) => IdentityError::NoScope(subject),
+        AnchorError::Unusable(error) => IdentityError::Unusable(error.to_string()),
+    }
+}
+
 /// The own certificate must pass the checks that its peers will make.
 fn check_own(
     id: &SpiffeId,
     chain: &[CertificateDer<'static>],
-    roots: &RootCertStore,
-    verifier: &PeerVerifier,
+    check: &ChainCheck,
 ) -> Result<(), IdentityError> {
     let Some((own, intermediates)) = chain.split_first() else {
         return Err(IdentityError::NoCertificate);
@@ -351,14 +366,13 @@ fn check_own(
         Trouble::Theirs(Fault::UnknownAuthority) => IdentityError::NotSigned,
         Trouble::Theirs(Fault::Revoked) => IdentityError::Revoked,
         Trouble::Theirs(Fault::WrongPurpose) => IdentityError::WrongPurpose,
+        Trouble::Theirs(Fault::OutsideScope(scope)) => IdentityError::OutsideScope(scope),
+        Trouble::Theirs(fault) => IdentityError::Unusable(fault.code().replace('_', " ")),
         _ => IdentityError::Unusable(error.to_string()),
     };
-    verifier.verify_client_cert(own, intermediates, now).map_err(refused)?;
+    check.check(own, intermediates, now, Usage::Dials).map_err(refused)??;
     if matches!(id.subject, Subject::Node(_)) {
-        let parsed = ParsedCertificate::try_from(own).map_err(refused)?;
-        let algorithms = provider().signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
-            .map_err(refused)?;
+        check.check(own, intermediates, now, Usage::Serves).map_err(refused)??;
     }
     Ok(())
 }
@@ -379,7 +393,11 @@ fn read_authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Identity
     Ok(authorities)
 }
 
-fn warnings(certificate: &Certificate, lists: &[RevocationList]) -> Vec<Words> {
+fn warnings(
+    certificate: &Certificate,
+    authorities: &[CertificateDer<'static>],
+    revoked: &Revocations,
+) -> Vec<Words> {
     let now = now_ms();
     let mut warnings = Vec::new();
     if certificate.not_after_ms < now.saturating_add(EXPIRY_WARNING_MS) {
@@ -389,7 +407,23 @@ fn warnings(certificate: &Certificate, lists: &[RevocationList]) -> Vec<Words> {
             format!("本节点的证书将于 {at} 过期，请及时更换"),
         ));
     }
-    for list in lists.iter().filter(|list| list.is_late(now)) {
+    let trusted = authorities.iter().filter_map(|der| Certificate::read(der).ok());
+    for authority in trusted.filter(|authority| authority.not_after_ms < now) {
+        warnings.push(Words::new(
+            format!("the authority «{}» has expired and is no longer trusted; remove it", authority.subject),
+            "有签发机构已过期，不再受信任，可从文件中删除",
+        ));
+    }
+    for issuer in &revoked.missing {
+        warnings.push(Words::new(
+            format!(
+                "there is no revocation list of «{issuer}», an authority of this node's own chain: what it revoked is \
+                 not known here; add its list"
+            ),
+            "缺少本节点证书链中签发机构的吊销列表，其吊销情况本节点并不知道，请补充",
+        ));
+    }
+    for list in revoked.lists.iter().filter(|list| list.is_late(now)) {
         warnings.push(Words::new(
             format!(
                 "the revocation list of «{}» is out of date: later revocations are not known here",

@@ -1,50 +1,32 @@
-//! Which clients a handshake lets in.
+//! Whom a handshake lets in, on the accepting side and on the dialling side.
 //!
-//! It must never weaken the library's own check; it only adds to it.
+//! Both ask [`super::chain`]; what is here is the library's form of it. It must never weaken that check.
 
 use std::sync::Arc;
 
-use rustls::client::VerifierBuilderError;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 
-use super::certificate::Certificate;
+use super::chain::{ChainCheck, Usage};
 use super::provider;
-use super::spiffe::TrustDomain;
 
-/// The library's check of a client's chain and revocation, and after it that the certificate has one identity of this
-/// trust domain: so the handshake itself fails for others, and they get an alert that says why.
+/// Lets in whoever has a sound chain and one identity of the own trust domain: so the handshake itself fails for
+/// others, and they get an alert.
 #[derive(Debug)]
-pub(super) struct PeerVerifier {
-    trust_domain: TrustDomain,
-    chain: Arc<dyn ClientCertVerifier>,
-}
+pub(super) struct ClientVerifier(pub(super) Arc<ChainCheck>);
 
-impl PeerVerifier {
-    /// For peers of this trust domain whose chains end in one of these authorities.
-    pub(super) fn new(
-        trust_domain: TrustDomain,
-        roots: &Arc<RootCertStore>,
-        lists: &[CertificateRevocationListDer<'static>],
-    ) -> Result<PeerVerifier, VerifierBuilderError> {
-        let chain = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
-            .with_crls(lists.iter().cloned())
-            .only_check_end_entity_revocation()
-            // The names of the authorities are nobody's business who has no certificate yet.
-            .clear_root_hint_subjects()
-            .build()?;
-        Ok(PeerVerifier { trust_domain, chain })
-    }
-}
+/// Accepts servers with a sound chain that are reached by the name they were dialled by. Who the server is, is for
+/// the dialler to compare.
+#[derive(Debug)]
+pub(super) struct ServerVerifier(pub(super) Arc<ChainCheck>);
 
-impl ClientCertVerifier for PeerVerifier {
+impl ClientCertVerifier for ClientVerifier {
+    /// None: the names of the authorities are nobody's business who has no certificate yet.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &[]
     }
 
     fn verify_client_cert(
@@ -53,14 +35,12 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        let id = Certificate::read(end_entity)
-            .and_then(|certificate| certificate.identity())
-            .map_err(|problem| CertificateError::Other(OtherError(Arc::new(problem))))?;
-        if id.trust_domain != self.trust_domain {
+        let holder = self.0.check(end_entity, intermediates, now, Usage::Dials)?;
+        let id = holder.map_err(|problem| CertificateError::Other(OtherError(Arc::new(problem))))?;
+        if id.trust_domain != *self.0.trust_domain() {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -69,7 +49,7 @@ impl ClientCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -78,10 +58,48 @@ impl ClientCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let holder = self.0.check(end_entity, intermediates, now, Usage::Serves)?;
+        ChainCheck::check_name(end_entity, server_name)?;
+        holder.map_err(|problem| CertificateError::Other(OtherError(Arc::new(problem))))?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -7,10 +7,12 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use guantong_gateway::division::Division;
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 use time::macros::{format_description, offset};
 
 use super::certificate::CertificateProblem;
+use super::chain::ChainRefused;
 
 /// One statement in both languages. Printed as `english (中文)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -53,6 +55,14 @@ pub enum Fault {
     RevocationUnknown,
     /// A server that is reached by a name its certificate lacks; holds the names it has.
     WrongName(String),
+    /// It comes from the authority of this division, which may not vouch for it, or not here.
+    OutsideScope(Division),
+    /// An authority of its chain names no scope, or one that is wider than that of the authority above it.
+    AuthorityScope,
+    /// The root that its chain ends in has expired.
+    AuthorityOutOfDate,
+    /// A key that is too weak, its own or that of an authority of its chain.
+    WeakKey,
     /// Not made for this use, such as an operator's certificate on a server.
     WrongPurpose,
     /// It carries no usable identity; holds why.
@@ -179,7 +189,7 @@ impl fmt::Display for Trouble {
 }
 
 impl Fault {
-    fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Fault::Missing => "certificate_missing",
             Fault::UnknownAuthority => "unknown_authority",
@@ -189,6 +199,10 @@ impl Fault {
             Fault::Revoked => "revoked",
             Fault::RevocationUnknown => "revocation_unknown",
             Fault::WrongName(_) => "wrong_name",
+            Fault::OutsideScope(_) => "outside_scope",
+            Fault::AuthorityScope => "authority_scope",
+            Fault::AuthorityOutOfDate => "authority_out_of_date",
+            Fault::WeakKey => "weak_key",
             Fault::WrongPurpose => "wrong_purpose",
             Fault::Identity(_) => "no_identity",
             Fault::Unacceptable => "unacceptable",
@@ -238,6 +252,29 @@ impl Fault {
                 ),
                 format!("对方的证书与所拨地址不符；证书中的名称为：{names}"),
             ),
+            Fault::OutsideScope(scope) => Words::new(
+                format!(
+                    "the other side's certificate comes from the authority of {scope}, which may vouch for nodes \
+                     inside {scope} only, and for operators and partners at those nodes only"
+                ),
+                format!(
+                    "对方的证书由 {scope} 的签发机构签发，该机构只能为其辖区内的节点及在这些节点上的操作员、合作方签发"
+                ),
+            ),
+            Fault::AuthorityScope => Words::new(
+                "an authority in the chain of the other side's certificate names no scope inside that of the authority \
+                 above it; if it belongs to another authority's system, see `tls.authority_scope`",
+                "对方证书链中的签发机构未注明范围，或超出上级机构的范围；若为其他体系的签发机构，请见 tls.authority_scope",
+            ),
+            Fault::AuthorityOutOfDate => Words::new(
+                "the root authority of the other side's certificate has expired; it needs a certificate of the new root",
+                "对方证书的根签发机构已过期，需由新的根机构重新签发",
+            ),
+            Fault::WeakKey => Words::new(
+                "the key of the other side's certificate, or of an authority above it, is too weak: P-256, P-384, \
+                 Ed25519 or RSA of 2048 bits and more are accepted",
+                "对方证书或其签发机构的密钥强度不足，应为 P-256、P-384、Ed25519 或 2048 位以上的 RSA",
+            ),
             Fault::WrongPurpose => {
                 Words::new("the other side's certificate is not made for this use", "对方的证书用途不符")
             }
@@ -276,10 +313,17 @@ impl Fault {
                 "对方拒绝了本方的证书：用途不符",
             ),
             Fault::Identity(_) => Words::new(
-                "the other side refused this side's certificate: it carries no identity the other side accepts",
-                "对方拒绝了本方的证书：其中没有对方接受的身份",
+                "the other side refused this side's certificate: it carries no identity that the other side accepts \
+                 from its authority; the other side's log says why",
+                "对方拒绝了本方的证书：其中没有对方认可的、由该机构签发的身份；原因见对方日志",
             ),
-            Fault::RevocationUnknown | Fault::WrongName(_) | Fault::Unacceptable => Words::new(
+            Fault::RevocationUnknown
+            | Fault::WrongName(_)
+            | Fault::OutsideScope(_)
+            | Fault::AuthorityScope
+            | Fault::AuthorityOutOfDate
+            | Fault::WeakKey
+            | Fault::Unacceptable => Words::new(
                 "the other side refused this side's certificate; its log says why",
                 "对方拒绝了本方的证书；原因见对方日志",
             ),
@@ -323,10 +367,15 @@ fn judged(error: &CertificateError) -> Fault {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Fault::WrongPurpose
         }
-        CertificateError::Other(other) => match other.0.downcast_ref::<CertificateProblem>() {
-            Some(problem) => Fault::Identity(problem.to_string()),
-            None => Fault::Unacceptable,
-        },
+        CertificateError::Other(other) => {
+            let identity = other.0.downcast_ref::<CertificateProblem>();
+            let chain = other.0.downcast_ref::<ChainRefused>();
+            match (identity, chain) {
+                (Some(problem), _) => Fault::Identity(problem.to_string()),
+                (None, Some(refused)) => refused.0.clone(),
+                (None, None) => Fault::Unacceptable,
+            }
+        }
         CertificateError::ApplicationVerificationFailure => {
             Fault::Identity("another trust domain".to_owned())
         }

@@ -1,28 +1,36 @@
-//! An authority's directory: its certificate, its key, what it issued, and its current revocation list.
+//! An authority's directory: its certificate, its key, what it issued, and the revocation lists.
 //!
 //! ```text
-//! authority.pem    its certificate, for everyone
+//! authority.pem    its certificate, and after it those of the authorities above it
 //! authority.key    its key, mode 0600
+//! authorities.pem  the roots that everyone trusts; without this file the authority is itself the root
 //! issued.jsonl     a line for each certificate issued or revoked, blank ones between
-//! revocations.pem  the revocation list, for everyone
+//! revocations.pem  its revocation list and those of the authorities above it, for everyone
+//! lock             held while something is changed
 //! ```
 //!
-//! Files appear whole or not at all. A key must never be readable by others, not even for a moment, and nothing that
-//! is there is overwritten unless that is asked for.
+//! A running node and the command line may use one directory at the same time: each change holds the lock, and reads
+//! the directory anew. Everything here waits for the disk, and up to ten seconds for the lock, so a task of an async
+//! runtime must call it on a thread for blocking work. Nothing that is there is overwritten unless that is asked for.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use guantong_gateway::division::Division;
 use time::OffsetDateTime;
 
-use super::{Authority, Issued, PkiError, Request, Revoked, Validity, read_list_pem};
+use super::files::{Lock, make_dir, read, refuse_existing, write};
+pub use super::record::IssuedEntry;
+use super::record::{self, Event};
+use super::{Authority, Issued, PkiError, Request, Revoked, Signed, Validity, read_list_pem};
 use crate::identity::now_ms;
-use crate::identity::spiffe::{SpiffeId, TrustDomain};
+use crate::identity::revocation;
+use crate::identity::spiffe::TrustDomain;
 
 const AUTHORITY: &str = "authority.pem";
 const AUTHORITY_KEY: &str = "authority.key";
+const AUTHORITIES: &str = "authorities.pem";
 const ISSUED: &str = "issued.jsonl";
 const REVOCATIONS: &str = "revocations.pem";
 const CERTIFICATE: &str = "certificate.pem";
@@ -49,6 +57,13 @@ pub enum DirError {
         .0.display()
     )]
     Exists(PathBuf),
+    /// Another process holds the lock for too long.
+    #[error(
+        "the authority in {} is in use by another command or node; try again when that is done \
+         (签发机构正被其他程序使用，请稍后再试)",
+        .0.display()
+    )]
+    Busy(PathBuf),
     /// The directory has no authority.
     #[error(
         "there is no authority in {dir}; make one with: guantong pki init --dir {dir} (该目录中没有签发机构)",
@@ -74,27 +89,6 @@ pub enum DirError {
     Pki(#[from] PkiError),
 }
 
-/// One line of the record.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
-enum Event {
-    Issued { serial: String, id: String, not_after_ms: u64, at_ms: u64 },
-    Revoked { serial: String, at_ms: u64 },
-}
-
-/// A certificate that was issued here.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct IssuedEntry {
-    /// Its serial number, in lower-case hexadecimal digits.
-    pub serial: String,
-    /// Whom it is for.
-    pub id: String,
-    /// When it runs out, Unix time in milliseconds.
-    pub not_after_ms: u64,
-    /// When it was revoked, Unix time in milliseconds.
-    pub revoked_at_ms: Option<u64>,
-}
-
 /// An authority in its directory.
 #[derive(Debug)]
 pub struct AuthorityDir {
@@ -103,7 +97,7 @@ pub struct AuthorityDir {
 }
 
 impl AuthorityDir {
-    /// Makes a new authority in a directory, with an empty revocation list.
+    /// Makes a new root in a directory, with an empty revocation list.
     ///
     /// # Errors
     /// [`DirError::Exists`] if one is there and `force` is not given; or a failed file operation.
@@ -114,13 +108,20 @@ impl AuthorityDir {
         force: bool,
     ) -> Result<AuthorityDir, DirError> {
         let authority = Authority::create(trust_domain, "Guantong authority", validity)?;
-        let files = [AUTHORITY, AUTHORITY_KEY, ISSUED, REVOCATIONS];
-        refuse_existing(dir, &files, force)?;
+        AuthorityDir::keep(dir, authority, "", force)
+    }
+
+    /// Puts an authority into a directory of its own. `lists` are those of the authorities above it.
+    fn keep(dir: &Path, authority: Authority, lists: &str, force: bool) -> Result<AuthorityDir, DirError> {
+        refuse_existing(dir, &[AUTHORITY, AUTHORITY_KEY, AUTHORITIES, ISSUED, REVOCATIONS], force)?;
         make_dir(dir)?;
+        let _lock = Lock::take(dir)?;
         // A forced new authority starts a new record: serial numbers of the old one mean nothing to it.
         write(&dir.join(ISSUED), b"", 0o600)?;
         write(&dir.join(AUTHORITY_KEY), authority.key_pem().as_bytes(), 0o600)?;
         write(&dir.join(AUTHORITY), authority.certificate_pem().as_bytes(), 0o644)?;
+        write(&dir.join(AUTHORITIES), authority.trusted_pem().as_bytes(), 0o644)?;
+        write(&dir.join(REVOCATIONS), lists.as_bytes(), 0o644)?;
         let made = AuthorityDir { dir: dir.to_owned(), authority };
         made.write_list(&[])?;
         Ok(made)
@@ -135,22 +136,47 @@ impl AuthorityDir {
         if !certificate.exists() {
             return Err(DirError::NoAuthority(dir.to_owned()));
         }
-        let authority = Authority::from_pem(&read(&certificate)?, &read(&dir.join(AUTHORITY_KEY))?)?;
+        let mut authority = Authority::from_pem(&read(&certificate)?, &read(&dir.join(AUTHORITY_KEY))?)?;
+        let trusted = dir.join(AUTHORITIES);
+        if trusted.exists() || !authority.is_root() {
+            authority = authority.trusting(&read(&trusted)?);
+        }
         Ok(AuthorityDir { dir: dir.to_owned(), authority })
     }
 
-    /// The authority.
+    /// The authority, as it was when the directory was opened.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The files for everyone: the authority's certificate and its revocation list.
-    pub fn public_files(&self) -> [PathBuf; 2] {
-        [self.dir.join(AUTHORITY), self.dir.join(REVOCATIONS)]
+    /// Where it is kept.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
-    /// Issues a certificate and writes `certificate.pem`, `key.pem`, `authority.pem` and `revocations.pem` to `out`.
-    /// Returns the files written.
+    /// The files for everyone: the roots to trust and the revocation lists.
+    pub fn public_files(&self) -> [PathBuf; 2] {
+        let trusted = self.dir.join(AUTHORITIES);
+        let trusted = if trusted.exists() { trusted } else { self.dir.join(AUTHORITY) };
+        [trusted, self.dir.join(REVOCATIONS)]
+    }
+
+    /// The revocation lists for everyone, in PEM.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn revocations(&self) -> Result<String, DirError> {
+        read(&self.dir.join(REVOCATIONS))
+    }
+
+    /// Does something that changes the directory, with nobody else doing so and the authority as it is now.
+    fn change<T>(&self, change: impl FnOnce(&AuthorityDir) -> Result<T, DirError>) -> Result<T, DirError> {
+        let _lock = Lock::take(&self.dir)?;
+        change(&AuthorityDir::open(&self.dir)?)
+    }
+
+    /// Issues a certificate with a new key and writes `certificate.pem`, `key.pem`, `authority.pem` and
+    /// `revocations.pem` to `out`. Returns the files written.
     ///
     /// # Errors
     /// [`DirError::Exists`] if there is a certificate or key already and `force` is not given.
@@ -161,29 +187,57 @@ impl AuthorityDir {
         force: bool,
     ) -> Result<(Issued, Vec<PathBuf>), DirError> {
         refuse_existing(out, &[CERTIFICATE, KEY], force)?;
-        let issued = self.authority.issue(request)?;
-        // Recorded before it is handed out: a certificate that nobody recorded could not be revoked.
-        self.record(&Event::Issued {
-            serial: issued.serial.clone(),
-            id: issued.id.to_string(),
-            not_after_ms: issued.not_after_ms,
-            at_ms: now_ms(),
-        })?;
-        make_dir(out)?;
-        let list = read(&self.dir.join(REVOCATIONS))?;
-        let files = [
-            (KEY, issued.key_pem.as_str(), 0o600),
-            (CERTIFICATE, issued.certificate_pem.as_str(), 0o644),
-            (AUTHORITY, issued.authority_pem.as_str(), 0o644),
-            (REVOCATIONS, list.as_str(), 0o644),
-        ];
-        let mut written = Vec::with_capacity(files.len());
-        for (name, text, mode) in files {
-            let path = out.join(name);
-            write(&path, text.as_bytes(), mode)?;
-            written.push(path);
-        }
-        Ok((issued, written))
+        self.change(|now| {
+            let issued = now.authority.issue(request)?;
+            // Recorded before it is handed out: a certificate that nobody recorded could not be revoked.
+            now.record_issued(&issued.serial, &issued.id.to_string(), issued.not_after_ms)?;
+            make_dir(out)?;
+            let lists = now.revocations()?;
+            let written = write_all(
+                out,
+                &[
+                    (KEY, &issued.key_pem, 0o600),
+                    (CERTIFICATE, &issued.certificate_pem, 0o644),
+                    (AUTHORITY, &issued.authority_pem, 0o644),
+                    (REVOCATIONS, &lists, 0o644),
+                ],
+            )?;
+            Ok((issued, written))
+        })
+    }
+
+    /// Signs the key of a signing request for whom `request` says, and records it. Nothing else is taken from the
+    /// request than its key.
+    ///
+    /// # Errors
+    /// As [`Authority::sign_request`]; nothing is recorded then.
+    pub fn sign_request(&self, request_pem: &str, request: &Request) -> Result<Signed, DirError> {
+        self.change(|now| {
+            let signed = now.authority.sign_request(request_pem, request)?;
+            now.record_issued(&signed.serial, &signed.id.to_string(), signed.not_after_ms)?;
+            Ok(signed)
+        })
+    }
+
+    /// Makes an authority for a division inside this one's scope, in a directory of its own.
+    ///
+    /// # Errors
+    /// [`DirError::Exists`] if one is there and `force` is not given; as [`Authority::issue_authority`]; or a failed file
+    /// operation.
+    pub fn issue_authority(
+        &self,
+        division: Division,
+        validity: Validity,
+        out: &Path,
+        force: bool,
+    ) -> Result<AuthorityDir, DirError> {
+        refuse_existing(out, &[AUTHORITY, AUTHORITY_KEY], force)?;
+        self.change(|now| {
+            let made = now.authority.issue_authority(division, validity)?;
+            let certificate = made.certificate();
+            now.record_issued(&certificate.serial, &made.scope().to_string(), certificate.not_after_ms)?;
+            AuthorityDir::keep(out, made, &now.revocations()?, force)
+        })
     }
 
     /// Everything issued here, by serial number.
@@ -191,45 +245,28 @@ impl AuthorityDir {
     /// # Errors
     /// A record that cannot be read.
     pub fn issued(&self) -> Result<Vec<IssuedEntry>, DirError> {
-        let path = self.dir.join(ISSUED);
-        let file = fs::File::open(&path).map_err(|source| DirError::File { path: path.clone(), source })?;
-        let mut entries = BTreeMap::new();
-        for (index, line) in io::BufReader::new(file).lines().enumerate() {
-            let unreadable = || DirError::Record { path: path.clone(), line: index + 1 };
-            let line = line.map_err(|_| unreadable())?;
-            if !line.ends_with('}') {
-                // Torn by a crash, so the certificate was never handed out.
-                continue;
-            }
-            match serde_json::from_str(&line).map_err(|_| unreadable())? {
-                Event::Issued { serial, id, not_after_ms, .. } => {
-                    let entry = IssuedEntry { serial: serial.clone(), id, not_after_ms, revoked_at_ms: None };
-                    entries.insert(serial, entry);
-                }
-                Event::Revoked { serial, at_ms } => {
-                    let entry: &mut IssuedEntry = entries.get_mut(&serial).ok_or_else(unreadable)?;
-                    entry.revoked_at_ms.get_or_insert(at_ms);
-                }
-            }
-        }
-        Ok(entries.into_values().collect())
+        record::read(&self.dir.join(ISSUED))
     }
 
-    /// Revokes one certificate by serial number, or every certificate of an identity (`spiffe://…` or `node/…`), and
-    /// writes a new revocation list. Returns what was revoked by this call.
+    /// Revokes one certificate by serial number, or every certificate of an identity or authority (`spiffe://…`, or
+    /// `node/…`, `authority/…`), and writes a new revocation list. Returns what was revoked by this call.
     ///
     /// # Errors
     /// [`DirError::Unknown`] if nothing that is in use matches.
     pub fn revoke(&self, what: &str) -> Result<Vec<IssuedEntry>, DirError> {
+        self.change(|now| now.revoke_now(what))
+    }
+
+    fn revoke_now(&self, what: &str) -> Result<Vec<IssuedEntry>, DirError> {
         let full = format!("{}/{what}", self.authority.trust_domain().uri());
-        let id = SpiffeId::parse(what).or_else(|_| SpiffeId::parse(&full)).ok().map(|id| id.to_string());
         let serial = what.to_ascii_lowercase().replace(':', "");
         let mut entries = self.issued()?;
         let mut revoked = Vec::new();
         for entry in entries.iter_mut().filter(|entry| entry.revoked_at_ms.is_none()) {
-            if entry.serial == serial || id.as_ref() == Some(&entry.id) {
+            if entry.serial == serial || entry.id == what || entry.id == full {
                 let at_ms = now_ms();
-                self.record(&Event::Revoked { serial: entry.serial.clone(), at_ms })?;
+                let event = Event::Revoked { serial: entry.serial.clone(), at_ms };
+                record::append(&self.dir.join(ISSUED), &event)?;
                 entry.revoked_at_ms = Some(at_ms);
                 revoked.push(entry.clone());
             }
@@ -246,12 +283,14 @@ impl AuthorityDir {
     /// # Errors
     /// A record that cannot be read, or a failed file operation.
     pub fn renew_list(&self) -> Result<(), DirError> {
-        self.write_list(&self.issued()?)
+        self.change(|now| now.write_list(&now.issued()?))
     }
 
+    /// Makes the authority's own list; those of the authorities above stay in the file.
     fn write_list(&self, entries: &[IssuedEntry]) -> Result<(), DirError> {
         let path = self.dir.join(REVOCATIONS);
-        let before = fs::read(&path).ok().and_then(|pem| read_list_pem(&pem)).and_then(|list| list.number());
+        let others = fs::read_to_string(&path).unwrap_or_default();
+        let before = read_list_pem(others.as_bytes()).and_then(|list| list.number());
         // Seconds since 1970, so that numbers rise even if the file before this one was lost.
         let number = (now_ms() / 1000).max(before.map_or(0, |number| number.saturating_add(1)));
         let revoked: Vec<_> = entries
@@ -263,66 +302,23 @@ impl AuthorityDir {
             })
             .collect();
         let list = self.authority.revocation_list(&revoked, number, Validity::days(LIST_DAYS))?;
-        write(&path, list.as_bytes(), 0o644)
+        let lists = revocation::merge([list.as_str(), self.authority.chain_pem(), &others]);
+        write(&path, lists.as_bytes(), 0o644)
     }
 
-    fn record(&self, event: &Event) -> Result<(), DirError> {
-        let path = self.dir.join(ISSUED);
-        let append = || {
-            // A line end on both sides keeps a torn line before it apart.
-            let line = format!("\n{}\n", serde_json::to_string(event).map_err(io::Error::other)?);
-            let mut file = fs::OpenOptions::new().append(true).open(&path)?;
-            file.write_all(line.as_bytes())?;
-            file.sync_all()
-        };
-        append().map_err(|source| DirError::File { path: path.clone(), source })
+    fn record_issued(&self, serial: &str, id: &str, not_after_ms: u64) -> Result<(), DirError> {
+        let event =
+            Event::Issued { serial: serial.to_owned(), id: id.to_owned(), not_after_ms, at_ms: now_ms() };
+        record::append(&self.dir.join(ISSUED), &event)
     }
 }
 
-fn refuse_existing(dir: &Path, names: &[&str], force: bool) -> Result<(), DirError> {
-    let in_the_way = names.iter().map(|name| dir.join(name)).find(|path| path.exists());
-    match in_the_way {
-        Some(path) if !force => Err(DirError::Exists(path)),
-        _ => Ok(()),
+fn write_all(out: &Path, files: &[(&str, &str, u32)]) -> Result<Vec<PathBuf>, DirError> {
+    let mut written = Vec::with_capacity(files.len());
+    for (name, text, mode) in files {
+        let path = out.join(name);
+        write(&path, text.as_bytes(), *mode)?;
+        written.push(path);
     }
-}
-
-fn read(path: &Path) -> Result<String, DirError> {
-    fs::read_to_string(path).map_err(|source| DirError::File { path: path.to_owned(), source })
-}
-
-/// A directory that only its owner may enter, if it is not there yet.
-fn make_dir(dir: &Path) -> Result<(), DirError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|source| DirError::File { path: dir.to_owned(), source })
-}
-
-/// Writes beside the target, with the final permissions from the start, then renames.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DirError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = (|| {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-        #[cfg(not(unix))]
-        let _ = mode;
-        let mut file = options.open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        // The new name itself must survive a power loss, too.
-        path.parent()
-            .filter(|dir| !dir.as_os_str().is_empty())
-            .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-    })();
-    written.map_err(|source| {
-        let _ = fs::remove_file(&beside);
-        DirError::File { path: path.to_owned(), source }
-    })
+    Ok(written)
 }

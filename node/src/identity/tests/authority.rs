@@ -3,7 +3,7 @@
 use super::*;
 use crate::identity::certificate::Certificate;
 use crate::identity::pki::dir::DirError;
-use crate::identity::pki::{PkiError, read_list_pem};
+use crate::identity::pki::{KeyRequest, PkiError, read_list_pem};
 use crate::identity::spiffe::SpiffeError;
 
 #[cfg(unix)]
@@ -138,4 +138,119 @@ fn an_authority_needs_its_own_key() {
     let issued = one.issue(&Request::new(node(TOWNSHIP), Validity::days(1))).unwrap();
     let leaf = Authority::from_pem(&issued.certificate_pem, &issued.key_pem);
     assert!(matches!(leaf, Err(PkiError::NotAnAuthority)));
+}
+
+#[test]
+fn an_authority_below_signs_for_its_own_divisions_only() {
+    let root = other_authority();
+    let prefecture = root.issue_authority(division("2208"), Validity::days(5000)).unwrap();
+    let county = prefecture.issue_authority(division("220822"), Validity::days(3)).unwrap();
+    assert_eq!(county.scope().to_string(), "spiffe://guantong.local/authority/220822000000");
+    assert_eq!(prefecture.certificate().not_after_ms, root.certificate().not_after_ms, "it outlives nobody");
+    assert_eq!(county.trusted_pem(), format!("{}\n", root.certificate_pem().trim_end()));
+
+    let issued = county.issue(&Request::new(node(TOWNSHIP), Validity::days(1))).unwrap();
+    assert_eq!(issued.authority_pem, county.trusted_pem());
+    let chain = crate::identity::pem::blocks_of(&issued.certificate_pem, "CERTIFICATE");
+    let subjects: Vec<_> =
+        chain.iter().map(|pem| Certificate::read_pem(pem.as_bytes()).unwrap().serial).collect();
+    assert_eq!(
+        subjects,
+        [issued.serial.clone(), county.certificate().serial.clone(), prefecture.certificate().serial.clone()],
+        "its own, its issuer's, and so on up to the root, which everyone has"
+    );
+
+    let refused = county.issue(&Request::new(node("220881000000"), Validity::days(1)));
+    assert!(matches!(refused, Err(PkiError::OutsideScope { .. })));
+    for (above, code) in [(&prefecture, "220100"), (&prefecture, "22"), (&county, "220800")] {
+        let refused = above.issue_authority(division(code), Validity::days(1));
+        assert!(matches!(refused, Err(PkiError::OutsideScope { .. })), "{code}");
+    }
+    let same = prefecture.issue_authority(division("2208"), Validity::days(1));
+    assert!(matches!(same, Err(PkiError::SameScope(_))));
+    let township = county.issue_authority(division(TOWNSHIP), Validity::days(1));
+    assert!(matches!(township, Err(PkiError::Name(SpiffeError::AuthorityTier))));
+    // Read again from its files it is the same.
+    let again = Authority::from_pem(county.certificate_pem(), &county.key_pem()).unwrap();
+    assert_eq!((again.scope(), again.chain_pem()), (county.scope(), county.chain_pem()));
+}
+
+/// A request of openssl's making: other names in it, another kind of key.
+fn request_of(algorithm: &'static rcgen::SignatureAlgorithm) -> (String, KeyPair) {
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let mut params = CertificateParams::new(["evil.example".to_owned()]).unwrap();
+    params.subject_alt_names.push(uri("spiffe://guantong.local/node/220000000000"));
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    (params.serialize_request(&key).unwrap().pem().unwrap(), key)
+}
+
+#[test]
+fn a_request_gives_its_key_and_no_name() {
+    let authority = other_authority();
+    let wanted = Request::new(node(TOWNSHIP), Validity::days(1)).host("town.example").unwrap();
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+        let (request, key) = request_of(algorithm);
+        let signed = authority.sign_request(&request, &wanted).unwrap();
+        let certificate = Certificate::read_pem(signed.certificate_pem.as_bytes()).unwrap();
+        assert_eq!(certificate.uris, ["spiffe://guantong.local/node/220822101000"]);
+        assert_eq!(certificate.dns_names, ["town.example"]);
+        assert!(!certificate.is_authority);
+        let identity = crate::identity::tls::Identity::from_pem(crate::identity::tls::IdentityPem {
+            certificate: signed.certificate_pem.as_bytes(),
+            key: key.serialize_pem().as_bytes(),
+            authority: signed.authority_pem.as_bytes(),
+            revocations: None,
+            authority_scope: AuthorityScope::default(),
+        });
+        assert_eq!(*identity.unwrap().id(), signed.id);
+    }
+    let ours = KeyRequest::new().unwrap();
+    authority.sign_request(&ours.request_pem, &wanted).unwrap();
+    assert!(!format!("{ours:?}").contains("PRIVATE"));
+}
+
+/// Made with `openssl req -newkey rsa:2048`: an authority of ours signs no such key.
+const RSA_REQUEST: &str = include_str!("rsa_request.pem");
+
+#[test]
+fn requests_that_show_nothing_are_refused() {
+    let authority = other_authority();
+    let wanted = Request::new(node(TOWNSHIP), Validity::days(1));
+    let refused = |request: &str| authority.sign_request(request, &wanted).unwrap_err();
+    assert!(matches!(refused(RSA_REQUEST), PkiError::WeakKey));
+    assert!(matches!(refused(""), PkiError::Request));
+    assert!(matches!(refused(authority.certificate_pem()), PkiError::Request));
+    let (request, _) = request_of(&rcgen::PKCS_ECDSA_P256_SHA256);
+    assert!(matches!(refused(&format!("{request}{}", "x".repeat(16 * 1024))), PkiError::Request));
+    // One bit of the signature is another.
+    let signature = request.find("\n-----END").unwrap() - 30;
+    let other = if request.as_bytes()[signature] == b'A' { "B" } else { "A" };
+    let forged = format!("{}{other}{}", &request[..signature], &request[signature + 1..]);
+    assert!(matches!(refused(&forged), PkiError::RequestSignature));
+}
+
+#[test]
+fn many_at_once_record_all_that_they_sign() {
+    let world = World::new();
+    let dir = world.path("authority");
+    let request = KeyRequest::new().unwrap().request_pem;
+    let serials: Vec<String> = std::thread::scope(|scope| {
+        let signing: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let authority = AuthorityDir::open(&dir).unwrap();
+                    let wanted = Request::new(node(TOWNSHIP), Validity::days(1));
+                    let signed = authority.sign_request(&request, &wanted).unwrap();
+                    authority.revoke(&signed.serial).unwrap();
+                    signed.serial
+                })
+            })
+            .collect();
+        signing.into_iter().map(|signing| signing.join().unwrap()).collect()
+    });
+    let list = read_list_pem(world.authority.revocations().unwrap().as_bytes()).unwrap();
+    assert_eq!(world.authority.issued().unwrap().len(), 8);
+    for serial in serials {
+        assert!(list.serials.contains(&serial), "no revocation is lost");
+    }
 }

@@ -28,6 +28,7 @@ impl Pem {
             key: self.key.as_bytes(),
             authority: self.authority.as_bytes(),
             revocations: self.revocations.as_deref().map(str::as_bytes),
+            authority_scope: AuthorityScope::default(),
         })
     }
 }

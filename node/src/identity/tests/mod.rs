@@ -25,7 +25,8 @@ use super::accept::{AcceptLimits, Acceptor};
 use super::pki::dir::AuthorityDir;
 use super::pki::{Authority, Issued, Request, Validity};
 use super::{
-    DialError, Dialed, ExpectedPeer, IdentityFiles, IdentityStore, Peer, Subject, TrustDomain, connect,
+    AuthorityScope, DialError, Dialed, ExpectedPeer, IdentityFiles, IdentityStore, Peer, Subject,
+    TrustDomain, connect,
 };
 use guantong_gateway::division::Division;
 
