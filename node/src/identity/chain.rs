@@ -154,6 +154,9 @@ impl ChainCheck {
         );
         match (verified.map(|_| ()), refused.take()) {
             (Ok(()), _) => Ok(holder),
+            (Err(webpki::Error::UnknownIssuer), Some(Fault::RevocationUnknown)) => {
+                Err(CertificateError::UnknownRevocationStatus.into())
+            }
             (Err(webpki::Error::UnknownIssuer), Some(fault)) => {
                 Err(CertificateError::Other(OtherError(std::sync::Arc::new(ChainRefused(fault)))).into())
             }

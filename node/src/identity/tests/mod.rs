@@ -2,7 +2,9 @@
 
 mod accepting;
 mod authority;
+mod chain;
 mod dialling;
+mod foreign;
 mod loading;
 mod reloading;
 
@@ -195,7 +197,7 @@ impl Stranger {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => builder
                 .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect(),
                     PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
                 )
                 .unwrap(),
