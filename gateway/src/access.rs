@@ -5,7 +5,7 @@ use guantong_proto::rules::{Field, LinkWriters, Writers};
 
 use crate::division::Division;
 use crate::record::audience::Audience;
-use crate::record::{FieldNumber, Record, Register};
+use crate::record::{Entry, FieldNumber, Record, Register};
 use crate::schema::{Kind, effective_tier};
 use crate::stamp::{Stamp, Writer};
 
@@ -79,6 +79,46 @@ impl ChildRight<'_> {
             altered || had < Some(entry.stamp) && recovering(entry.writer) < Some(entry.stamp)
         });
         refused.map(|entry| entry.writer)
+    }
+
+    /// How many entries of a register that was taken are there only because this node recovers.
+    pub fn recovered(self, field: FieldNumber, register: &Register, held: &Record) -> usize {
+        if self.recovering_to.is_none() {
+            return 0;
+        }
+        let foreign = |e: &&Entry| !self.scope.contains(e.writer.division);
+        register
+            .entries()
+            .iter()
+            .filter(foreign)
+            .filter(|e| held.had(field, e.writer) < Some(e.stamp))
+            .count()
+    }
+
+    /// Somebody outside the child's scope whose value `register` shows as replaced, though it brings nothing that can
+    /// have replaced it: a write that is new here, of a writer that may write the field. In a union, writers replace
+    /// nothing but their own division's values. (A register that saw the replacement saw the write that did it.)
+    pub fn dropped_value(
+        self,
+        union: bool,
+        register: &Register,
+        ours: &Register,
+        may_write: impl Fn(Division) -> bool,
+    ) -> Option<Writer> {
+        let stands =
+            |gone: &Entry| ours.live().any(|(e, _)| (e.writer, e.stamp) == (gone.writer, gone.stamp));
+        let may_replace = |gone: &Entry, e: &Entry| {
+            ours.seen(e.writer) < Some(e.stamp)
+                && may_write(e.writer.division)
+                && (!union || e.writer.division == gone.writer.division)
+        };
+        let dropped = register.entries().iter().find(|gone| {
+            gone.value.is_none()
+                && !self.scope.contains(gone.writer.division)
+                && stands(gone)
+                && !register.entries().iter().any(|e| may_replace(gone, e))
+        });
+        dropped.map(|gone| gone.writer)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::record::{FieldNumber, Record, RecordName, view};
 use crate::schema::{Kind, Schema};
 use crate::threshold::{Bounds, ThresholdEntry};
 
+pub mod batch;
 mod cases;
 pub mod changes;
 pub mod checks;

@@ -1,22 +1,23 @@
 //! Commands that share a transaction: batches from links, local writes, receipts.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use guantong_proto::v1::{self, RefusalReason};
+use guantong_proto::v1;
 use prost::Message;
 
 use super::catch_up::abreast;
-use super::command::{Command, LinkBatch, Write, WriteAction};
+use super::command::{Command, Write, WriteAction};
 use super::task::Task;
 use super::{Answer, EngineError};
+use crate::audit::Event;
 use crate::casework::MoveRequest;
 use crate::division::Division;
+use crate::ingest::batch::Batch;
 use crate::ingest::changes::{LinkChange, Quarantine, RecordKey, Refused, RequestMemory};
 use crate::ingest::link::Sender;
 use crate::ingest::local::{LocalWrite, WriteError, Written};
-use crate::ingest::{Slot, Work, traceparent};
-use crate::record::{NameError, Record, RecordName, codec};
+use crate::ingest::{Slot, Work};
+use crate::record::RecordName;
 use crate::store::Loaded;
 
 /// Commands that wait for one transaction.
@@ -32,20 +33,6 @@ enum Outcome {
     Noted,
     /// The peer is not known any more, or is linked elsewhere.
     Unknown,
-}
-
-/// A record of a batch, read.
-struct Incoming {
-    name: RecordName,
-    record: Record,
-    state: bytes::Bytes,
-    traceparent: Option<Arc<str>>,
-}
-
-/// A batch, read: what can be taken in, and what cannot even be read.
-struct Batch {
-    records: Vec<Incoming>,
-    refusals: Vec<v1::Refusal>,
 }
 
 impl Group {
@@ -77,7 +64,7 @@ impl Group {
         let mut batches = HashMap::new();
         for (i, command) in self.commands.iter().enumerate() {
             if let Command::Link(batch, _) = command {
-                batches.insert(i, read_batch(task, batch));
+                batches.insert(i, Batch::read(&task.shared.schema, &batch.records));
             }
         }
         let prepared = self.prepare(task, &batches).await?;
@@ -94,7 +81,7 @@ impl Group {
         let mut requests = HashMap::new();
         for (i, command) in self.commands.iter().enumerate() {
             match command {
-                Command::Link(..) => names.extend(batches[&i].records.iter().map(|r| r.name.clone())),
+                Command::Link(..) => names.extend(batches[&i].names().cloned()),
                 Command::Write(writes, _) => {
                     names.extend(writes.iter().map(|write| write.name.clone()));
                     for request in writes.iter().filter_map(|write| write.request.as_ref()) {
@@ -133,6 +120,7 @@ impl Group {
         let gone = self.of_gone(task);
         let mut links: Vec<LinkChange> = Vec::new();
         let mut forks = false;
+        let mut recovered: Vec<(Division, usize)> = Vec::new();
         let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
         let shared = task.shared.clone();
         let (decided, changes, created) = task.decide(self.weight, |work| {
@@ -140,11 +128,15 @@ impl Group {
             let outcome = |(i, command): (usize, &Command)| match command {
                 _ if gone.contains(&i) => Outcome::Unknown,
                 Command::Link(batch, _) => {
-                    let read = batches.remove(&i).unwrap_or(Batch { records: vec![], refusals: vec![] });
+                    let read = batches.remove(&i).unwrap_or_default();
                     let Some(sender) = senders.get(&i) else { return Outcome::Unknown };
-                    let refusals = take_batch(work, sender, read, &mut forks);
+                    let taken = work.take_batch(sender, read);
+                    forks |= taken.forked;
+                    if taken.recovered > 0 {
+                        recovered.push((sender.division, taken.recovered));
+                    }
                     links.push(LinkChange::Seen { peer: batch.peer, revision: batch.peer_revision });
-                    Outcome::Refused(refusals)
+                    Outcome::Refused(taken.refusals)
                 }
                 Command::Write(writes, _) => {
                     let take = |write: &Write| take_write(work, write, &prepared.requests, &unreadable);
@@ -176,6 +168,14 @@ impl Group {
                  (一个节点被复制运行，请找出并停用副本)"
                     .into(),
             );
+        }
+        for (child, count) in recovered.into_iter().filter(|_| done.is_ok()) {
+            tracing::warn!(%child, count, "writes of others came back while this store recovers");
+            shared.audit(Event::Recovered { peer: child });
+            shared.alarm(format!(
+                "while this store recovers, {child} brings back writes that are not its own; if this store was not \
+                 restored, stop that node (恢复期间，该节点带回了不属于它的写入；若本节点未曾恢复，请停用该节点)"
+            ));
         }
         done
     }
@@ -241,79 +241,18 @@ pub(super) fn bring_all(work: &mut Work<'_>, records: Vec<(RecordName, Loaded)>)
     unreadable
 }
 
-fn read_batch(task: &Task, batch: &LinkBatch) -> Batch {
-    let mut read = Batch { records: Vec::with_capacity(batch.records.len()), refusals: Vec::new() };
-    for record in &batch.records {
-        let refuse = |reason: RefusalReason, detail: String| v1::Refusal {
-            record: record.name.clone(),
-            field: 0,
-            reason: reason.into(),
-            detail,
-            retry_at_ms: 0,
-        };
-        let name = match RecordName::parse(&task.shared.schema, &record.name) {
-            Ok(name) => name,
-            Err(error) => {
-                let unknown = matches!(error, NameError::Kind(_));
-                let reason = if unknown { RefusalReason::UnknownKind } else { RefusalReason::Malformed };
-                read.refusals.push(refuse(reason, error.to_string()));
-                continue;
-            }
-        };
-        match codec::decode(record.state.clone()) {
-            Ok(decoded) => read.records.push(Incoming {
-                name,
-                record: decoded,
-                state: record.state.clone(),
-                traceparent: record.traceparent.as_deref().and_then(traceparent::read),
-            }),
-            Err(error) => read.refusals.push(refuse(RefusalReason::Malformed, error.to_string())),
-        }
-    }
-    read
-}
-
-fn take_batch(work: &mut Work<'_>, sender: &Sender, batch: Batch, forks: &mut bool) -> Vec<v1::Refusal> {
-    let mut refusals = batch.refusals;
-    let schema = work.context().schema;
-    for mut incoming in batch.records {
-        let name = incoming.name.display(schema).to_string();
-        let Some(slot) = work.slot(&incoming.name) else {
-            let detail = "the record stored here cannot be read; it must be repaired first".into();
-            let refused = Refused { field: 0, reason: RefusalReason::Malformed, detail, retry_at_ms: None };
-            refusals.push(refusal(&name, refused));
-            continue;
-        };
-        if !incoming.record.purged().is_empty() {
-            // What a peer purged is its own memory and never crosses.
-            incoming.record.forget_purged();
-            incoming.state = codec::encode(&incoming.record);
-        }
-        let accepted =
-            work.accept(sender, slot, incoming.record, &incoming.state, incoming.traceparent.as_ref());
-        *forks |= accepted.forked;
-        refusals.extend(accepted.refused.into_iter().map(|refused| refusal(&name, refused)));
-    }
-    refusals
-}
-
-fn refusal(name: &str, refused: Refused) -> v1::Refusal {
-    v1::Refusal {
-        record: name.into(),
-        field: refused.field,
-        reason: refused.reason.into(),
-        detail: refused.detail,
-        retry_at_ms: refused.retry_at_ms.unwrap_or(0) as i64,
-    }
-}
-
 fn quarantine(
     schema: &crate::schema::Schema,
     known: &HashMap<RecordName, RecordKey>,
     refusals: &[v1::Refusal],
 ) -> Vec<Quarantine> {
     let row = |refusal: &v1::Refusal| {
-        let key = known.get(&RecordName::parse(schema, &refusal.record).ok()?)?;
+        let name = RecordName::parse(schema, &refusal.record).ok()?;
+        let key = known.get(&name)?;
+        // Only what was sent can have been refused, and only fields with a rule are ever sent.
+        if refusal.field != 0 && schema.kind(name.kind).field(refusal.field).is_none() {
+            return None;
+        }
         let refused = Refused {
             field: refusal.field,
             reason: refusal.reason(),

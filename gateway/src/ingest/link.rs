@@ -14,7 +14,7 @@ use crate::access::{self, ChildRight};
 use crate::division::Division;
 use crate::merge;
 use crate::record::audience::Audience;
-use crate::record::{FieldNumber, Record, Register, view};
+use crate::record::{Entry, FieldNumber, Record, Register, view};
 use crate::release::{self, Concern, Direction};
 use crate::stamp::{Stamp, Writer};
 
@@ -44,6 +44,8 @@ pub struct Accepted {
     pub forked: bool,
     /// Something is new here.
     pub changed: bool,
+    /// Entries of writers outside the child's scope that went in only because this node recovers.
+    pub recovered: usize,
 }
 
 fn refused(field: FieldNumber, reason: RefusalReason, detail: impl Into<String>) -> Refused {
@@ -92,7 +94,8 @@ impl Work<'_> {
             incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
         for (field, register) in steps.into_iter().chain(others) {
             match self.judge(sender, slot, field, register, &audience, &after) {
-                Ok(()) => {
+                Ok(recovered) => {
+                    accepted.recovered += recovered;
                     let merged = merge::merge_field(&mut after, field, register);
                     accepted.forked |= merged.forked;
                     changed.extend(merged.changed.then_some(field));
@@ -121,7 +124,8 @@ impl Work<'_> {
         accepted
     }
 
-    /// Whether a field may go in. The audience is the one with this batch's steps taken in.
+    /// Whether a field may go in, and how many of its entries only because this node recovers. The audience is the one
+    /// with this batch's steps taken in.
     fn judge(
         &self,
         sender: &Sender,
@@ -130,8 +134,8 @@ impl Work<'_> {
         register: &Register,
         audience: &Audience,
         after: &Record,
-    ) -> Result<(), Refused> {
-        let (kind, home) = (self.kind(slot), self.name(slot).home);
+    ) -> Result<usize, Refused> {
+        let kind = self.kind(slot);
         if rules::is_beside(field) {
             let detail =
                 "the contract keeps this number for what is said beside a record; it is never stored";
@@ -150,25 +154,59 @@ impl Work<'_> {
         }
         self.judge_time(field, register, rule.is_some_and(|r| r.policy == Policy::Observed))?;
         if sender.role == Role::Parent {
-            return Ok(());
+            return Ok(0);
         }
+        let recovered = self.judge_writers(sender, slot, field, register, audience)?;
+        self.judge_release(sender, slot, field, audience, after)?;
+        Ok(recovered)
+    }
+
+    /// Whether a child may pass on each entry of a register, and how many only because this node recovers.
+    fn judge_writers(
+        &self,
+        sender: &Sender,
+        slot: Slot,
+        field: FieldNumber,
+        register: &Register,
+        audience: &Audience,
+    ) -> Result<usize, Refused> {
+        let (kind, home, held) = (self.kind(slot), self.name(slot).home, self.record(slot));
+        let rule = kind.field(field);
         let is_own = |w: Writer| self.ctx.topology.acts_for(w.division) || self.writers.is_ours(w);
         let right =
             ChildRight { scope: sender.division, recovering_to: sender.recovering_to, is_own: &is_own };
-        if let Some(writer) = right.foreign_entry(home, field, register, self.record(slot)) {
+        if let Some(writer) = right.foreign_entry(home, field, register, held) {
             let detail = format!("a write of {} that did not come from there", writer.division);
             return Err(refused(field, RefusalReason::ForeignWriter, detail));
         }
-        let stranger = register.live().map(|(e, _)| e.writer).find(|w| {
-            let had = self.record(slot).had(field, *w).is_some();
-            !had && !access::may_write(kind, rule, home, audience, w.division)
-        });
-        if let Some(writer) = stranger {
-            let name = rule.map_or_else(|| field.to_string(), |r| format!("{} ({})", r.label, r.name));
-            let detail = format!("{} may not write the field {name}", writer.division);
+        let may_write = |division| access::may_write(kind, rule, home, audience, division);
+        // What was replaced says less than what stands: rules of the contract may have been wider once.
+        let may_have_written = |e: &Entry| match e.value {
+            Some(_) => may_write(e.writer.division),
+            None => audience.has_at_or_below(e.writer.division),
+        };
+        let stranger =
+            register.entries().iter().find(|e| held.had(field, e.writer).is_none() && !may_have_written(e));
+        let name = || rule.map_or_else(|| field.to_string(), |r| format!("{} ({})", r.label, r.name));
+        if let Some(entry) = stranger {
+            let detail = format!("{} may not write the field {}", entry.writer.division, name());
             return Err(refused(field, RefusalReason::WriterNotAllowed, detail));
         }
-        self.judge_release(sender, slot, field, audience, after)
+        let union = rule.is_some_and(|r| r.policy == Policy::Union);
+        let dropped = held.get(field).and_then(|ours| right.dropped_value(union, register, ours, may_write));
+        if let Some(writer) = dropped {
+            let detail =
+                format!("a value of {} in {} is gone, and nothing replaced it", writer.division, name());
+            return Err(refused(field, RefusalReason::ForeignWriter, detail));
+        }
+        if Some(field) == kind.roles.steps {
+            let before = Audience::of(kind, home, held);
+            if let Some(left) = before.divisions().iter().find(|d| !audience.divisions().contains(d)) {
+                let detail = format!("a step to {left} is gone; steps are only ever added");
+                return Err(refused(field, RefusalReason::Malformed, detail));
+            }
+        }
+        Ok(right.recovered(field, register, held))
     }
 
     /// Stamps and observations from the future.

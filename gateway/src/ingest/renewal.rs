@@ -61,6 +61,8 @@ impl Work<'_> {
             changed |= register != *before;
             record.set(*field, register);
         }
+        // Where nothing stood and nothing is sure to be seen, nothing is known: an empty register is no register.
+        record.retain(|_, register| !register.entries().is_empty());
         if changed {
             // What is derived from something doubtful is doubtful itself: it is made anew.
             let sources: Vec<FieldNumber> = record.fields().iter().map(|f| f.0).collect();
@@ -178,10 +180,19 @@ mod tests {
 
     /// A township's store that wrote `x` at 5 s: its title after it was given up for what it wrote after 3 s.
     fn restamped(doubt: Doubt) -> (Writer, Record) {
+        let title = Register::single(own_writer(), Stamp::from_ms(5_000), value("x"));
+        (own_writer(), restamped_after(Stamp::from_ms(3_000), title, doubt))
+    }
+
+    fn own_writer() -> Writer {
+        Writer { division: Division::parse("220822101").unwrap(), id: 1 }
+    }
+
+    fn restamped_after(after: Stamp, title: Register, doubt: Doubt) -> Record {
         let (schema, divisions) = (Schema::current(), Divisions::embedded());
-        let own = Division::parse("220822101").unwrap();
+        let writer = own_writer();
+        let own = writer.division;
         let topology = Topology::new(own);
-        let writer = Writer { division: own, id: 1 };
         let clock = Clock::resume(Stamp::from_ms(5_000));
         let state = WriterState { writer, purpose: String::new(), clock, current: true, slot: 0 };
         let mut writers = Writers::new(vec![state]);
@@ -196,11 +207,11 @@ mod tests {
         };
         let mut work = Work::new(ctx, &mut writers);
         let mut record = Record::default();
-        record.set(TITLE, Register::single(writer, Stamp::from_ms(5_000), value("x")));
+        record.set(TITLE, title);
         let name = RecordName::new(own, schema.kind_named("case").unwrap().id, "c").unwrap();
         let slot = work.bring(name, 1, Some((1, codec::encode(&record)))).unwrap();
-        work.restamp(slot, Stamp::from_ms(3_000), doubt);
-        (writer, work.record(slot).clone())
+        work.restamp(slot, after, doubt);
+        work.record(slot).clone()
     }
 
     #[test]
@@ -214,6 +225,15 @@ mod tests {
         let mut live: Vec<_> = register.live().map(|(_, v)| v.clone()).collect();
         live.sort();
         assert_eq!(live, [value("x"), value("y")], "both stand, for a person to choose");
+    }
+
+    #[test]
+    fn a_record_of_which_nothing_is_sure_stays_readable() {
+        let gone = Entry { writer: own_writer(), stamp: Stamp::from_ms(5_000), value: None };
+        let record = restamped_after(Stamp::default(), Register::from_entries([gone]), Doubt::Copied);
+        assert_eq!(record.get(TITLE), None);
+        assert_eq!(codec::decode(codec::encode(&record)).as_ref(), Ok(&record));
+        assert_eq!(record.had(TITLE, own_writer()), Some(Stamp::from_ms(5_000)));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use guantong_proto::v1;
 use prost::Message;
 
+use crate::record::raw;
+
 /// The largest part of a batch, in bytes: buffers of an HTTP/2 stream never shrink.
 pub const PART_BYTES_MAX: usize = 16 * 1024;
 /// The largest batch before compression, in bytes.
@@ -17,6 +19,8 @@ pub const BATCH_RECORDS_MAX: usize = 1_000;
 pub const IN_FLIGHT_BATCHES_MAX: usize = 64;
 
 const ZSTD_LEVEL: i32 = 1;
+/// Number of `RecordBatch.records`.
+const RECORDS: u32 = 1;
 
 /// A batch that is not what its sender says it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,11 +63,21 @@ pub(super) fn unpack(payload: &[u8], raw_bytes: usize) -> Result<Vec<v1::BatchRe
     if raw.len() != raw_bytes {
         return Err(PayloadError::Compression { raw_bytes });
     }
+    check_count(&raw)?;
     let batch = v1::RecordBatch::decode(Bytes::from(raw)).map_err(|_| PayloadError::Records)?;
-    if batch.records.len() > BATCH_RECORDS_MAX {
-        return Err(PayloadError::TooMany);
-    }
     Ok(batch.records)
+}
+
+/// Counts the records of a `RecordBatch` before they are decoded: a megabyte of empty ones would take up fifty.
+fn check_count(mut raw: &[u8]) -> Result<(), PayloadError> {
+    let mut records = 0;
+    while let Some((field, _)) = raw::next(&mut raw).map_err(|_| PayloadError::Records)? {
+        records += usize::from(field == RECORDS);
+        if records > BATCH_RECORDS_MAX {
+            return Err(PayloadError::TooMany);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -110,5 +124,10 @@ mod tests {
         assert_eq!(unpack(&payload, 40), Err(PayloadError::Records));
         let many = pack(vec![v1::BatchRecord::default(); BATCH_RECORDS_MAX + 1]).unwrap();
         assert_eq!(unpack(&many.0, many.1), Err(PayloadError::TooMany));
+        // Cut short after the last one that is counted: had all been decoded first, this were no batch at all.
+        let mut raw = [0x0a, 0].repeat(BATCH_RECORDS_MAX + 1);
+        raw.push(0x0a);
+        let payload = zstd::bulk::compress(&raw, ZSTD_LEVEL).unwrap();
+        assert_eq!(unpack(&payload, raw.len()), Err(PayloadError::TooMany), "counted before it is decoded");
     }
 }

@@ -4,6 +4,7 @@
 //! stays within the peer's window, except for one batch alone, so that no window stops a link for ever.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use guantong_proto::v1;
@@ -55,6 +56,7 @@ struct Packed {
     raw_bytes: usize,
     records: usize,
     rows: Vec<i64>,
+    names: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,8 @@ struct Pending {
 struct InFlight {
     payload_bytes: u64,
     rows: Vec<i64>,
+    /// Hashes of its records' names, ascending: a receipt speaks of no others.
+    names: Vec<u64>,
     /// When the last part went out.
     sent_ms: Option<u64>,
 }
@@ -223,8 +227,8 @@ impl Sending {
         stats.sent_batches += 1;
         stats.sent_bytes += payload_bytes;
         stats.sent_records += packed.records as u64;
-        let Packed { payload, raw_bytes, rows, .. } = packed;
-        self.in_flight.insert(self.last_id, InFlight { payload_bytes, rows, sent_ms: None });
+        let Packed { payload, raw_bytes, rows, names, .. } = packed;
+        self.in_flight.insert(self.last_id, InFlight { payload_bytes, rows, names, sent_ms: None });
         self.emitting =
             Some(Emitting { batch_id: self.last_id, lane: turn.lane, payload, raw_bytes, part: 0 });
         Ok(true)
@@ -255,8 +259,10 @@ impl Sending {
             queue.records = VecDeque::new();
         }
         let count = records.len();
+        let mut names: Vec<u64> = records.iter().map(|r| name_hash(&r.name)).collect();
+        names.sort_unstable();
         let (payload, raw_bytes) = payload::pack(records)?;
-        Ok(Packed { payload, raw_bytes, records: count, rows })
+        Ok(Packed { payload, raw_bytes, records: count, rows, names })
     }
 
     /// Takes a receipt of a batch that was sent whole; `None`: there is no such batch, or no longer.
@@ -278,7 +284,9 @@ impl Sending {
                 seqs.push(seq);
             }
         }
-        Some(Delivered { seqs, refusals: receipt.refusals })
+        let mut refusals = receipt.refusals;
+        refusals.retain(|refusal| batch.names.binary_search(&name_hash(&refusal.record)).is_ok());
+        Some(Delivered { seqs, refusals })
     }
 
     /// Forgets what was not sent; what is in flight may still get its receipts.
@@ -334,6 +342,12 @@ impl Sending {
         let queued: usize = self.queues.iter().map(|q| q.records.capacity()).sum();
         queued + self.pending.len() + self.in_flight.len() + usize::from(self.emitting.is_some())
     }
+}
+
+fn name_hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn unsendable(record: String) -> v1::Refusal {

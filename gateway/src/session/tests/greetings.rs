@@ -42,7 +42,8 @@ fn refusals_and_revisions_travel() {
     assert_eq!(parent.peer_revision(), 40);
     let refusal = v1::Refusal { record: "1".into(), field: 3, ..Default::default() };
     parent.set_revision(70);
-    parent.ingested(1, vec![refusal.clone()]);
+    let never_sent = v1::Refusal { record: "2".into(), ..refusal.clone() };
+    parent.ingested(1, vec![refusal.clone(), never_sent]);
     give(&mut parent, &mut child);
     assert_eq!(child.peer_revision(), 70);
     assert_eq!(events(&mut child), [Output::Delivered { seqs: vec![1], refusals: vec![refusal] }]);
