@@ -83,25 +83,8 @@ fn divisions(
     wrong: &mut Wrong,
 ) -> Result<Vec<Division>, Status> {
     let (own, known) = (shared.own(), shared.divisions());
-    let mut read = |field: &str, name: &str| {
-        let found = page::parent(field, name).map_err(|e| e.message().to_owned()).and_then(|division| {
-            let division = Some(division).filter(|d| own.contains(*d)).ok_or_else(|| {
-                format!("{field}: {division} lies outside {own}; ask a node above it (不在本节点辖区内)")
-            })?;
-            let kept = division.tier() > Tier::Village;
-            let kept = kept.then_some(division).ok_or_else(|| {
-                format!(
-                    "{field}: {division} is a village; figures are kept for townships and above (不支持村级)"
-                )
-            })?;
-            (known.known(kept) || kept == own).then_some(kept).ok_or_else(|| {
-                format!(
-                    "{field}: {division} is not in the table of divisions; check the code (区划代码不存在)"
-                )
-            })
-        });
-        found.map_err(|words| wrong.say(field, words)).ok()
-    };
+    let mut read =
+        |field: &str, name: &str| one(own, &known, field, name).map_err(|words| wrong.say(field, words)).ok();
     let denied = |division: Division| {
         let scope = grant.scope;
         status::not_allowed(format!("{division} lies outside {scope}, which is what you may see"))
@@ -141,6 +124,25 @@ fn divisions(
     let mut seen = std::collections::HashSet::new();
     named.retain(|d| seen.insert(*d));
     Ok(named)
+}
+
+/// A division that figures are kept for, or in words why it is none.
+fn one(own: Division, known: &Divisions, field: &str, name: &str) -> Result<Division, String> {
+    let division = page::parent(field, name).map_err(|e| e.message().to_owned())?;
+    if !own.contains(division) {
+        return Err(format!(
+            "{field}: {division} lies outside {own}; ask a node above it (不在本节点辖区内)"
+        ));
+    }
+    if division.tier() <= Tier::Village {
+        let kept = "is a village; figures are kept for townships and above (不支持村级)";
+        return Err(format!("{field}: {division} {kept}"));
+    }
+    if division != own && !known.known(division) {
+        let unknown = "is not in the table of divisions; check the code (区划代码不存在)";
+        return Err(format!("{field}: {division} {unknown}"));
+    }
+    Ok(division)
 }
 
 /// All divisions of a tier inside another one; without a tier, those directly below. Where the tier is missing, what
