@@ -33,19 +33,20 @@ declare -A MAY_IMPORT=(
     [period]="calendar"
     [measure]=""
     [duplicates]="calendar facet record"
+    [erasure]="record schema stamp"
     [facet]="casework division record schema"
     [aggregate]="casework division measure period record schema"
     [casework]="calendar division"
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate audit calendar casework claiming division facet grant invitation measure merge period record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate audit calendar casework claiming division erasure facet grant invitation measure merge period record release schema session::greeting stamp threshold"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest record release schema"
-    [store]="aggregate audit claiming division facet grant ingest invitation measure period record schema session::greeting stamp"
+    [store]="aggregate audit claiming division erasure facet grant ingest invitation measure period record schema session::greeting stamp"
     [engine]="aggregate audit casework claiming completeness division grant ingest invitation measure outgoing peering period record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit calendar casework claiming completeness division duplicates engine facet grant ingest invitation measure outgoing period record schema session stamp store tabular threshold"
+    [service]="aggregate audit calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing period record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

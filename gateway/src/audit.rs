@@ -122,6 +122,19 @@ pub enum Event {
         /// The fields' numbers.
         fields: Vec<u32>,
     },
+    /// Content of a record was erased here: by a call, or since a peer passed the mark on.
+    Erased {
+        /// The record's name.
+        record: String,
+        /// The fields' numbers.
+        fields: Vec<u32>,
+        /// How many values stood of them and went.
+        values: u64,
+        /// Who asked for it, as for commands; empty: it came over a link.
+        by: String,
+        /// Why, in the words of whoever asked.
+        reason: String,
+    },
     /// A partner was granted something, in place of what it had.
     GrantSet {
         /// The partner's name.

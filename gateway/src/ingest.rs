@@ -27,6 +27,7 @@ mod cases;
 pub mod changes;
 pub mod checks;
 pub mod derive;
+pub mod erasure;
 pub mod import;
 pub mod link;
 pub mod local;

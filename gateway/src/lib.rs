@@ -13,6 +13,7 @@ pub mod claiming;
 pub mod completeness;
 pub mod division;
 pub mod duplicates;
+pub mod erasure;
 pub mod facet;
 pub mod grant;
 pub mod ingest;

@@ -63,10 +63,14 @@ fn merge_entry(ours: Entry, theirs: &Entry) -> (Entry, Merged) {
         Ordering::Equal => match (&ours.value, &theirs.value) {
             (Some(a), Some(b)) if a != b => {
                 let theirs_win = b > a;
-                let value = if theirs_win { theirs.value.clone() } else { ours.value.clone() };
-                (Entry { value, ..ours }, Merged { changed: theirs_win, forked: true })
+                let winner = if theirs_win { theirs.clone() } else { ours };
+                (winner, Merged { changed: theirs_win, forked: true })
             }
-            (Some(_), None) => (Entry { value: None, ..ours }, changed(true)),
+            (Some(_), None) => (theirs.clone(), changed(true)),
+            // A program that does not know of content stamps loses them on the way.
+            (Some(_), Some(_)) if theirs.content_stamp > ours.content_stamp => {
+                (theirs.clone(), changed(true))
+            }
             _ => (ours, changed(false)),
         },
     }
@@ -119,10 +123,10 @@ pub fn write(
 ) {
     for entry in register.entries_mut() {
         if replaced.contains(&(entry.writer, entry.stamp)) {
-            entry.value = None;
+            entry.end();
         }
     }
-    let entry = Entry { writer, stamp, value: Some(value) };
+    let entry = Entry::new(writer, stamp, Some(value));
     match register.position(writer) {
         Ok(i) => register.entries_mut()[i] = entry,
         Err(i) => register.entries_mut().insert(i, entry),
@@ -153,7 +157,7 @@ pub(crate) mod tests {
                 let byte = (w as u64 * 10 + stamp) as u8;
                 let value =
                     if byte.is_multiple_of(7) { Bytes::new() } else { vec![(field << 3) as u8, byte].into() };
-                Entry { writer: writers[w], stamp: Stamp::from_ms(stamp), value: live.then_some(value) }
+                Entry::new(writers[w], Stamp::from_ms(stamp), live.then_some(value))
             }))
         })
     }

@@ -108,11 +108,33 @@ pub struct Entry {
     pub writer: Writer,
     /// The latest write of that writer this register has seen.
     pub stamp: Stamp,
-    /// That write's value, while it stands; empty bytes say "cleared". `None`: it was replaced.
+    /// That write's value, while it stands; empty bytes say "cleared". `None`: it was replaced, or erased.
     pub value: Option<Bytes>,
+    /// When the value's content was first written, where a store wrote it again under this later stamp; 0: just then.
+    pub content_stamp: Stamp,
 }
 
 impl Entry {
+    /// A write as it was made.
+    pub fn new(writer: Writer, stamp: Stamp, value: Option<Bytes>) -> Entry {
+        Entry { writer, stamp, value, content_stamp: Stamp::default() }
+    }
+
+    /// What is left of a write once its value is gone.
+    pub fn seen(writer: Writer, stamp: Stamp) -> Entry {
+        Entry::new(writer, stamp, None)
+    }
+
+    /// Lets the value go; that the write was seen stays.
+    pub fn end(&mut self) {
+        *self = Entry::seen(self.writer, self.stamp);
+    }
+
+    /// When the content was written, whoever wrote it again since.
+    pub fn content_stamp(&self) -> Stamp {
+        if self.content_stamp == Stamp::default() { self.stamp } else { self.content_stamp.min(self.stamp) }
+    }
+
     /// The value, where it stands.
     pub fn live(&self) -> Option<(&Entry, &Bytes)> {
         self.value.as_ref().map(|value| (self, value))
@@ -129,7 +151,7 @@ pub struct Register {
 impl Register {
     /// One write that nobody has seen anything before.
     pub fn single(writer: Writer, stamp: Stamp, value: Bytes) -> Register {
-        Register { entries: SmallVec::from_elem(Entry { writer, stamp, value: Some(value) }, 1) }
+        Register { entries: SmallVec::from_elem(Entry::new(writer, stamp, Some(value)), 1) }
     }
 
     /// From entries in any order; of two of the same writer the later one stays.
@@ -164,6 +186,13 @@ impl Register {
     /// The latest stamp of `writer` that was taken in.
     pub fn seen(&self, writer: Writer) -> Option<Stamp> {
         self.position(writer).ok().map(|i| self.entries[i].stamp)
+    }
+
+    /// What stands of `writer` holds content of an earlier moment.
+    pub(crate) fn written_since(&mut self, writer: Writer, content_stamp: Stamp) {
+        if let Ok(i) = self.position(writer) {
+            self.entries[i].content_stamp = content_stamp;
+        }
     }
 
     /// Where `writer` stands, or would stand.
@@ -237,9 +266,7 @@ impl Record {
     pub fn purge(&mut self, field: FieldNumber) {
         let Ok(i) = self.fields.binary_search_by_key(&field, |f| f.0) else { return };
         let (_, mut register) = self.fields.remove(i);
-        for entry in register.entries_mut() {
-            entry.value = None;
-        }
+        register.entries_mut().iter_mut().for_each(Entry::end);
         self.remember_purged(field, &register);
     }
 
@@ -247,11 +274,8 @@ impl Record {
     pub(crate) fn remember_purged(&mut self, field: FieldNumber, seen: &Register) {
         match self.purged.binary_search_by_key(&field, |f| f.0) {
             Ok(i) => {
-                let all = self.purged[i].1.entries().iter().chain(seen.entries()).map(|e| Entry {
-                    writer: e.writer,
-                    stamp: e.stamp,
-                    value: None,
-                });
+                let all = self.purged[i].1.entries().iter().chain(seen.entries());
+                let all = all.map(|e| Entry::seen(e.writer, e.stamp));
                 self.purged[i].1 = Register::from_entries(all.collect::<Vec<_>>());
             }
             Err(i) => self.purged.insert(i, (field, seen.clone())),

@@ -26,6 +26,8 @@ pub struct Roles {
     pub record_complete: Option<FieldNumber>,
     /// Hides the record from lists.
     pub deleted: Option<FieldNumber>,
+    /// What was erased of the record.
+    pub erased: Option<FieldNumber>,
 }
 
 /// One kind, as this node knows it.
@@ -55,6 +57,7 @@ impl Kind {
             sealed: named("sealed"),
             record_complete: named("record_complete"),
             deleted: named("deleted"),
+            erased: named("erased"),
         };
         Kind { id: KindId(rule.number), rule, roles, by_number }
     }

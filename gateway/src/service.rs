@@ -29,6 +29,7 @@ mod conflicts;
 mod describing;
 mod driver;
 mod duplicates;
+mod erasure;
 mod exchange;
 pub mod figures;
 mod grants;
@@ -80,7 +81,7 @@ pub struct NodeInfo {
 pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationToken) -> Routes {
     let exchange =
         exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop.clone());
-    let records = records::Records::new(engine.clone());
+    let records = records::Records::new(engine.clone(), links.clone());
     let conflicts = conflicts::Conflicts::new(engine.clone());
     let grants = grants::Grants::new(engine.clone());
     let grids = grids::Grids::new(engine.clone());

@@ -9,6 +9,7 @@
 mod apply;
 mod audit;
 mod claims;
+mod erasure;
 mod error;
 mod facets;
 mod gateways;
@@ -35,6 +36,7 @@ mod tallies;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use erasure::REWRITTEN_MAX_BYTES;
 pub use error::StoreError;
 pub use facets::{Listed, Position, Stretch, Way};
 pub use gateways::{Hold, Notice, Notices, View};
@@ -196,6 +198,14 @@ impl Store {
         match &*self.database {
             Database::Sqlite(database) => database.shown(),
             Database::Postgres(database) => database.shown().to_owned(),
+        }
+    }
+
+    /// Bytes on disk, logs included.
+    pub async fn size_bytes(&self) -> Result<u64, StoreError> {
+        match &*self.database {
+            Database::Sqlite(database) => Ok(database.size_bytes()),
+            Database::Postgres(database) => database.size_bytes().await,
         }
     }
 

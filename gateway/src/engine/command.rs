@@ -10,6 +10,7 @@ use crate::aggregate::TallyChange;
 use crate::division::Division;
 use crate::grant::Mandate;
 use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
+use crate::ingest::erasure::Erase;
 use crate::ingest::local::{Basis, LocalWrite};
 use crate::ingest::topology::{Interest, PeerId, Role};
 use crate::record::RecordName;
@@ -46,6 +47,8 @@ pub struct Request {
 pub enum WriteAction {
     /// Writes fields.
     Fields(LocalWrite),
+    /// Erases what was written of fields up to now.
+    Erase(Erase),
     /// Moves a case.
     Move {
         /// Which move.
@@ -119,6 +122,8 @@ pub struct ImportProgress {
     pub conflict_count: u64,
     /// Rows kept aside until their division is known.
     pub held_count: u64,
+    /// Cells left out because their content was erased.
+    pub erased_count: u64,
     /// Rows that were not taken.
     pub problems: Vec<v1::RowProblem>,
 }

@@ -287,6 +287,7 @@ fn take_write(
     }
     let written = match &write.action {
         WriteAction::Fields(fields) => work.write(slot, fields, write.traceparent.as_ref())?,
+        WriteAction::Erase(erase) => work.erase(slot, erase, write.traceparent.as_ref())?,
         WriteAction::Move { .. } => move_case(work, slot, write)?,
     };
     let key = work.key(slot);

@@ -170,7 +170,8 @@ fn take_row(
         values: BTreeMap::new(),
     };
     match work.import(slot, &row, remember) {
-        Ok(written) => {
+        Ok((written, erased)) => {
+            progress.erased_count += erased as u64;
             progress.created_count += u64::from(written.created);
             progress.changed_count += u64::from(written.changed && !written.created);
             progress.unchanged_count += u64::from(!written.changed);

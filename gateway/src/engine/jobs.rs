@@ -31,6 +31,10 @@ impl Task {
     async fn look_after(&mut self) -> Result<(), EngineError> {
         self.write_notes(false).await?;
         self.mend_clock().await?;
+        if self.unscrubbed || self.purged {
+            let done = self.store.scrub(self.unscrubbed).await?;
+            (self.unscrubbed, self.purged) = (self.unscrubbed && !done, !done);
+        }
         // One gateway sweeps for all.
         if self.has_duty() {
             self.sweep().await?;

@@ -44,6 +44,10 @@ pub(super) struct Task {
     pub(super) divisions_learned: bool,
     /// Something was written since the store gave its memory back.
     pub(super) wrote: bool,
+    /// Something was erased, and may still stand in unused bytes of the store.
+    pub(super) unscrubbed: bool,
+    /// Something was purged, and may still stand in the store's log.
+    pub(super) purged: bool,
     /// The day before it has its snapshots.
     pub(super) snapshots_of: Option<Day>,
     pub(super) claiming: Claiming,
@@ -80,6 +84,8 @@ impl Task {
             ticks: 0,
             divisions_learned: true,
             wrote: false,
+            unscrubbed: false,
+            purged: false,
             snapshots_of: None,
             claiming,
             unstored_claims: Claims::default(),
@@ -95,6 +101,7 @@ impl Task {
         task.shared.load_tables().await?;
         task.know_claims(claims);
         task.note_elsewhere();
+        task.unscrubbed = task.store.is_unscrubbed().await?;
         task.settled = true;
         let epoch = format!("{:016x}", task.shared.epoch());
         task.shared.audit(Event::Started { version: env!("CARGO_PKG_VERSION"), epoch });
@@ -366,6 +373,8 @@ impl Task {
             Ok(revision) => {
                 self.shared.raise_revision(revision);
                 self.wrote = true;
+                self.unscrubbed |= !changes.erased.is_empty();
+                self.purged |= !changes.purged.is_empty();
                 self.shared.learn(changes);
                 self.divisions_learned |= !changes.divisions.is_empty();
                 self.shared.notify(changes);

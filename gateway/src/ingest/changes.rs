@@ -53,6 +53,8 @@ pub struct Changes {
     pub purges: Vec<RecordKey>,
     /// Purges that are done.
     pub purged: Vec<RecordKey>,
+    /// Content that nothing in the store may tell any more.
+    pub erased: Vec<ErasedContent>,
     /// What the table of divisions learns.
     pub divisions: Vec<DivisionEntry>,
     /// What the table of thresholds learns.
@@ -76,6 +78,17 @@ pub struct RecordChange {
     pub conflicts: Option<Vec<FieldNumber>>,
     /// Divisions beside the home that joined the audience.
     pub audience_added: Vec<Division>,
+}
+
+/// Content of a record that was erased: what the store remembers of it beside the record must go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErasedContent {
+    /// The record's number.
+    pub key: RecordKey,
+    /// Its name.
+    pub name: RecordName,
+    /// Fields, and up to when their content is erased.
+    pub fields: Vec<(FieldNumber, Stamp)>,
 }
 
 /// One value that a record is found by.

@@ -10,6 +10,7 @@ use guantong_proto::rules::Lane;
 use super::changes::ImportRowMemory;
 use super::local::{Authority, Basis, LocalWrite, WriteError, Written};
 use super::{Slot, Work};
+use crate::erasure::Erasures;
 use crate::record::FieldNumber;
 
 /// Hash of a value as a ledger brought it.
@@ -32,19 +33,24 @@ pub struct Row {
 }
 
 impl Work<'_> {
-    /// Takes in a row. `remember` is stored with the transaction if the row goes in.
+    /// Takes in a row. `remember` is stored with the transaction if the row goes in. Gives how many cells were left out,
+    /// too: what was erased of a record, no ledger brings back, and nothing is remembered of it.
     pub fn import(
         &mut self,
         slot: Slot,
         row: &Row,
         mut remember: ImportRowMemory,
-    ) -> Result<Written, WriteError> {
+    ) -> Result<(Written, usize), WriteError> {
+        let erasures = Erasures::of(self.kind(slot), self.record(slot));
+        let erased = |field: FieldNumber| erasures.before(field).is_some();
+        let left_out = row.fields.iter().filter(|(field, value)| erased(*field) && !value.is_empty()).count();
         let unchanged = |field: FieldNumber, value: &[u8]| match &row.memory {
             Some(memory) => memory.get(&field).map_or(value.is_empty(), |hash| *hash == value_hash(value)),
             // An empty cell of a row that never was is no wish to clear anything.
             None => value.is_empty(),
         };
-        let fields = row.fields.iter().filter(|(field, value)| !unchanged(*field, value)).cloned().collect();
+        let wanted = |(field, value): &&(FieldNumber, Bytes)| !erased(*field) && !unchanged(*field, value);
+        let fields = row.fields.iter().filter(wanted).cloned().collect();
         let write = LocalWrite {
             basis: Basis::Own,
             purpose: row.source.clone(),
@@ -55,9 +61,10 @@ impl Work<'_> {
         let written = self.write(slot, &write, None)?;
         remember.values = row.memory.clone().unwrap_or_default();
         remember.values.extend(row.fields.iter().map(|(field, value)| (*field, value_hash(value))));
+        remember.values.retain(|field, _| !erased(*field));
         if row.memory.as_ref() != Some(&remember.values) || remember.generation != 0 {
             self.changes.import_rows.push(remember);
         }
-        Ok(written)
+        Ok((written, left_out))
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use guantong_proto::rules::{self, Lane, Policy};
+use guantong_proto::rules::{self, Lane, Policy, fields};
 use guantong_proto::v1::RefusalReason;
 
 use super::changes::Refused;
@@ -12,6 +12,7 @@ use super::topology::{PeerId, Role};
 use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive};
 use crate::access::{self, ChildRight};
 use crate::division::Division;
+use crate::erasure::{self, Erasures};
 use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{Entry, FieldNumber, Record, Register, view};
@@ -90,8 +91,25 @@ impl Work<'_> {
         let mut accepted = Accepted::default();
         let mut after = self.record(slot).clone();
         let mut changed: Vec<FieldNumber> = Vec::new();
-        let others =
-            incoming.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| Some(*n) != kind.roles.steps);
+        let marks = kind.roles.erased.and_then(|n| incoming.get(n).map(|r| (n, r)));
+        let unmarked = marks.map(|_| after.clone());
+        // Both sides without what is erased, before any other field is merged.
+        if let Some((field, marks)) = marks {
+            match self.judge(sender, slot, field, marks, &audience, &after) {
+                Ok(()) => {
+                    changed.extend(merge::merge_field(&mut after, field, marks).changed.then_some(field))
+                }
+                Err(refused) => accepted.refused.push(refused),
+            }
+        }
+        let erasures = Erasures::of(kind, &after);
+        erasures.apply(&mut after);
+        let mut taken = std::borrow::Cow::Borrowed(&incoming);
+        if !erasures.is_empty() {
+            erasures.apply(taken.to_mut());
+        }
+        let others = taken.fields().iter().map(|(n, r)| (*n, r));
+        let others = others.filter(|(n, _)| ![kind.roles.steps, kind.roles.erased].contains(&Some(*n)));
         for (field, register) in steps.into_iter().chain(others) {
             match self.judge(sender, slot, field, register, &audience, &after) {
                 Ok(recovered) => {
@@ -114,6 +132,9 @@ impl Work<'_> {
             let derived = derive::derive(kind, &mut after);
             let whole = after == incoming && accepted.refused.is_empty();
             self.put(slot, after);
+            if let Some(unmarked) = unmarked {
+                self.erased_anew(slot, &unmarked, String::new(), String::new());
+            }
             let completed = self.complete(slot, None);
             if whole && !completed && derived.is_empty() {
                 self.touched[slot.0].encoded = Some(state.clone());
@@ -225,6 +246,15 @@ impl Work<'_> {
                     ),
                 )
             });
+        }
+        // A mark that reached further would erase what is yet to be written.
+        let marks = field == fields::ERASED;
+        let before =
+            erasure::latest_before(register).filter(|before| marks && before.beyond(now_ms, drift_ms));
+        if let Some(before) = before {
+            let detail = "it erases what is yet to be written; set the clock of the node that made the mark";
+            let retry_at_ms = Some(before.ms().saturating_sub(drift_ms));
+            return Err(Refused { retry_at_ms, ..refused(field, RefusalReason::FutureStamp, detail) });
         }
         let early = |entry: Stamp, value: &[u8]| view::observed_ms(value) > (entry.ms() + drift_ms) as i64;
         if observed && register.live().any(|(e, v)| early(e.stamp, v)) {

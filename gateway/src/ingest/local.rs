@@ -251,7 +251,8 @@ impl Work<'_> {
         }
         self.judge_mandate(slot, write, division, &wanted)?;
         // The stamp is taken before the rules are judged; one that is not used is lost, which costs nothing.
-        let stamped = self.writers.stamp(division, &write.purpose, self.ctx.now_ms);
+        let later_ms = self.after_erasures(slot, wanted.iter().map(|w| w.0));
+        let stamped = self.writers.stamp(division, &write.purpose, later_ms);
         let (writer, stamp) = stamped.ok_or(WriteError::NoWriter)?;
         let mut after = self.record(slot).clone();
         let mut conflicts = false;

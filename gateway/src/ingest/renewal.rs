@@ -9,6 +9,7 @@ use guantong_proto::rules::{Field, Lane, Policy};
 use super::topology::Topology;
 use super::{Slot, Work};
 use crate::division::Division;
+use crate::erasure::Erasures;
 use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{Entry, FieldNumber, Record, Register};
@@ -16,8 +17,8 @@ use crate::release::{self, Concern};
 use crate::schema::Kind;
 use crate::stamp::{Stamp, Writer};
 
-/// Who wrote a value, when, and the value.
-type Written = (Writer, Stamp, Bytes);
+/// A write and its value.
+type Written = (Entry, Bytes);
 
 /// Why writers were given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,14 +46,18 @@ impl Work<'_> {
             let union = rule.is_some_and(|r| r.policy == Policy::Union);
             let before = register;
             let mut register = register.clone();
-            for (author, (writer_then, then, value)) in self.suspect(&register, after) {
+            for (author, (then, value)) in self.suspect(&register, after) {
                 let stamped = self.writers.stamp(author.0, &author.1, self.ctx.now_ms);
                 let Some((writer, stamp)) = stamped else { continue };
                 // Of a union, a writer's value holds all its entries.
                 let own = register.live().find(|(e, _)| union && e.writer == writer).map(|(_, v)| v.to_vec());
                 let value =
                     own.unwrap_or_default().into_iter().chain(value.iter().copied()).collect::<Vec<u8>>();
-                merge::write(&mut register, writer, stamp, value.into(), &[(writer_then, then)]);
+                merge::write(&mut register, writer, stamp, value.into(), &[(then.writer, then.stamp)]);
+                // A wrong clock says nothing about when the content was written.
+                if doubt == Doubt::Copied && !union {
+                    register.written_since(writer, then.content_stamp());
+                }
             }
             if doubt == Doubt::Copied {
                 let doubtful = self.unsee(&mut register, after);
@@ -91,7 +96,7 @@ impl Work<'_> {
             let given_up = self.writers.states().iter().find(|s| s.writer == entry.writer);
             if let Some(state) = given_up.filter(|s| self.writers.renewed().contains(&s.writer)) {
                 let author = (entry.writer.division, state.purpose.clone());
-                suspect.insert(author, (entry.writer, entry.stamp, value.clone()));
+                suspect.insert(author, (entry.clone(), value.clone()));
             }
         }
         suspect
@@ -108,11 +113,11 @@ impl Work<'_> {
         let taken: Vec<Entry> = register.entries().iter().filter(|e| doubtful(e)).cloned().collect();
         for entry in register.entries_mut() {
             if doubtful(entry) {
-                *entry = Entry { stamp: after, value: None, writer: entry.writer };
+                *entry = Entry::seen(entry.writer, after);
             }
         }
         register.entries_mut().retain(|e| e.stamp > Stamp::default());
-        Register::from_entries(taken.into_iter().map(|e| Entry { value: None, ..e }))
+        Register::from_entries(taken.into_iter().map(|e| Entry::seen(e.writer, e.stamp)))
     }
 
     /// Judges a record anew after the program has learned other rules, and owes it to everyone it concerns: what was
@@ -121,6 +126,7 @@ impl Work<'_> {
         let kind = self.kind(slot);
         self.touch_as_new(slot);
         let mut record = self.record(slot).clone();
+        Erasures::of(kind, &record).apply(&mut record);
         super::derive::derive(kind, &mut record);
         self.put(slot, record);
         self.complete(slot, None);

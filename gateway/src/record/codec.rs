@@ -87,7 +87,11 @@ pub fn decode(bytes: Bytes) -> Result<Record, CodecError> {
 /// Writer, stamp and value of a register that holds one value and has seen nothing else.
 fn single(register: &Register) -> Option<(Writer, Stamp, &Bytes)> {
     match register.entries() {
-        [Entry { writer, stamp, value: Some(value) }] => Some((*writer, *stamp, value)),
+        [Entry { writer, stamp, value: Some(value), content_stamp }]
+            if *content_stamp == Stamp::default() =>
+        {
+            Some((*writer, *stamp, value))
+        }
         _ => None,
     }
 }
@@ -126,6 +130,7 @@ impl Writers {
             writer: self.position(entry.writer),
             stamp: entry.stamp.0,
             value: entry.value.clone(),
+            content_stamp: entry.content_stamp.0,
         });
         v1::Register { field, entries: entries.collect() }
     }
@@ -147,7 +152,9 @@ fn register_from(register: v1::Register, writers: &[Writer]) -> Result<(FieldNum
         if entry.value.as_ref().is_some_and(|v| !raw::is_value_of(field, v)) {
             return Err(CodecError::Value(field));
         }
-        entries.push(Entry { writer, stamp: Stamp(entry.stamp), value: entry.value });
+        let stands = entry.value.is_some();
+        let content_stamp = if stands { Stamp(entry.content_stamp) } else { Stamp::default() };
+        entries.push(Entry { writer, stamp: Stamp(entry.stamp), value: entry.value, content_stamp });
     }
     entries.sort_by_key(|e| e.writer);
     if entries.is_empty() || entries.windows(2).any(|w| w[0].writer == w[1].writer) {

@@ -31,7 +31,7 @@ pub struct Shown {
 
 /// Picks what is shown. `None`: nothing stands.
 pub fn shown(field: &Field, register: &Register, home: Division) -> Option<Shown> {
-    if let [Entry { writer, stamp, value: Some(value) }] = register.entries() {
+    if let [Entry { writer, stamp, value: Some(value), .. }] = register.entries() {
         return Some(Shown { value: value.clone(), writer: *writer, stamp: *stamp });
     }
     let latest = |e: &Entry| (e.stamp, e.writer);
@@ -121,10 +121,8 @@ mod tests {
     }
 
     fn register(values: &[(usize, u64, &[u8])]) -> Register {
-        Register::from_entries(values.iter().map(|(w, ms, v)| Entry {
-            writer: writers()[*w],
-            stamp: Stamp::from_ms(*ms),
-            value: Some(Bytes::copy_from_slice(v)),
+        Register::from_entries(values.iter().map(|(w, ms, v)| {
+            Entry::new(writers()[*w], Stamp::from_ms(*ms), Some(Bytes::copy_from_slice(v)))
         }))
     }
 

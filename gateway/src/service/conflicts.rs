@@ -170,7 +170,7 @@ impl ConflictService for Conflicts {
         };
         // Exactly the values that were seen are replaced; one that comes in meanwhile stays beside.
         let mut seen = Record::default();
-        seen.set(field, Register::from_entries(values.into_iter().map(|e| Entry { value: None, ..e })));
+        seen.set(field, Register::from_entries(values.into_iter().map(|e| Entry::seen(e.writer, e.stamp))));
         let acting = (!request.acting_division.is_empty()).then(|| Division::parse(&request.acting_division));
         let acting = acting.transpose().map_err(|e| status::invalid("acting_division", e.to_string()))?;
         let write = LocalWrite {

@@ -229,6 +229,7 @@ impl Driver {
         let failed = match done {
             Ok(Done::Ingested(batch_id, Ok(refusals))) => {
                 self.session.set_revision(self.engine.shared().revision());
+                self.count_stripped(&refusals);
                 self.session.ingested(batch_id, refusals);
                 None
             }
@@ -252,6 +253,15 @@ impl Driver {
         if let Some(detail) = failed {
             // Nothing was lost: without a receipt the other side keeps what it sent.
             self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, &detail, 5_000);
+        }
+    }
+
+    /// Fields that this tier may not hold were left out; the receipt tells the peer.
+    fn count_stripped(&self, refusals: &[v1::Refusal]) {
+        let stripped = [v1::RefusalReason::NotReleased, v1::RefusalReason::Sealed];
+        let count = refusals.iter().filter(|refusal| stripped.contains(&refusal.reason())).count();
+        if let Some(link) = self.link.filter(|_| count > 0) {
+            self.links.stripped(link, count as u64);
         }
     }
 

@@ -29,6 +29,7 @@ struct LinkState {
     next_attempt_ms: u64,
     sent_records: u64,
     received_records: u64,
+    stripped_fields: u64,
     clock_offset_ms: i64,
     peer_version: String,
     address: String,
@@ -129,6 +130,13 @@ impl Links {
         }
     }
 
+    /// The peer sent fields that this tier may not hold, and they were left out.
+    pub(super) fn stripped(&self, link: LinkKey, fields: u64) {
+        if let Some(state) = self.states().get_mut(&link.key) {
+            state.stripped_fields += fields;
+        }
+    }
+
     /// A link ended.
     pub(super) fn down(&self, link: LinkKey, reason: &str) {
         if let Some(state) = self.states().get_mut(&link.key).filter(|s| s.serial == link.serial) {
@@ -163,6 +171,7 @@ impl Links {
             next_attempt_time: time(state.next_attempt_ms),
             sent_records: state.sent_records,
             received_records: state.received_records,
+            stripped_fields: state.stripped_fields,
             clock_offset_ms: state.clock_offset_ms,
             peer_version: state.peer_version,
             address: state.address,

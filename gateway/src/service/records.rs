@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::sight::{PARTNER_PURPOSE, Sight};
 use super::writes::{acting, basis, fields_to_write, optional_division, repeatable};
-use super::{caller, page, status, trace, view};
+use super::{Links, caller, erasure, page, status, trace, view};
 use crate::engine::{Begun, Engine, Import, ImportProgress, Write, WriteAction};
 use crate::ingest::local::{Existence, LocalWrite};
 use crate::record::{RecordName, codec};
@@ -27,11 +27,12 @@ const PROBLEMS_MAX: usize = 10_000;
 
 pub(super) struct Records {
     engine: Engine,
+    links: Links,
 }
 
 impl Records {
-    pub(super) fn new(engine: Engine) -> Records {
-        Records { engine }
+    pub(super) fn new(engine: Engine, links: Links) -> Records {
+        Records { engine, links }
     }
 
     fn name(&self, field: &str, name: &str) -> Result<RecordName, Status> {
@@ -145,6 +146,22 @@ impl RecordService for Records {
         Ok(Response::new(self.write(&sight, Write { name, action, request: repeat, traceparent }).await?))
     }
 
+    async fn erase_record(
+        &self,
+        request: Request<v1::EraseRecordRequest>,
+    ) -> Result<Response<v1::ErasureReport>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        Ok(Response::new(erasure::erase(&self.engine, &self.links, &extensions, request).await?))
+    }
+
+    async fn get_erasure(
+        &self,
+        request: Request<v1::GetErasureRequest>,
+    ) -> Result<Response<v1::ErasureReport>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        Ok(Response::new(erasure::progress(&self.engine, &self.links, &extensions, &request).await?))
+    }
+
     async fn import_records(
         &self,
         request: Request<Streaming<v1::ImportRecordsRequest>>,
@@ -233,6 +250,7 @@ impl Records {
         taken.unchanged_count += progress.unchanged_count;
         taken.conflict_count += progress.conflict_count;
         taken.held_count += progress.held_count;
+        taken.erased_count += progress.erased_count;
         let room = PROBLEMS_MAX.saturating_sub(taken.problems.len());
         taken.problems.extend(problems.into_iter().take(room));
         Ok(begun)

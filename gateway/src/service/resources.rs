@@ -316,6 +316,7 @@ impl<T: Typed> Resources<T> {
 fn written(action: &WriteAction) -> Vec<u32> {
     match action {
         WriteAction::Fields(write) => write.fields.iter().map(|field| field.0).collect(),
+        WriteAction::Erase(erase) => erase.fields.clone(),
         WriteAction::Move { .. } => Vec::new(),
     }
 }

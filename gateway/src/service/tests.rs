@@ -6,6 +6,7 @@
 mod claims;
 mod describing;
 mod disputes;
+mod erasures;
 mod figures;
 mod grants;
 mod ledgers;

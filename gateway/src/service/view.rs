@@ -60,7 +60,7 @@ pub(super) fn record(
 fn read_token(record: &Record, shows: impl Fn(FieldNumber) -> bool) -> Bytes {
     let mut token = Record::default();
     for (field, register) in record.fields().iter().filter(|(field, _)| shows(*field)) {
-        let live = register.live().map(|(e, _)| Entry { value: None, ..e.clone() });
+        let live = register.live().map(|(e, _)| Entry::seen(e.writer, e.stamp));
         let live: Vec<Entry> = live.collect();
         if !live.is_empty() {
             token.set(*field, Register::from_entries(live));

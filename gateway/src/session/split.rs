@@ -1,6 +1,7 @@
 //! A record too large for one batch travels in parts: by field, and a single field by writer. Merging the parts gives
 //! the record, since a register joins writer by writer.
 
+use guantong_proto::rules::fields;
 use guantong_proto::v1;
 
 use super::payload::raw_bytes_of;
@@ -12,21 +13,30 @@ pub(super) fn split(record: v1::BatchRecord, raw_bytes_max: usize) -> Option<Vec
     if raw_bytes_of(&record) <= raw_bytes_max {
         return Some(vec![record]);
     }
-    let whole = codec::decode(record.state.clone()).ok()?;
+    let mut whole = codec::decode(record.state.clone()).ok()?;
     let mut parts = Vec::new();
-    halve(&record, whole, raw_bytes_max, &mut parts)?;
+    let marks = whole.get(fields::ERASED).cloned();
+    whole.retain(|field, _| field != fields::ERASED);
+    halve(&record, whole, marks.as_ref(), raw_bytes_max, &mut parts)?;
     // The receiver has the record once it has the first part.
     parts.iter_mut().skip(1).for_each(|part| part.fresh = false);
     Some(parts)
 }
 
+/// Each part carries the marks of what was erased: a receiver that holds more of the record must not take a value without
+/// it for another one.
 fn halve(
     of: &v1::BatchRecord,
     held: Record,
+    marks: Option<&Register>,
     raw_bytes_max: usize,
     parts: &mut Vec<v1::BatchRecord>,
 ) -> Option<()> {
-    let part = v1::BatchRecord { state: codec::encode(&held), ..of.clone() };
+    let mut marked = held.clone();
+    if let Some(marks) = marks {
+        marked.set(fields::ERASED, marks.clone());
+    }
+    let part = v1::BatchRecord { state: codec::encode(&marked), ..of.clone() };
     if raw_bytes_of(&part) <= raw_bytes_max {
         parts.push(part);
         return Some(());
@@ -41,13 +51,13 @@ fn halve(
             let half = |entries: &[_]| vec![(*field, Register::from_entries(entries.to_vec()))];
             (half(left), half(right))
         }
-        fields => {
-            let (left, right) = fields.split_at(fields.len() / 2);
+        held => {
+            let (left, right) = held.split_at(held.len() / 2);
             (left.to_vec(), right.to_vec())
         }
     };
-    halve(of, Record::from_sorted(left, Vec::new()), raw_bytes_max, parts)?;
-    halve(of, Record::from_sorted(right, Vec::new()), raw_bytes_max, parts)
+    halve(of, Record::from_sorted(left, Vec::new()), marks, raw_bytes_max, parts)?;
+    halve(of, Record::from_sorted(right, Vec::new()), marks, raw_bytes_max, parts)
 }
 
 #[cfg(test)]
@@ -84,10 +94,8 @@ mod tests {
         for field in 1..20 {
             record.set(field, Register::single(writer(1), Stamp(u64::from(field)), value(field, 600)));
         }
-        let siblings = (0..40).map(|id| crate::record::Entry {
-            writer: writer(id),
-            stamp: Stamp(id),
-            value: (id % 3 != 0).then(|| value(20, 600)),
+        let siblings = (0..40).map(|id| {
+            crate::record::Entry::new(writer(id), Stamp(id), (id % 3 != 0).then(|| value(20, 600)))
         });
         record.set(20, Register::from_entries(siblings));
 

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicI64;
 
 use super::sql::{Args, Conn, Sql};
 use super::{
-    StoreError, View, Writer, audit, claims, facets, gateways, grants, history, imports, invitations, outbox,
-    peers, quarantine, records, reports, subscriptions, tallies,
+    StoreError, View, Writer, audit, claims, erasure, facets, gateways, grants, history, imports,
+    invitations, outbox, peers, quarantine, records, reports, subscriptions, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -70,6 +70,7 @@ async fn transact(
     history::purge(&mut sql, &changes.purges, &changes.purged).await?;
     imports::remember(&mut sql, &changes.import_rows).await?;
     imports::hold(&mut sql, &changes.held, &changes.released_rows).await?;
+    erasure::forget(&mut sql, &changes.erased).await?;
     audit::append(&mut sql, &changes.audit, now_ms).await?;
     let count = "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = ?";
     sql.run(count, Args::ints(&[created as i64, sql.slot()])).await?;

@@ -27,6 +27,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0007_gateways.sql",
     "0008_invitations.sql",
     "0009_audit.sql",
+    "0010_erasure.sql",
     "0012_units.sql",
 ];
 

@@ -92,7 +92,9 @@ fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
-        .pragma("journal_size_limit", LOG_MAX_BYTES.to_string());
+        .pragma("journal_size_limit", LOG_MAX_BYTES.to_string())
+        // What is deleted is written over: erased content must not stay in unused bytes.
+        .pragma("secure_delete", "ON");
     if let Some(pages) = options.max_page_count {
         connect = connect.pragma("max_page_count", pages.to_string());
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::sql::{Args, Row, Rows, Sql, blob, code, division, int};
-use super::{Database, Store, StoreError};
+use super::{Store, StoreError};
 use crate::aggregate::{Cell, TallyChange, merge_packed};
 use crate::division::Division;
 
@@ -160,10 +160,7 @@ impl Store {
             (SELECT count(*) FROM quarantine), (SELECT count(*) FROM held)";
         let row = self.reader().await?.sql().row(counts, Args::new()).await?;
         let row = row.ok_or_else(|| StoreError::unreadable("how much the store holds"))?;
-        let store_bytes = match &*self.database {
-            Database::Sqlite(database) => database.size_bytes(),
-            Database::Postgres(database) => database.size_bytes().await?,
-        };
+        let store_bytes = self.size_bytes().await?;
         Ok(Counts {
             records: int(&row, 0)? as u64,
             conflicts: int(&row, 1)? as u64,

@@ -279,6 +279,7 @@ impl Summary<'_> {
             "unchanged": answer.unchanged_count,
             "conflicts": answer.conflict_count,
             "held": answer.held_count,
+            "erased": answer.erased_count,
             "bad": self.bad.len(),
             "secret": counts.secret_lines.len(),
             "problems": problems,
@@ -302,6 +303,7 @@ impl Summary<'_> {
             ("unchanged 未变", answer.unchanged_count),
             ("now in conflict 冲突", answer.conflict_count),
             ("held until their division is known 待定", answer.held_count),
+            ("cells left out: their content was erased 已擦除，略去", answer.erased_count),
             ("came back 退回", self.bad.len() as u64),
             ("secret, left out 涉密略去", counts.secret_lines.len() as u64),
         ] {

@@ -11,6 +11,7 @@ mod conflicts;
 mod connection;
 mod divisions;
 mod duplicates;
+mod erase;
 mod export;
 mod fleet;
 mod get;
@@ -83,6 +84,7 @@ enum Command {
     Move(case_move::MoveArgs),
     Conflicts(conflicts::ConflictsArgs),
     Duplicates(duplicates::DuplicatesArgs),
+    Erase(erase::EraseArgs),
     Grant(grant::GrantArgs),
     Quarantine(quarantine::QuarantineArgs),
     Subscriptions(subscriptions::SubscriptionsArgs),
@@ -149,6 +151,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Move(args) => print(args.node.json, case_move::run(&args)),
         Command::Conflicts(args) => print(args.node.json, conflicts::run(&args)),
         Command::Duplicates(args) => print(args.node.json, duplicates::run(&args)),
+        Command::Erase(args) => print(args.node.json, erase::run(&args)),
         Command::Grant(args) => print(args.node.json, grant::run(&args)),
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),

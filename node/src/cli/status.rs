@@ -133,6 +133,13 @@ fn row(link: &v1::LinkStatus) -> [String; 7] {
 
 /// Why a link is down, and what is done about it.
 fn trouble(text: &mut String, link: &v1::LinkStatus) {
+    if link.stripped_fields > 0 {
+        let _ = writeln!(
+            text,
+            "  {} sent {} fields that this tier may not hold; they were left out, and it was told (剔除越级字段)",
+            link.peer_division, link.stripped_fields
+        );
+    }
     if !link.last_error.is_empty() {
         let when = time(link.last_error_time.as_ref());
         let what = if link.connected { "last trouble 上次故障" } else { "trouble 故障" };

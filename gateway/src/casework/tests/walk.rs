@@ -44,7 +44,7 @@ fn record_of(steps: &[(Division, v1::CaseStep)], field: u32) -> Record {
                 entry.value =
                     Some(Bytes::from([entry.value.as_deref().unwrap_or_default(), &value].concat()));
             }
-            None => entries.push(Entry { writer, stamp: Stamp(1), value: Some(value.into()) }),
+            None => entries.push(Entry::new(writer, Stamp(1), Some(value.into()))),
         }
     }
     let mut record = Record::default();

@@ -75,7 +75,7 @@ fn list(parent: &str, kind: &str) -> v1::ListRecordsRequest {
 #[tokio::test]
 async fn a_partner_sees_what_it_was_granted_and_a_change_is_in_force_at_once() {
     let node = Node::new("220822", None).await;
-    let records = Records::new(node.engine.clone());
+    let records = Records::new(node.engine.clone(), crate::service::Links::new());
     for home in ["220822101000", "220822102000"] {
         node.write(&case(&node, home, "1"), new_case(home)).await.unwrap();
     }
@@ -119,7 +119,7 @@ async fn a_partner_sees_what_it_was_granted_and_a_change_is_in_force_at_once() {
 #[tokio::test]
 async fn a_partner_writes_as_a_writer_of_its_own_and_only_where_it_may() {
     let node = Node::new("220822", None).await;
-    let records = Records::new(node.engine.clone());
+    let records = Records::new(node.engine.clone(), crate::service::Links::new());
     let name = case(&node, "220822101000", "1");
     node.write(&name, new_case("220822101000")).await.unwrap();
     let write = |home: &str, case: v1::Case| v1::WriteRecordRequest {

@@ -84,7 +84,7 @@ async fn without_units_a_partner_files_and_changes_cases_and_handles_none() {
     // Nor by writing the fields that moves write.
     let done = stands(v1::CaseState::Concluded, "housing");
     assert_eq!(missing(s.cases.update_case(partner(update("1", done.clone()))).await), "housing");
-    let records = Records::new(s.node.engine.clone());
+    let records = Records::new(s.node.engine.clone(), crate::service::Links::new());
     let record = v1::Record { name: name("1"), fields: done.encode_to_vec().into(), ..Default::default() };
     let write = v1::WriteRecordRequest { record: Some(record), ..Default::default() };
     assert_eq!(missing(records.write_record(partner(write)).await), "housing");
@@ -257,7 +257,7 @@ async fn a_new_case_begins_with_its_report() {
     assert_eq!(violations(&refused), vec!["case.reply"]);
 
     // A record that was never registered is no way around.
-    let records = Records::new(s.node.engine.clone());
+    let records = Records::new(s.node.engine.clone(), crate::service::Links::new());
     let write = |case: v1::Case| {
         let record =
             v1::Record { name: name("4"), fields: case.encode_to_vec().into(), ..Default::default() };

@@ -11,7 +11,9 @@ use super::*;
 use crate::aggregate::{Cell, TallyChange};
 use crate::audit::Event;
 use crate::facet::{Facet, FacetValue};
-use crate::ingest::changes::{FacetRow, HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution};
+use crate::ingest::changes::{
+    ErasedContent, FacetRow, HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution,
+};
 use crate::ingest::topology::Role;
 use crate::ingest::writers::NewWriter;
 use crate::stamp::{Stamp, Writer as WriterId};
@@ -92,6 +94,11 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         requests: vec![RequestMemory { request_id: "q".into(), content: 1, key: 4, done_ms: 9 }],
         purges: vec![4],
         purged: vec![7],
+        erased: vec![ErasedContent {
+            key: 4,
+            name: name(CAMERA, "220822101", "c00004"),
+            fields: vec![(2, Stamp::from_ms(9))],
+        }],
         divisions: vec![],
         thresholds: vec![],
         audit: vec![Event::Stopped.into(), Event::Lost { entries: 2 }.into()],
