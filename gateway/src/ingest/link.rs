@@ -96,8 +96,9 @@ impl Work<'_> {
         // Both sides without what is erased, before any other field is merged.
         if let Some((field, marks)) = marks {
             match self.judge(sender, slot, field, marks, &audience, &after) {
-                Ok(()) => {
-                    changed.extend(merge::merge_field(&mut after, field, marks).changed.then_some(field))
+                Ok(recovered) => {
+                    accepted.recovered += recovered;
+                    changed.extend(merge::merge_field(&mut after, field, marks).changed.then_some(field));
                 }
                 Err(refused) => accepted.refused.push(refused),
             }

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_record_of_which_nothing_is_sure_stays_readable() {
-        let gone = Entry { writer: own_writer(), stamp: Stamp::from_ms(5_000), value: None };
+        let gone = Entry::seen(own_writer(), Stamp::from_ms(5_000));
         let record = restamped_after(Stamp::default(), Register::from_entries([gone]), Doubt::Copied);
         assert_eq!(record.get(TITLE), None);
         assert_eq!(codec::decode(codec::encode(&record)).as_ref(), Ok(&record));

@@ -216,7 +216,7 @@ impl EntrySpec {
     fn entry(&self, field: FieldNumber) -> Entry {
         let writer = Writer { division: division(PLACES[self.place]), id: self.id };
         let stamp = Stamp(Stamp::from_ms(self.step * STEP_MS).0 | COUNTER);
-        Entry { writer, stamp, value: self.value.map(|n| value(field, self.place, n)) }
+        Entry::new(writer, stamp, self.value.map(|n| value(field, self.place, n)))
     }
 }
 
