@@ -47,7 +47,6 @@ mod tests;
 
 use command::Command;
 pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
-pub use subscribers::SUBSCRIPTIONS_MAX;
 
 /// Commands that may wait. Each holds at most a batch, so this bounds memory too.
 const QUEUE_MAX: usize = 64;
@@ -82,9 +81,9 @@ pub enum EngineError {
     SubscriptionExists,
     /// No more subscriptions are taken.
     #[error(
-        "there are {SUBSCRIPTIONS_MAX} subscriptions, and no more are taken; delete those that nobody reads"
+        "there are {0} subscriptions, and no more are taken; delete those that nobody reads (订阅数已达上限)"
     )]
-    TooManySubscriptions,
+    TooManySubscriptions(usize),
     /// The peer has greeted another gateway of this store since.
     #[error("the peer is linked to another gateway of this store now, or is not known any more")]
     Elsewhere,

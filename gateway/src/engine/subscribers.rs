@@ -7,7 +7,9 @@ use crate::ingest::changes::{Changes, CoveredKinds, LinkChange, PeerState, Subsc
 use crate::ingest::topology::{PeerId, Role};
 
 /// Subscriptions of one node. Every changed record is compared with each.
-pub const SUBSCRIPTIONS_MAX: usize = 200;
+const SUBSCRIPTIONS_MAX: usize = 200;
+/// Those of one partner, so that none takes the places of the others.
+const PARTNER_SUBSCRIPTIONS_MAX: usize = 20;
 
 impl Task {
     /// Begins a subscription.
@@ -15,8 +17,12 @@ impl Task {
         if self.subscriptions.values().any(|s| s.id == new.id) {
             return Err(EngineError::SubscriptionExists);
         }
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(EngineError::TooManySubscriptions);
+        let own = self.subscriptions.values().filter(|s| new.owner.is_some() && s.owner == new.owner).count();
+        for (count, most) in [(self.subscriptions.len(), SUBSCRIPTIONS_MAX), (own, PARTNER_SUBSCRIPTIONS_MAX)]
+        {
+            if count >= most {
+                return Err(EngineError::TooManySubscriptions(most));
+            }
         }
         let NewSubscription { id, owner, interest, personal, filled_for } = new;
         let peer = PeerState::new(self.next_peer(), Role::Partner, interest.scope);

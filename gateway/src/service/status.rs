@@ -153,7 +153,7 @@ pub fn unfinished(error: &EngineError) -> Status {
         EngineError::Refused(error) => plain(Code::FailedPrecondition, error.to_string(), "NOT_NOW"),
         EngineError::RequestReused => invalid("request_id", error.to_string()),
         EngineError::SubscriptionExists => plain(Code::AlreadyExists, error.to_string(), "EXISTS"),
-        EngineError::TooManySubscriptions => {
+        EngineError::TooManySubscriptions(_) => {
             plain(Code::ResourceExhausted, error.to_string(), "TOO_MANY_SUBSCRIPTIONS")
         }
         EngineError::Elsewhere => plain(Code::Unavailable, error.to_string(), "ELSEWHERE"),

@@ -318,6 +318,24 @@ async fn futures_join(
 }
 
 #[tokio::test]
+async fn one_partner_does_not_take_the_places_of_all() {
+    let node = Node::new("220822", None).await;
+    grant(&node, "220822", &["case"], v1::GrantLevel::Read, false).await;
+    let feed = service(&node);
+    let asked = |n: usize| v1::CreateSubscriptionRequest {
+        subscription_id: format!("hotline-{n}"),
+        ..wanted(&["case"], "", false)
+    };
+    for n in 0..20 {
+        feed.create_subscription(partner(asked(n))).await.unwrap();
+    }
+    let refused = feed.create_subscription(partner(asked(20))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().starts_with("there are 20 subscriptions"), "{refused}");
+    create(&feed, wanted(&[], "", false)).await;
+}
+
+#[tokio::test]
 async fn a_reader_ends_where_another_gateway_deleted_what_it_reads() {
     let node = Node::new("220822", None).await;
     let feed = service(&node);
