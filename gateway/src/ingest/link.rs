@@ -1,6 +1,7 @@
 //! What comes in over a link. A refused field never blocks the others: it is named with its reason, and the rest goes
 //! in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,6 +50,16 @@ pub struct Accepted {
     pub recovered: usize,
 }
 
+/// A record that is being taken in.
+struct Taking {
+    /// The record with what was taken so far.
+    after: Record,
+    /// Whom it concerns with the steps that came.
+    audience: Audience,
+    changed: Vec<FieldNumber>,
+    accepted: Accepted,
+}
+
 fn refused(field: FieldNumber, reason: RefusalReason, detail: impl Into<String>) -> Refused {
     Refused { field, reason, detail: detail.into(), retry_at_ms: None }
 }
@@ -87,46 +98,22 @@ impl Work<'_> {
             let refused = vec![refused(0, RefusalReason::OutOfScope, detail)];
             return Accepted { refused, ..Accepted::default() };
         }
-        let mut audience = joined.unwrap_or(before);
-        let mut accepted = Accepted::default();
-        let mut after = self.record(slot).clone();
-        let mut changed: Vec<FieldNumber> = Vec::new();
+        let (after, audience) = (self.record(slot).clone(), joined.unwrap_or(before));
+        let mut taking = Taking { after, audience, changed: Vec::new(), accepted: Accepted::default() };
         let marks = kind.roles.erased.and_then(|n| incoming.get(n).map(|r| (n, r)));
-        let unmarked = marks.map(|_| after.clone());
+        let unmarked = marks.map(|_| taking.after.clone());
+        self.take_fields(sender, slot, steps.into_iter().chain(marks), &mut taking);
         // Both sides without what is erased, before any other field is merged.
-        if let Some((field, marks)) = marks {
-            match self.judge(sender, slot, field, marks, &audience, &after) {
-                Ok(recovered) => {
-                    accepted.recovered += recovered;
-                    changed.extend(merge::merge_field(&mut after, field, marks).changed.then_some(field));
-                }
-                Err(refused) => accepted.refused.push(refused),
-            }
-        }
-        let erasures = Erasures::of(kind, &after);
-        erasures.apply(&mut after);
-        let mut taken = std::borrow::Cow::Borrowed(&incoming);
+        let erasures = Erasures::of(kind, &taking.after);
+        erasures.apply(&mut taking.after);
+        let mut clean = Cow::Borrowed(&incoming);
         if !erasures.is_empty() {
-            erasures.apply(taken.to_mut());
+            erasures.apply(clean.to_mut());
         }
-        let others = taken.fields().iter().map(|(n, r)| (*n, r));
-        let others = others.filter(|(n, _)| ![kind.roles.steps, kind.roles.erased].contains(&Some(*n)));
-        for (field, register) in steps.into_iter().chain(others) {
-            match self.judge(sender, slot, field, register, &audience, &after) {
-                Ok(recovered) => {
-                    accepted.recovered += recovered;
-                    let merged = merge::merge_field(&mut after, field, register);
-                    accepted.forked |= merged.forked;
-                    changed.extend(merged.changed.then_some(field));
-                }
-                Err(refused) => {
-                    accepted.refused.push(refused);
-                    if Some(field) == kind.roles.steps {
-                        audience = Audience::of(kind, home, &after);
-                    }
-                }
-            }
-        }
+        let first = [kind.roles.steps, kind.roles.erased];
+        let others = clean.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| !first.contains(&Some(*n)));
+        self.take_fields(sender, slot, others, &mut taking);
+        let Taking { mut after, changed, mut accepted, .. } = taking;
         accepted.changed = !changed.is_empty();
         if accepted.changed {
             let lane = self.lane_of(slot, &changed, sender.bulk);
@@ -144,6 +131,33 @@ impl Work<'_> {
         }
         self.owe_back(sender, slot, incoming, &accepted.refused, traceparent);
         accepted
+    }
+
+    /// Takes in the fields that may go in.
+    fn take_fields<'r>(
+        &self,
+        sender: &Sender,
+        slot: Slot,
+        fields: impl Iterator<Item = (FieldNumber, &'r Register)>,
+        taking: &mut Taking,
+    ) {
+        let (kind, home) = (self.kind(slot), self.name(slot).home);
+        for (field, register) in fields {
+            match self.judge(sender, slot, field, register, &taking.audience, &taking.after) {
+                Ok(recovered) => {
+                    taking.accepted.recovered += recovered;
+                    let merged = merge::merge_field(&mut taking.after, field, register);
+                    taking.accepted.forked |= merged.forked;
+                    taking.changed.extend(merged.changed.then_some(field));
+                }
+                Err(refused) => {
+                    taking.accepted.refused.push(refused);
+                    if Some(field) == kind.roles.steps {
+                        taking.audience = Audience::of(kind, home, &taking.after);
+                    }
+                }
+            }
+        }
     }
 
     /// Whether a field may go in, and how many of its entries only because this node recovers. The audience is the one
