@@ -19,11 +19,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_stream::Stream;
 
+use super::crowd::{Place, Places, address_of};
 use super::now_ms;
 use super::peer::{Peer, TlsIo, tune};
+use super::spiffe::SpiffeId;
 use super::store::IdentityStore;
-use super::tls::Identity;
-use super::words::{Fault, Trouble};
+use super::tls::{ALPN_HTTP2, Identity};
+use super::words::{Crowd, Fault, Trouble};
 
 /// Refusals that are remembered for `status`.
 const REFUSALS_KEPT: usize = 64;
@@ -39,18 +41,33 @@ const LINGER_BYTES: u64 = 64 * 1024;
 /// Finished handshakes that wait for the server to take them.
 const READY_CONNECTIONS: usize = 16;
 
-/// Bounds on strangers.
+/// Bounds on strangers, and on those who are known.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptLimits {
     /// Handshakes under way at once; further connections wait in the listener's queue.
     pub handshakes: usize,
+    /// Handshakes of one address, so that it never takes all of them; further connections are refused.
+    pub handshakes_per_address: usize,
     /// How long one handshake may take.
     pub handshake_time: Duration,
+    /// Connections in all: each takes some 40 KiB and a file descriptor. More than there are links.
+    pub connections: usize,
+    /// Connections of one address. Many: a whole prefecture may stand behind one translated address.
+    pub connections_per_address: usize,
+    /// Connections of one identity. A node needs one; partners and operators may run a few programs.
+    pub connections_per_identity: usize,
 }
 
 impl Default for AcceptLimits {
     fn default() -> AcceptLimits {
-        AcceptLimits { handshakes: 256, handshake_time: Duration::from_secs(10) }
+        AcceptLimits {
+            handshakes: 256,
+            handshakes_per_address: 64,
+            handshake_time: Duration::from_secs(10),
+            connections: 8_192,
+            connections_per_address: 2_048,
+            connections_per_identity: 64,
+        }
     }
 }
 
@@ -84,10 +101,17 @@ struct Shared {
     refused: AtomicU64,
     open: Mutex<HashMap<u64, Peer>>,
     next: AtomicU64,
+    handshakes: Places<IpAddr>,
+    connections: Places<()>,
+    addresses: Places<IpAddr>,
+    identities: Places<SpiffeId>,
 }
 
+/// Places of one connection.
+type Seats = (Place<()>, Place<IpAddr>, Place<SpiffeId>);
+
 impl Acceptor {
-    /// An acceptor with the usual limits: 256 handshakes at once, 10 seconds each.
+    /// An acceptor with the usual limits.
     pub fn new(identity: Arc<IdentityStore>) -> Acceptor {
         Acceptor::with_limits(identity, AcceptLimits::default())
     }
@@ -156,6 +180,12 @@ impl Acceptor {
             };
             match accepted {
                 Ok((tcp, address)) => {
+                    let from = address_of(address.ip());
+                    let places = self.limits.handshakes_per_address;
+                    let Some(place) = self.shared.handshakes.take(from, places) else {
+                        self.refuse(address, Trouble::Crowded(Crowd::Handshakes));
+                        continue;
+                    };
                     let (acceptor, ready) = (self.clone(), ready.clone());
                     tokio::spawn(async move {
                         if let Some(connection) = acceptor.handshake(tcp, address).await {
@@ -163,7 +193,7 @@ impl Acceptor {
                             let _ = ready.send(connection).await;
                         }
                         // Held to here, so that a server that is slow to take connections slows down strangers too.
-                        drop(slot);
+                        drop((slot, place));
                     });
                 }
                 Err(error) => {
@@ -189,8 +219,16 @@ impl Acceptor {
             }
             Ok(Ok(stream)) => {
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                // rustls lets in whoever asks for no protocol at all.
+                if stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
+                    self.refuse(address, Trouble::NotHttp2);
+                    return None;
+                }
                 match Peer::of_chain(chain, address) {
-                    Ok(peer) => return Some(self.register(stream.into(), peer, &identity)),
+                    Ok(peer) => match self.seats(&peer) {
+                        Ok(seats) => return Some(self.register(stream.into(), peer, &identity, seats)),
+                        Err(crowd) => self.refuse(address, Trouble::Crowded(crowd)),
+                    },
                     Err(problem) => {
                         self.refuse(address, Trouble::Theirs(Fault::Identity(problem.to_string())))
                     }
@@ -200,10 +238,25 @@ impl Acceptor {
         None
     }
 
-    fn register(&self, stream: TlsStream<TcpStream>, peer: Peer, judged_by: &Arc<Identity>) -> TlsIo {
+    fn seats(&self, peer: &Peer) -> Result<Seats, Crowd> {
+        let (shared, limits) = (&self.shared, &self.limits);
+        let from = address_of(peer.address.ip());
+        let all = shared.connections.take((), limits.connections).ok_or(Crowd::Connections)?;
+        let address = shared.addresses.take(from, limits.connections_per_address).ok_or(Crowd::Address)?;
+        let of_identity = shared.identities.take(peer.id.clone(), limits.connections_per_identity);
+        Ok((all, address, of_identity.ok_or(Crowd::Identity)?))
+    }
+
+    fn register(
+        &self,
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        judged_by: &Arc<Identity>,
+        seats: Seats,
+    ) -> TlsIo {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.shared.open).insert(number, peer.clone());
-        let registration = Registration { shared: self.shared.clone(), number };
+        let registration = Registration { shared: self.shared.clone(), number, _seats: seats };
         // A reload during the handshake has looked through the list before this peer was on it.
         let current = self.identity.current();
         if !Arc::ptr_eq(judged_by, &current) {
@@ -283,6 +336,7 @@ impl Stream for Incoming {
 struct Registration {
     shared: Arc<Shared>,
     number: u64,
+    _seats: Seats,
 }
 
 impl Drop for Registration {

@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod certificate;
 mod chain;
+mod crowd;
 pub mod dial;
 pub mod peer;
 pub mod pem;

@@ -27,6 +27,9 @@ use super::words::Trouble;
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Time between two such questions.
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long bytes may wait that the other end does not take: then it is gone, or holds memory here for nothing.
+#[cfg(target_os = "linux")]
+const TCP_UNREAD_MAX: Duration = Duration::from_secs(60);
 
 /// Who is at the other end of one connection. Served requests carry it in their extensions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -240,10 +243,13 @@ impl Connected for TlsIo {
     }
 }
 
-/// Small writes go out at once, and a dead line is noticed.
+/// Small writes go out at once; a dead line, and a reader that takes nothing, are noticed.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive =
         socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE_IDLE).with_interval(TCP_KEEPALIVE_INTERVAL);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = socket2::SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(TCP_UNREAD_MAX))?;
+    socket.set_tcp_keepalive(&keepalive)
 }

@@ -24,7 +24,7 @@ use super::words::{Fault, Trouble, Words, beijing_time};
 use super::{now_ms, provider};
 
 /// HTTP/2 is the only protocol offered, by both sides.
-const ALPN_HTTP2: &[u8] = b"h2";
+pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 /// A certificate that runs out sooner than this is warned about.
 const EXPIRY_WARNING_MS: u64 = 30 * 24 * 3600 * 1000;
 

@@ -71,6 +71,36 @@ pub enum Fault {
     Unacceptable,
 }
 
+/// What there are too many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Crowd {
+    /// Handshakes of one address.
+    Handshakes,
+    /// Connections of one address.
+    Address,
+    /// Connections of one identity.
+    Identity,
+    /// Connections in all.
+    Connections,
+}
+
+impl Crowd {
+    fn words(self) -> Words {
+        let (en, zh) = match self {
+            Crowd::Handshakes => {
+                ("too many connections of this address begin at once", "该地址同时新建的连接过多")
+            }
+            Crowd::Address => ("this address has too many connections open", "该地址的连接数过多"),
+            Crowd::Identity => (
+                "whoever has this certificate has too many connections open; its program should use one for many calls",
+                "同一证书的连接数过多；其程序应在一个连接上发起多次调用",
+            ),
+            Crowd::Connections => ("this node has as many connections as it can serve", "本节点的连接数已满"),
+        };
+        Words::new(en, zh)
+    }
+}
+
 /// Why a connection failed or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Trouble {
@@ -90,6 +120,8 @@ pub enum Trouble {
     Broken,
     /// The other side was silent for too long.
     Silent,
+    /// There are too many already.
+    Crowded(Crowd),
     /// This node ended the connection; holds why.
     Cut(&'static str),
     /// Anything else, as the library names it.
@@ -150,6 +182,7 @@ impl Trouble {
             Trouble::Closed => "closed",
             Trouble::Broken => "broken",
             Trouble::Silent => "silent",
+            Trouble::Crowded(_) => "too_many",
             Trouble::Cut(_) => "cut",
             Trouble::Other(_) => "other",
         }
@@ -174,6 +207,7 @@ impl Trouble {
             Trouble::Closed => Words::new("the other side closed the connection", "对方关闭了连接"),
             Trouble::Broken => Words::new("the connection broke off", "连接中断"),
             Trouble::Silent => Words::new("the other side did not answer in time", "对方未在时限内应答"),
+            Trouble::Crowded(crowd) => crowd.words(),
             Trouble::Cut(reason) => {
                 Words::new(format!("this node ended the connection: {reason}"), "本节点主动断开了连接")
             }

@@ -1,7 +1,7 @@
 //! Whom a listening node lets in, and what it notes of those it refuses.
 
 use super::*;
-use crate::identity::words::{Fault, Trouble};
+use crate::identity::words::{Crowd, Fault, Trouble};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The refusals that the server has noted, once there is one.
@@ -166,7 +166,8 @@ async fn noise_on_the_port_disturbs_nobody() {
 async fn silence_takes_a_place_only_for_a_while() {
     let world = World::new();
     let (county, township) = (world.node(COUNTY), world.node(TOWNSHIP));
-    let limits = AcceptLimits { handshakes: 2, handshake_time: Duration::from_millis(50) };
+    let limits =
+        AcceptLimits { handshakes: 2, handshake_time: Duration::from_millis(50), ..AcceptLimits::default() };
     let server = Server::start_with(county, limits).await;
     let mut silent = Vec::new();
     for _ in 0..5 {
@@ -179,6 +180,86 @@ async fn silence_takes_a_place_only_for_a_while() {
     }
     let refusals = server.acceptor.recent_refusals();
     assert_eq!((refusals.len(), &refusals[0].trouble, refusals[0].count), (1, &Trouble::Silent, 5));
+}
+
+/// Waits until the server has noted this refusal.
+async fn noted(server: &Server, trouble: Trouble) {
+    let has = || server.acceptor.recent_refusals().iter().any(|refusal| refusal.trouble == trouble);
+    until(&format!("a refusal of {trouble:?}"), has).await;
+}
+
+#[tokio::test]
+async fn handshakes_of_one_address_leave_room_for_others() {
+    let world = World::new();
+    let (county, township) = (world.node(COUNTY), world.node(TOWNSHIP));
+    let limits = AcceptLimits { handshakes_per_address: 2, ..AcceptLimits::default() };
+    let server = Server::start_with(county, limits).await;
+    let silent = [
+        TcpStream::connect(server.address).await.unwrap(),
+        TcpStream::connect(server.address).await.unwrap(),
+    ];
+    let mut third = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is closed at once");
+    noted(&server, Trouble::Crowded(Crowd::Handshakes)).await;
+    drop(silent);
+    until_let_in(&server, &township).await;
+}
+
+/// Waits until a place is free again, and holds it.
+async fn until_let_in(server: &Server, from: &IdentityStore) -> Dialed {
+    let waiting = async {
+        loop {
+            if let Ok(dialed) = server.dial(from, ExpectedPeer::AnyNode).await
+                && ask(&dialed).await.is_ok()
+            {
+                return dialed;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("a place is free")
+}
+
+#[tokio::test]
+async fn an_identity_an_address_and_all_have_so_many_connections() {
+    let world = World::new();
+    let (county, township) = (world.node(COUNTY), world.node(TOWNSHIP));
+    let request = Request::new(Subject::partner("hotline").unwrap(), Validity::days(5));
+    let partner = world.issue(&request, "partner");
+    let usual = AcceptLimits::default();
+    for (limits, crowd) in [
+        (AcceptLimits { connections_per_identity: 1, ..usual }, Crowd::Identity),
+        (AcceptLimits { connections_per_address: 1, ..usual }, Crowd::Address),
+        (AcceptLimits { connections: 1, ..usual }, Crowd::Connections),
+    ] {
+        let server = Server::start_with(county.clone(), limits).await;
+        let first = until_let_in(&server, &township).await;
+        if let Ok(second) = server.dial(&township, ExpectedPeer::AnyNode).await {
+            ask(&second).await.unwrap_err();
+        }
+        noted(&server, Trouble::Crowded(crowd)).await;
+        ask(&first).await.unwrap();
+        if crowd == Crowd::Identity {
+            until_let_in(&server, &partner).await;
+        }
+        drop(first);
+        until_let_in(&server, &township).await;
+    }
+}
+
+#[tokio::test]
+async fn only_http2_is_spoken() {
+    let world = World::new();
+    let server = Server::start(world.node(COUNTY)).await;
+    let authority = world.authority.authority();
+    let issued = authority.issue(&Request::new(node(TOWNSHIP), Validity::days(1))).unwrap();
+    for protocols in [vec![], vec![b"http/1.1".to_vec()]] {
+        let stranger = Stranger::trusting(authority.certificate_pem()).with_issued(&issued);
+        Stranger { protocols, ..stranger }.knock(server.address).await;
+    }
+    until("both were refused", || server.acceptor.refused_count() == 2).await;
+    let refusals = server.acceptor.recent_refusals();
+    assert!(refusals.iter().all(|refusal| refusal.trouble == Trouble::NotHttp2), "{refusals:?}");
+    assert!(server.acceptor.peers().is_empty());
 }
 
 #[tokio::test]

@@ -168,13 +168,15 @@ struct Stranger {
     roots: RootCertStore,
     identity: Option<(String, String)>,
     versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    protocols: Vec<Vec<u8>>,
 }
 
 impl Stranger {
     fn trusting(authority_pem: &str) -> Stranger {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority_pem.as_bytes()).unwrap()).unwrap();
-        Stranger { roots, identity: None, versions: vec![&rustls::version::TLS13] }
+        let protocols = vec![b"h2".to_vec()];
+        Stranger { roots, identity: None, versions: vec![&rustls::version::TLS13], protocols }
     }
 
     fn with(mut self, certificate_pem: &str, key_pem: &str) -> Stranger {
@@ -202,12 +204,15 @@ impl Stranger {
                 )
                 .unwrap(),
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = self.protocols;
         let tcp = TcpStream::connect(address).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
         match tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
             Err(error) => error,
-            Ok(mut stream) => stream.read(&mut [0; 1]).await.expect_err("a stranger must not be let in"),
+            Ok(mut stream) => match stream.read(&mut [0; 1]).await {
+                Ok(0) => std::io::ErrorKind::UnexpectedEof.into(),
+                read => read.expect_err("a stranger must not be let in"),
+            },
         }
     }
 }
