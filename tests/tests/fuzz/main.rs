@@ -1,0 +1,9 @@
+//! Every decoder that faces the network or a file, given what nobody would send. Besides not failing, each must stay
+//! within the memory and time of the runner, and what it reads must survive being written again.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
+
+mod exchange;
+mod files;
+mod runner;
+mod trust;
