@@ -8,7 +8,7 @@ use guantong_proto::v1;
 
 use super::problem;
 use crate::client::{Client, ConnectError};
-use crate::identity::IdentityFiles;
+use crate::identity::{AuthorityScope, IdentityFiles};
 
 /// Options of every command that acts on a running node.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,6 +37,9 @@ pub(crate) struct NodeArgs {
     /// With --node: the directory that `guantong pki issue operator` or `partner` wrote (操作员或合作方证书目录)
     #[arg(long, global = true, value_name = "DIR", env = "GUANTONG_IDENTITY", hide_env_values = true)]
     pub(crate) identity: Option<PathBuf>,
+    /// With --identity: its authorities are of another maker (SPIRE, an existing PKI) and name no scope (其他体系的签发机构)
+    #[arg(long, global = true, env = "GUANTONG_UNLIMITED_AUTHORITIES")]
+    pub(crate) unlimited_authorities: bool,
     /// Print one JSON object for programs instead of text (输出 JSON)
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -47,7 +50,11 @@ impl NodeArgs {
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         match (&self.node, &self.identity) {
             (Some(node), Some(dir)) => {
-                Client::over_tls(node, &IdentityFiles::in_dir(dir)).await.map_err(|error| match error {
+                let mut files = IdentityFiles::in_dir(dir);
+                if self.unlimited_authorities {
+                    files.authority_scope = AuthorityScope::Unlimited;
+                }
+                Client::over_tls(node, &files).await.map_err(|error| match error {
                     ConnectError::Identity(error) => {
                         anyhow::Error::new(error).context(format!("--identity {}", dir.display()))
                     }

@@ -311,11 +311,7 @@ fn cut_if_wrong(peer: &Peer, identity: &Identity) -> bool {
     // An operator's name stays out of the log; the serial number finds it for those who may know.
     let division = peer.id.subject.division();
     tracing::warn!(?division, serial = %peer.serial, address = %peer.address, "connection ended: {why}");
-    peer.cut(match why {
-        Trouble::Theirs(Fault::Revoked) => "the peer's certificate was revoked",
-        Trouble::Theirs(Fault::Expired(_)) => "the peer's certificate ran out",
-        _ => "the peer's certificate is no longer accepted",
-    });
+    peer.cut(why.cut_reason());
     true
 }
 

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use guantong_gateway::division::Division;
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, OtherError};
 use webpki::{
     CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
@@ -46,7 +46,6 @@ pub(super) enum Usage {
 struct Anchor {
     /// `None`: whatever it signs, in the unlimited mode.
     scope: Option<Scope>,
-    key: SubjectPublicKeyInfoDer<'static>,
     not_after_ms: u64,
 }
 
@@ -93,12 +92,7 @@ impl ChainCheck {
                 return Err(AnchorError::NoScope(certificate.subject));
             }
             let anchor = webpki::anchor_from_trusted_cert(der).map_err(AnchorError::Unusable)?;
-            let key = webpki::EndEntityCert::try_from(der).map_err(AnchorError::Unusable)?;
-            known.push(Anchor {
-                scope,
-                key: key.subject_public_key_info(),
-                not_after_ms: certificate.not_after_ms,
-            });
+            known.push(Anchor { scope, not_after_ms: certificate.not_after_ms });
             anchors.push(anchor.to_owned());
         }
         Ok(ChainCheck {
@@ -132,13 +126,14 @@ impl ChainCheck {
         let refused = Cell::new(None);
         let judge = |path: &VerifiedPath<'_>| {
             let judged = self.check_path(path, certificate.as_ref().ok(), holder.as_ref().ok(), now);
+            let judged = judged.and_then(|()| self.check_covered(path, usage));
             judged.map_err(|fault| {
                 refused.set(Some(fault));
                 // The library then looks for another path; ours is the reason if there is none.
                 webpki::Error::UnknownIssuer
             })
         };
-        let usage = match usage {
+        let purpose = match usage {
             Usage::Dials => KeyUsage::client_auth(),
             Usage::Serves => KeyUsage::server_auth(),
         };
@@ -148,7 +143,7 @@ impl ChainCheck {
             &self.anchors,
             intermediates,
             now,
-            usage,
+            purpose,
             revocation,
             Some(&judge),
         );
@@ -197,10 +192,8 @@ impl ChainCheck {
             return Err(Fault::WeakKey);
         }
         let mut scope = anchor.scope.clone();
-        self.check_covered(&anchor.key)?;
         // From the root down to the holder's issuer.
         for authority in path.intermediate_certificates().rev() {
-            self.check_covered(&authority.subject_public_key_info())?;
             let certificate = Certificate::read(&authority.der()).map_err(|_| Fault::Unacceptable)?;
             if certificate.key.is_weak() {
                 return Err(Fault::WeakKey);
@@ -230,12 +223,19 @@ impl ChainCheck {
         }
     }
 
-    /// Once there are lists, every issuer needs one.
-    fn check_covered(&self, issuer: &SubjectPublicKeyInfoDer<'_>) -> Result<(), Fault> {
-        if self.lists.is_empty() || self.covered.contains(issuer.as_ref()) {
+    /// Once there are lists, every issuer of a peer that is let in needs one. A server that is dialled is excused: it
+    /// is the parent, from which lists and new authorities come, and a node that was away while an authority was added
+    /// or replaced must find back. That server's chain is checked against the lists at hand all the same.
+    fn check_covered(&self, path: &VerifiedPath<'_>, usage: Usage) -> Result<(), Fault> {
+        if self.lists.is_empty() || usage == Usage::Serves {
             return Ok(());
         }
-        Err(Fault::RevocationUnknown)
+        // A root without a list does not get past the loading of the lists, unless it has expired.
+        let mut issuers = path.intermediate_certificates().map(webpki::Cert::subject_public_key_info);
+        match issuers.all(|key| self.covered.contains(key.as_ref())) {
+            true => Ok(()),
+            false => Err(Fault::RevocationUnknown),
+        }
     }
 }
 

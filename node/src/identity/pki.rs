@@ -15,7 +15,7 @@ use guantong_gateway::division::Division;
 use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
-pub use authority::Authority;
+pub use authority::{Authority, Below, Renewed};
 pub use request::{KeyRequest, PublicKey};
 
 use super::certificate::CertificateProblem;
@@ -71,7 +71,7 @@ pub enum PkiError {
     /// An authority that may have none below it.
     #[error(
         "this authority may sign certificates only, no further authorities; if it is a root that an early version \
-         made, make a new one (该机构只能签发证书，不能再设下级机构)"
+         made, replace it: guantong pki rotate (该机构只能签发证书，不能再设下级机构)"
     )]
     NoFurtherAuthority,
     /// Not a signing request.
@@ -88,6 +88,14 @@ pub enum PkiError {
     /// A key of a kind that is not accepted.
     #[error("the key must be P-256, P-384 or Ed25519 (密钥须为 P-256、P-384 或 Ed25519)")]
     WeakKey,
+    /// A certificate of another authority.
+    #[error("this certificate was not signed by this authority (该证书不是由本签发机构签发)")]
+    NotOurs,
+    /// Only a root is replaced by a new root of its trust domain.
+    #[error(
+        "only a root is replaced by a new key; for an authority below it: guantong pki issue authority (只有根机构可以轮换)"
+    )]
+    NotARoot,
     /// A serial number that is not hexadecimal.
     #[error("a serial number is written in hexadecimal digits (序列号应为十六进制数字)")]
     Serial,

@@ -23,11 +23,8 @@ pub enum RevocationError {
     /// Not readable as a list.
     #[error("revocation list {0} in the file is not readable (文件中第 {0} 个吊销列表无法读取)")]
     Unreadable(usize),
-    /// No authority of ours signed it.
-    #[error(
-        "the revocation list of «{0}» is not signed by an authority in the authority file \
-         (吊销列表不是由签发机构文件中的机构签名)"
-    )]
+    /// It bears the name of an authority that did not sign it.
+    #[error("the revocation list of «{0}» is not signed by that authority (吊销列表不是由该签发机构签名)")]
     Unsigned(String),
     /// Two lists of one authority.
     #[error(
@@ -171,6 +168,8 @@ pub struct Revocations {
     pub lists: Vec<RevocationList>,
     /// The names of authorities in the own chain that have no list; see [`check`].
     pub missing: Vec<String>,
+    /// The names of those whose lists are not used: no authority of theirs leads to a root.
+    pub unused: Vec<String>,
     /// The keys (SubjectPublicKeyInfo in DER) of the authorities that have a list or are excused.
     pub(super) covered: HashSet<Vec<u8>>,
     ders: Vec<CertificateRevocationListDer<'static>>,
@@ -190,11 +189,11 @@ impl Revocations {
 /// Checks the text of a revocation file: lists, and the certificates of authorities below a root that signed some of
 /// them. `own_chain` are the authorities of the own certificate's chain below the root.
 ///
-/// Every list must be signed by a root, or by an authority whose certificate leads to one. Every root that has not
-/// expired needs a list: without it everyone would be refused, so such a file is not used at all. An authority of the
-/// own chain that has none is excused, since its absence would cut this node off from all that are certified like it;
-/// it is named in [`Revocations::missing`]. Peers below any other authority without a list are refused, until its list is
-/// there.
+/// A list counts if it is signed by a root, or by an authority whose certificate leads to one; others are not used.
+/// Every root that has not expired needs a list: without it everyone would be refused, so such a file is not used at all.
+/// An authority of the own chain that has none is excused, since its absence would shut out all that are certified like
+/// this node; it is named in [`Revocations::missing`]. Whoever connects from below any other authority without a list is
+/// refused, until that list is there.
 ///
 /// # Errors
 /// The first thing that would make the set dangerous to use; see [`RevocationError`].
@@ -212,7 +211,7 @@ pub fn check(
     let beside: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(text).filter_map(Result::ok).collect();
     let signers = signers(roots, own_chain, &beside);
-    let mut covered = HashSet::new();
+    let (mut covered, mut used, mut unused) = (HashSet::new(), Vec::new(), Vec::new());
     let mut lists: Vec<RevocationList> = Vec::with_capacity(ders.len());
     for (index, der) in ders.iter().enumerate() {
         let Ok((_, parsed)) = CertificateRevocationList::from_der(der) else {
@@ -224,7 +223,12 @@ pub fn check(
                 && parsed.verify_signature(signer.certificate.public_key()).is_ok()
         };
         let Some(signer) = signers.iter().find(signed) else {
-            return Err(RevocationError::Unsigned(list.issuer));
+            if signers.iter().any(|signer| signer.certificate.subject().as_raw() == list.issuer_der) {
+                return Err(RevocationError::Unsigned(list.issuer));
+            }
+            // Such as that of a root that is gone: nobody here is judged by it.
+            unused.push(list.issuer);
+            continue;
         };
         if lists.iter().any(|other| other.issuer_der == list.issuer_der) {
             return Err(RevocationError::Doubled(list.issuer));
@@ -232,6 +236,7 @@ pub fn check(
         covered.insert(signer.certificate.public_key().raw.to_vec());
         list.below = (!signer.is_root).then(|| Below::of(&signer.certificate));
         lists.push(list);
+        used.push(der.clone());
     }
     let mut missing = Vec::new();
     for signer in signers.iter().filter(|signer| signer.is_root || signer.is_own) {
@@ -247,7 +252,12 @@ pub fn check(
         missing.push(name);
         covered.insert(key.to_vec());
     }
-    Ok(Revocations { lists, missing, covered, ders })
+    Ok(Revocations { lists, missing, unused, covered, ders: used })
+}
+
+/// Whether a chain of authorities leads to one of the roots, by name and signature.
+pub(super) fn leads_to_root(roots: &[CertificateDer<'static>], chain: &[CertificateDer<'static>]) -> bool {
+    !chain.is_empty() && signers(roots, chain, &[]).len() == roots.len() + chain.len()
 }
 
 /// An authority whose certificate is a root, or leads to one.

@@ -280,8 +280,19 @@ impl Identity {
         self.client.clone()
     }
 
-    /// Whether the peer of an open connection would be let in now, by this identity's authorities and lists. For a
-    /// node that was dialled as well: its certificate serves both ways.
+    /// Whether the server of an open connection would be accepted now, by this identity's authorities and lists.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_dialed(&self, peer: &Peer) -> Result<(), Trouble> {
+        let Some((own, intermediates)) = peer.chain.split_first() else {
+            return Err(Trouble::Theirs(Fault::Missing));
+        };
+        let checked = self.chain.check(own, intermediates, UnixTime::now(), Usage::Serves);
+        checked.map(|_| ()).map_err(|error| Trouble::of_tls(&error))
+    }
+
+    /// Whether the client of an open connection would be let in now, by this identity's authorities and lists.
     ///
     /// # Errors
     /// Why not.
@@ -412,6 +423,12 @@ fn warnings(
         warnings.push(Words::new(
             format!("the authority «{}» has expired and is no longer trusted; remove it", authority.subject),
             "有签发机构已过期，不再受信任，可从文件中删除",
+        ));
+    }
+    for issuer in &revoked.unused {
+        warnings.push(Words::new(
+            format!("the revocation list of «{issuer}» is not used: that authority leads to no root here"),
+            "有吊销列表未被使用：其签发机构不受本节点信任",
         ));
     }
     for issuer in &revoked.missing {

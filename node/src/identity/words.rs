@@ -188,6 +188,15 @@ impl Trouble {
         }
     }
 
+    /// Why an open connection is ended for this.
+    pub fn cut_reason(&self) -> &'static str {
+        match self {
+            Trouble::Theirs(Fault::Revoked) => "the peer's certificate was revoked",
+            Trouble::Theirs(Fault::Expired(_)) => "the peer's certificate ran out",
+            _ => "the peer's certificate is no longer accepted",
+        }
+    }
+
     /// The sentence for an operator of this node.
     pub fn words(&self) -> Words {
         match self {

@@ -5,6 +5,7 @@
 
 pub(crate) mod retry;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +15,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Parent;
-use crate::identity::{ExpectedPeer, IdentityStore, connect};
+use crate::identity::{ExpectedPeer, Identity, IdentityStore, Peer, connect};
 use retry::Retry;
 
 /// For one attempt, from looking up the name to the parent's first word.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
+
+/// How often the parent's certificate is checked against the clock.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The link of this node to its parent.
 pub struct Uplink {
@@ -83,6 +87,7 @@ impl Uplink {
     async fn link(&self, address: &str, stop: &CancellationToken) -> LinkEnd {
         let parent = self.parent.division;
         self.links.attempt(parent, address);
+        let replaced = self.identity.subscribe();
         let identity = self.identity.current();
         let dialed = tokio::select! {
             dialed = connect(address, &identity, ExpectedPeer::Node(parent), CONNECT_TIME) => dialed,
@@ -92,13 +97,37 @@ impl Uplink {
             Ok(dialed) => dialed,
             Err(error) => return never_up(error.to_string()),
         };
-        let mut end =
-            service::dial(&self.engine, &self.links, dialed.channel, parent, address, stop.clone()).await;
+        let linked = service::dial(&self.engine, &self.links, dialed.channel, parent, address, stop.clone());
+        let mut end = tokio::select! {
+            end = linked => end,
+            never = self.recheck_always(&dialed.peer, replaced) => match never {},
+        };
         // Where the line itself broke, it knows better than what was spoken over it.
         if let Some(trouble) = dialed.peer.ended() {
             end.reason = trouble.words().to_string();
         }
         end
+    }
+
+    /// Cuts the connection when the parent would not be accepted any more: its certificate ran out, was revoked, or
+    /// its authority is no longer trusted. Looks after each reload and every minute.
+    async fn recheck_always(
+        &self,
+        parent: &Peer,
+        mut replaced: watch::Receiver<Arc<Identity>>,
+    ) -> Infallible {
+        loop {
+            let changed = tokio::time::timeout(RECHECK_INTERVAL, replaced.changed()).await;
+            if let Err(why) = self.identity.current().check_dialed(parent) {
+                let (division, serial) = (self.parent.division, &parent.serial);
+                tracing::warn!(%division, %serial, "connection ended: {why}");
+                parent.cut(why.cut_reason());
+            }
+            if let Ok(Err(_)) = changed {
+                // Nobody is left who could replace the identity: only the clock is.
+                tokio::time::sleep(RECHECK_INTERVAL).await;
+            }
+        }
     }
 
     fn show_end(&self, address: &str, reason: &str, wait: Duration) {

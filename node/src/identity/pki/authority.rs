@@ -12,6 +12,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::request::PublicKey;
 use super::{Issued, PkiError, Request, Revoked, Signed, Validity};
@@ -23,6 +24,24 @@ use crate::identity::spiffe::{SpiffeError, SpiffeId, Subject, TrustDomain};
 /// How many authorities may stand between a root and a certificate: one for each of province, prefecture and county,
 /// and the cross certificate of a new root that is signed by the old one.
 const ROOT_DEPTH: u8 = 4;
+
+/// A certificate signed again; its key and names are those of the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The serial number of the old one.
+    pub old_serial: String,
+    /// The new one.
+    pub signed: Below,
+}
+
+/// What an authority signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// The certificate of a node, partner or operator.
+    Holder(Signed),
+    /// That of an authority, in PEM, followed by those of the authorities above it.
+    Authority(String),
+}
 
 /// An authority with its key, in memory.
 pub struct Authority {
@@ -48,7 +67,8 @@ impl Authority {
         common_name: &str,
         validity: Validity,
     ) -> Result<Authority, PkiError> {
-        let params = authority_params(&Scope::all(trust_domain), common_name, ROOT_DEPTH, validity)?;
+        let scope = Scope::all(trust_domain);
+        let params = authority_params(&scope, &unique(common_name)?, ROOT_DEPTH, validity)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.self_signed(&key)?;
         Authority::from_pem(&certificate.pem(), &key.serialize_pem())
@@ -241,17 +261,83 @@ impl Authority {
         division: Division,
         validity: Validity,
     ) -> Result<String, PkiError> {
+        let name = unique(&format!("Guantong authority {:012}", division.code()))?;
+        self.sign_authority_named(key, division, &name, validity)
+    }
+
+    fn sign_authority_named(
+        &self,
+        key: &impl PublicKeyData,
+        division: Division,
+        name: &str,
+        validity: Validity,
+    ) -> Result<String, PkiError> {
         let scope = Scope::of(self.trust_domain().clone(), division)?;
         self.check_inside(division)?;
         if self.scope.division == Some(division) {
             return Err(PkiError::SameScope(division));
         }
         let depth = self.depth.checked_sub(1).ok_or(PkiError::NoFurtherAuthority)?;
-        let name = format!("Guantong authority {:012}", division.code());
         let depth = depth.min(depth_below(division.tier()));
-        let mut params = authority_params(&scope, &name, depth, self.within_own(validity)?)?;
+        let mut params = authority_params(&scope, name, depth, self.within_own(validity)?)?;
         params.use_authority_key_identifier_extension = true;
         Ok(params.signed_by(key, &self.issuer)?.pem() + &self.chain_pem)
+    }
+
+    /// Signs the key and names of a certificate again, for a new time. `signer` signed the old one: this authority, or
+    /// the root that it replaces.
+    ///
+    /// # Errors
+    /// [`PkiError::NotOurs`] for a certificate of another authority, or as for a new one.
+    pub fn renew(
+        &self,
+        certificate_pem: &str,
+        signer: &Authority,
+        validity: Validity,
+    ) -> Result<Renewed, PkiError> {
+        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .map_err(|_| CertificateProblem::NotPem)?;
+        let certificate = Certificate::read(&der)?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| CertificateProblem::Unreadable)?;
+        let its_key = signer.issuer.key().subject_public_key_info();
+        let (_, its_key) =
+            SubjectPublicKeyInfo::from_der(&its_key).map_err(|_| CertificateProblem::Unreadable)?;
+        let named = certificate.issuer == signer.certificate.subject;
+        if !named || parsed.verify_signature(Some(&its_key)).is_err() {
+            return Err(PkiError::NotOurs);
+        }
+        let key = PublicKey::read(parsed.public_key().raw)?;
+        if !certificate.is_authority {
+            let id = certificate.identity()?;
+            let request = Request {
+                subject: id.subject,
+                dns_names: certificate.dns_names,
+                addresses: certificate.addresses,
+                validity,
+            };
+            let signed = self.sign(&key, &request)?;
+            return Ok(Renewed { old_serial: certificate.serial, signed: Below::Holder(signed) });
+        }
+        let uri = certificate.uris.first().map(String::as_str).unwrap_or_default();
+        let division = Scope::parse(uri)?.division.ok_or(PkiError::NotOurs)?;
+        let name = certificate.subject.trim_start_matches("CN=");
+        let certificate_pem = self.sign_authority_named(key.info(), division, name, validity)?;
+        Ok(Renewed { old_serial: certificate.serial, signed: Below::Authority(certificate_pem) })
+    }
+
+    /// A certificate of a new root's key that this root signs: whoever trusts this one only, accepts by it what the new
+    /// one signs, until this one ends.
+    ///
+    /// # Errors
+    /// [`PkiError::NotARoot`] unless both are roots of one trust domain; [`PkiError::AuthorityOutOfDate`].
+    pub(super) fn sign_root(&self, new: &Authority) -> Result<String, PkiError> {
+        if !self.is_root() || !new.is_root() || self.scope != new.scope {
+            return Err(PkiError::NotARoot);
+        }
+        let name = new.certificate.subject.trim_start_matches("CN=");
+        let mut params = authority_params(&new.scope, name, ROOT_DEPTH - 1, self.within_own(new.validity)?)?;
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(new.issuer.key(), &self.issuer)?.pem())
     }
 
     fn check_inside(&self, division: Division) -> Result<(), PkiError> {
@@ -332,19 +418,24 @@ fn chain_of(certificate_pem: &str) -> Result<String, PkiError> {
     Ok(chain)
 }
 
+/// A name that no other authority has.
+fn unique(common_name: &str) -> Result<String, PkiError> {
+    let mut unique = [0; 4];
+    getrandom::fill(&mut unique).map_err(|_| PkiError::Random)?;
+    Ok(format!("{common_name} {:08x}", u32::from_be_bytes(unique)))
+}
+
 fn authority_params(
     scope: &Scope,
     common_name: &str,
     depth: u8,
     validity: Validity,
 ) -> Result<CertificateParams, PkiError> {
-    let mut unique = [0; 4];
-    getrandom::fill(&mut unique).map_err(|_| PkiError::Random)?;
     let mut params = CertificateParams::default();
     params.not_before = validity.not_before;
     params.not_after = validity.not_after;
     params.serial_number = Some(random_serial()?);
-    params.distinguished_name = common_name_of(&format!("{common_name} {:08x}", u32::from_be_bytes(unique)));
+    params.distinguished_name = common_name_of(common_name);
     params.subject_alt_names = vec![SanType::URI(scope.to_string().try_into()?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(depth));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -6,12 +6,16 @@
 //! authorities.pem  the roots that everyone trusts; without this file the authority is itself the root
 //! issued.jsonl     a line for each certificate issued or revoked, blank ones between
 //! revocations.pem  its revocation list and those of the authorities above it, for everyone
+//! previous/        the root before this one, until it has expired; see [`AuthorityDir::rotate`]
 //! lock             held while something is changed
 //! ```
 //!
 //! A running node and the command line may use one directory at the same time: each change holds the lock, and reads
 //! the directory anew. Everything here waits for the disk, and up to ten seconds for the lock, so a task of an async
 //! runtime must call it on a thread for blocking work. Nothing that is there is overwritten unless that is asked for.
+
+mod exchange;
+mod rotate;
 
 use std::fs;
 use std::io;
@@ -24,9 +28,11 @@ use super::files::{Lock, make_dir, read, refuse_existing, write};
 pub use super::record::IssuedEntry;
 use super::record::{self, Event};
 use super::{Authority, Issued, PkiError, Request, Revoked, Signed, Validity, read_list_pem};
-use crate::identity::now_ms;
-use crate::identity::revocation;
+use crate::identity::certificate::Certificate;
 use crate::identity::spiffe::TrustDomain;
+use crate::identity::words::beijing_time;
+use crate::identity::{now_ms, pem, revocation};
+pub use exchange::make_request_in;
 
 const AUTHORITY: &str = "authority.pem";
 const AUTHORITY_KEY: &str = "authority.key";
@@ -84,6 +90,15 @@ pub enum DirError {
          (此处没有签发过该证书，或已全部吊销)"
     )]
     Unknown(String),
+    /// A root that is being replaced already; holds when the one before it ends, Unix time in milliseconds.
+    #[error(
+        "this root has replaced another one that is good until {}; replace it after that (根机构正在轮换中)",
+        beijing_time(*.0)
+    )]
+    Rotating(u64),
+    /// Roots and lists from above that do not fit this authority.
+    #[error("what comes from above does not fit this authority: {0} (上级的文件与本签发机构不符)")]
+    Above(String),
     /// The authority could not do it.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -139,7 +154,7 @@ impl AuthorityDir {
         let mut authority = Authority::from_pem(&read(&certificate)?, &read(&dir.join(AUTHORITY_KEY))?)?;
         let trusted = dir.join(AUTHORITIES);
         if trusted.exists() || !authority.is_root() {
-            authority = authority.trusting(&read(&trusted)?);
+            authority = authority.trusting(&unexpired(&read(&trusted)?));
         }
         Ok(AuthorityDir { dir: dir.to_owned(), authority })
     }
@@ -245,7 +260,11 @@ impl AuthorityDir {
     /// # Errors
     /// A record that cannot be read.
     pub fn issued(&self) -> Result<Vec<IssuedEntry>, DirError> {
-        record::read(&self.dir.join(ISSUED))
+        let mut entries = record::read(&self.dir.join(ISSUED))?;
+        if let Some(previous) = self.previous()? {
+            entries.extend(previous.issued()?);
+        }
+        Ok(entries)
     }
 
     /// Revokes one certificate by serial number, or every certificate of an identity or authority (`spiffe://…`, or
@@ -260,7 +279,7 @@ impl AuthorityDir {
     fn revoke_now(&self, what: &str) -> Result<Vec<IssuedEntry>, DirError> {
         let full = format!("{}/{what}", self.authority.trust_domain().uri());
         let serial = what.to_ascii_lowercase().replace(':', "");
-        let mut entries = self.issued()?;
+        let mut entries = record::read(&self.dir.join(ISSUED))?;
         let mut revoked = Vec::new();
         for entry in entries.iter_mut().filter(|entry| entry.revoked_at_ms.is_none()) {
             if entry.serial == serial || entry.id == what || entry.id == full {
@@ -269,6 +288,13 @@ impl AuthorityDir {
                 record::append(&self.dir.join(ISSUED), &event)?;
                 entry.revoked_at_ms = Some(at_ms);
                 revoked.push(entry.clone());
+            }
+        }
+        if let Some(previous) = self.previous()? {
+            match previous.revoke(what) {
+                Ok(also) => revoked.extend(also),
+                Err(DirError::Unknown(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         if revoked.is_empty() {
@@ -283,7 +309,12 @@ impl AuthorityDir {
     /// # Errors
     /// A record that cannot be read, or a failed file operation.
     pub fn renew_list(&self) -> Result<(), DirError> {
-        self.change(|now| now.write_list(&now.issued()?))
+        self.change(|now| {
+            if let Some(previous) = now.previous()? {
+                previous.renew_list()?;
+            }
+            now.write_list(&record::read(&now.dir.join(ISSUED))?)
+        })
     }
 
     /// Makes the authority's own list; those of the authorities above stay in the file.
@@ -302,15 +333,21 @@ impl AuthorityDir {
             })
             .collect();
         let list = self.authority.revocation_list(&revoked, number, Validity::days(LIST_DAYS))?;
-        let lists = revocation::merge([list.as_str(), self.authority.chain_pem(), &others]);
+        let previous =
+            self.previous()?.map(|previous| previous.revocations()).transpose()?.unwrap_or_default();
+        let lists = revocation::merge([list.as_str(), self.authority.chain_pem(), &previous, &others]);
         write(&path, lists.as_bytes(), 0o644)
     }
+}
 
-    fn record_issued(&self, serial: &str, id: &str, not_after_ms: u64) -> Result<(), DirError> {
-        let event =
-            Event::Issued { serial: serial.to_owned(), id: id.to_owned(), not_after_ms, at_ms: now_ms() };
-        record::append(&self.dir.join(ISSUED), &event)
-    }
+/// Those certificates that have not expired. A text that cannot be read stays as it is, for others to complain about.
+fn unexpired(certificates_pem: &str) -> String {
+    let now = now_ms();
+    let in_force = |text: &&str| {
+        Certificate::read_pem(text.as_bytes()).map_or(true, |certificate| certificate.not_after_ms >= now)
+    };
+    let blocks = pem::blocks_of(certificates_pem, pem::CERTIFICATE).into_iter().filter(in_force);
+    blocks.flat_map(|text| [text, "\n"]).collect()
 }
 
 fn write_all(out: &Path, files: &[(&str, &str, u32)]) -> Result<Vec<PathBuf>, DirError> {

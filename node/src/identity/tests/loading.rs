@@ -85,7 +85,10 @@ fn lists_that_would_lock_everyone_out_are_refused() {
     load(a.into(), list(&authority)).unwrap();
     load(format!("{a}{b}"), list(&authority) + &list(&other)).unwrap();
     assert_refused!(load(a.into(), String::new()), IdentityError::Revocations(RevocationError::Empty));
-    assert_refused!(load(a.into(), list(&other)), IdentityError::Revocations(RevocationError::Unsigned(_)));
+    assert_refused!(load(a.into(), list(&other)), IdentityError::Revocations(RevocationError::Missing(_)));
+    let beside = load(a.into(), list(&authority) + &list(&other)).unwrap();
+    assert_eq!(beside.revocation_lists().len(), 1, "a stranger's list is not used");
+    assert!(beside.warnings().iter().any(|words| words.en.contains("is not used")));
     assert_refused!(
         load(format!("{a}{b}"), list(&authority)),
         IdentityError::Revocations(RevocationError::Missing(_))

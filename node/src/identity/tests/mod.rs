@@ -7,6 +7,7 @@ mod dialling;
 mod foreign;
 mod loading;
 mod reloading;
+mod rotation;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
