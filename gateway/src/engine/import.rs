@@ -193,8 +193,9 @@ fn take_row(
 /// The field that an error blames, by its name in the contract.
 fn blamed(work: &Work<'_>, kind: KindId, error: &WriteError) -> String {
     let WriteError::Invalid(violations) = error else { return String::new() };
-    let field = violations.first().and_then(|v| work.context().schema.kind(kind).field(v.field()));
-    field.map(|f| f.name.to_owned()).unwrap_or_default()
+    let Some(first) = violations.first() else { return String::new() };
+    let field = work.context().schema.kind(kind).field(first.field());
+    field.map(|f| format!("{}{}", f.name, first.part())).unwrap_or_default()
 }
 
 fn hold(

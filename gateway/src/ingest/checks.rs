@@ -21,6 +21,7 @@ mod division;
 mod grid;
 mod submission;
 mod threshold;
+mod values;
 
 /// West, east, south and north end of what coordinates may name, in degrees.
 const WEST_EAST: std::ops::RangeInclusive<f64> = 73.0..=136.0;
@@ -66,6 +67,16 @@ pub enum Violation {
         /// Which rule, and what to do.
         detail: String,
     },
+    /// A number that no value of an enum has, as far as this program knows.
+    #[error("{detail}")]
+    UnknownValue {
+        /// The field.
+        field: FieldNumber,
+        /// Where in the field, as it is added to the field's name: `.state`, `[1].role`; empty: the field itself.
+        part: String,
+        /// Which values are known.
+        detail: String,
+    },
     /// A division that this node does not know. A row of a ledger waits until it does.
     #[error("{detail}")]
     UnknownDivision {
@@ -87,14 +98,23 @@ impl Violation {
     /// The field to blame.
     pub fn field(&self) -> FieldNumber {
         match self {
-            Violation::Invalid { field, .. } | Violation::UnknownDivision { field, .. } => *field,
+            Violation::Invalid { field, .. }
+            | Violation::UnknownValue { field, .. }
+            | Violation::UnknownDivision { field, .. } => *field,
         }
+    }
+
+    /// Where in the field, as it is added to the field's name; empty: the field as a whole.
+    pub fn part(&self) -> &str {
+        if let Violation::UnknownValue { part, .. } = self { part } else { "" }
     }
 
     /// What is wrong, where, and what to do, in plain words.
     pub fn detail(&self) -> &str {
         match self {
-            Violation::Invalid { detail, .. } | Violation::UnknownDivision { detail, .. } => detail,
+            Violation::Invalid { detail, .. }
+            | Violation::UnknownValue { detail, .. }
+            | Violation::UnknownDivision { detail, .. } => detail,
         }
     }
 }
@@ -103,6 +123,7 @@ impl Violation {
 pub fn check(subject: &Subject<'_>) -> Result<(), Vec<Violation>> {
     let mut checker = Checker { s: subject, found: Vec::new() };
     entries(&mut checker);
+    values::check(&mut checker);
     match subject.kind.rule.name {
         "grid" => grid::check(&mut checker),
         "case" => case::check(&mut checker),

@@ -46,7 +46,7 @@ fn asked(request: &v1::ListCamerasRequest) -> Asked {
 fn conditions(request: &v1::ListCamerasRequest) -> Result<Vec<Condition>, Status> {
     let mut conditions = Vec::new();
     if !request.states.is_empty() {
-        let known = |n| v1::CameraState::try_from(n).is_ok();
+        let known = |n| v1::CameraState::try_from(n).ok().map(|value| value.as_str_name());
         conditions.push(Condition::Parts(f::STATUS, 1, list::numbers("states", &request.states, known)?));
     }
     if !request.pole_code.is_empty() {
@@ -54,12 +54,12 @@ fn conditions(request: &v1::ListCamerasRequest) -> Result<Vec<Condition>, Status
     }
     conditions.extend(list::days("installed", f::INSTALLED_ON, request.installed.as_ref())?);
     if !request.ownerships.is_empty() {
-        let known = |n| v1::CameraOwnership::try_from(n).is_ok();
+        let known = |n| v1::CameraOwnership::try_from(n).ok().map(|value| value.as_str_name());
         conditions
             .push(Condition::Numbers(f::OWNERSHIP, list::numbers("ownerships", &request.ownerships, known)?));
     }
     if !request.point_classes.is_empty() {
-        let known = |n| v1::PointClass::try_from(n).is_ok();
+        let known = |n| v1::PointClass::try_from(n).ok().map(|value| value.as_str_name());
         conditions.push(Condition::Numbers(
             f::POINT_CLASS,
             list::numbers("point_classes", &request.point_classes, known)?,

@@ -48,7 +48,7 @@ fn asked(request: &v1::ListCasesRequest) -> Asked {
 fn conditions(request: &v1::ListCasesRequest) -> Result<Vec<Condition>, Status> {
     let mut conditions = Vec::new();
     if !request.states.is_empty() {
-        let known = |n| v1::CaseState::try_from(n).is_ok();
+        let known = |n| v1::CaseState::try_from(n).ok().map(|value| value.as_str_name());
         conditions.push(Condition::Parts(f::LIFECYCLE, 1, list::numbers("states", &request.states, known)?));
     }
     if !request.categories.is_empty() {

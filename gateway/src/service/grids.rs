@@ -46,11 +46,11 @@ fn asked(request: &v1::ListGridsRequest) -> Asked {
 fn conditions(request: &v1::ListGridsRequest) -> Result<Vec<Condition>, Status> {
     let mut conditions = Vec::new();
     if !request.states.is_empty() {
-        let known = |n| v1::ActiveState::try_from(n).is_ok();
+        let known = |n| v1::ActiveState::try_from(n).ok().map(|value| value.as_str_name());
         conditions.push(Condition::Numbers(f::STATE, list::numbers("states", &request.states, known)?));
     }
     if !request.grid_types.is_empty() {
-        let known = |n| v1::GridType::try_from(n).is_ok();
+        let known = |n| v1::GridType::try_from(n).ok().map(|value| value.as_str_name());
         conditions
             .push(Condition::Numbers(f::GRID_TYPE, list::numbers("grid_types", &request.grid_types, known)?));
     }

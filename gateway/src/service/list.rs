@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::sight::Sight;
-use super::{page, status};
+use super::{page, status, writes};
 use crate::calendar;
 use crate::division::Division;
 use crate::engine::Shared;
@@ -249,14 +249,18 @@ fn ways(kind: &Kind, scope: Division, asked: &Asked, conditions: &[Condition]) -
     ways
 }
 
-/// Numbers of an enum that a condition names, each once. `known` says whether there is such a value.
-pub(super) fn numbers(field: &str, numbers: &[i32], known: impl Fn(i32) -> bool) -> Result<Vec<u64>, Status> {
+/// Numbers of an enum that a condition names, each once. `name` gives the names of its values.
+pub(super) fn numbers(
+    field: &str,
+    numbers: &[i32],
+    name: impl Fn(i32) -> Option<&'static str>,
+) -> Result<Vec<u64>, Status> {
     let mut wanted: Vec<u64> = Vec::with_capacity(numbers.len());
     for number in numbers {
-        match u64::try_from(*number).ok().filter(|n| *n != 0 && known(*number)) {
+        match u64::try_from(*number).ok().filter(|n| *n != 0 && name(*number).is_some()) {
             Some(number) => wanted.push(number),
             None => {
-                let text = format!("{field}: {number} is no value of it; leave the field out to ask for all");
+                let text = writes::no_value(field, *number, name) + "; leave it out to ask for all";
                 return Err(status::invalid(field, text));
             }
         }

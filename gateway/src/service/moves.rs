@@ -101,10 +101,9 @@ pub(super) async fn supervise(
     let request = &call.request;
     let name = cases.name("name", &request.name)?;
     let shared = cases.engine().shared();
-    if request.level() == v1::SupervisionLevel::Unspecified {
-        let text = "level: say none, ordinary, yellow or red (请填写督办等级)";
-        return Err(status::invalid("level", text));
-    }
+    let known =
+        |n| v1::SupervisionLevel::try_from(n).ok().filter(|_| n != 0).map(|value| value.as_str_name());
+    writes::value_of("level", request.level, known)?;
     if !is_reason(&request.reason) {
         return Err(status::invalid("reason", "reason: at most 256 bytes, without control characters"));
     }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::sight::{PARTNER_PURPOSE, Sight};
 use super::writes::{acting, basis, fields_to_write, optional_division, repeatable};
-use super::{Links, caller, erasure, page, status, trace, view};
+use super::{Links, caller, erasure, page, status, trace, view, writes};
 use crate::engine::{Begun, Engine, Import, ImportProgress, Write, WriteAction};
 use crate::ingest::local::{Existence, LocalWrite};
 use crate::record::{RecordName, codec};
@@ -131,6 +131,8 @@ impl RecordService for Records {
         if self.engine.shared().schema.kind(name.kind).rule.name != "case" {
             return Err(status::invalid("name", "name: only cases move"));
         }
+        let known = |n| v1::Move::try_from(n).ok().filter(|_| n != 0).map(|value| value.as_str_name());
+        writes::value_of("move", request.r#move, known)?;
         let action = WriteAction::Move {
             action: request.r#move(),
             acting: acting(&request.acting_division)?,

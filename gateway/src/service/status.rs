@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::engine::EngineError;
+use crate::ingest::checks::Violation;
 use crate::ingest::local::WriteError;
 use crate::ingest::mandate::NotGranted;
 use crate::record::{FieldNumber, NameError};
@@ -201,7 +202,8 @@ fn of_write(schema: &Schema, kind: KindId, error: &WriteError) -> Status {
             plain(Code::FailedPrecondition, message, "NOT_NOW")
         }
         WriteError::Invalid(violations) => {
-            invalid_fields(violations.iter().map(|v| (name(v.field()), v.detail().to_owned())))
+            let path = |v: &Violation| format!("{}{}", name(v.field()), v.part());
+            invalid_fields(violations.iter().map(|v| (path(v), v.detail().to_owned())))
         }
         WriteError::Move(refused) => {
             let legal: Vec<&str> = refused.legal.iter().map(|m| m.as_str_name()).collect();

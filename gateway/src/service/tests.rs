@@ -16,6 +16,7 @@ mod partners;
 mod reports;
 mod restores;
 mod subscriptions;
+mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

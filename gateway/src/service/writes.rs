@@ -55,6 +55,24 @@ pub(super) fn basis(etag: &str, read_token: &Bytes) -> Result<Basis, Status> {
     Ok(if etag.is_empty() { Basis::Shown } else { Basis::Etag(etag.to_owned()) })
 }
 
+/// The number of an enum's value, if there is such a value. `name` gives the values' names.
+pub(super) fn value_of(
+    field: &str,
+    number: i32,
+    name: impl Fn(i32) -> Option<&'static str>,
+) -> Result<(), Status> {
+    match name(number) {
+        Some(_) => Ok(()),
+        None => Err(status::invalid(field, no_value(field, number, name))),
+    }
+}
+
+/// That a number is no value of an enum, and what its values are.
+pub(super) fn no_value(field: &str, number: i32, name: impl Fn(i32) -> Option<&'static str>) -> String {
+    let known: Vec<String> = (1..64).filter_map(|n| Some(format!("{n} {}", name(n)?))).collect();
+    format!("{field}: {number} is no value of it; known are {} (取值不存在)", known.join(", "))
+}
+
 /// The fields that a write names, with their encodings. `field` is what the request calls them. What a service says
 /// beside a record is left out: nobody can write it.
 pub(super) fn fields_to_write(

@@ -12,6 +12,7 @@ mod cases;
 mod grids;
 mod submissions;
 mod thresholds;
+mod values;
 
 /// 2026-01-15, noon in Beijing.
 const NOW_MS: u64 = 1_768_449_600_000;

@@ -5,7 +5,7 @@ use guantong_proto::v1;
 use tonic::Status;
 
 use super::super::figures::Query;
-use super::super::{page, status};
+use super::super::{page, status, writes};
 use crate::division::{Division, Divisions, Tier};
 use crate::engine::Shared;
 use crate::grant::Grant;
@@ -54,6 +54,7 @@ impl Asked {
     ) -> Result<Asked, Status> {
         let query = query.ok_or_else(|| status::invalid("query", "query: say which figures you want"))?;
         let mut wrong = Wrong::default();
+        known_values(query, &mut wrong);
         let divisions = divisions(shared, grant, query, &mut wrong)?;
         let measures = measures(query, &mut wrong);
         let dimension = dimension(query, &measures, &mut wrong);
@@ -162,6 +163,21 @@ fn list(known: &Divisions, within: Division, tier: Option<Tier>, out: &mut Vec<D
         } else if child.tier() == tier {
             out.push(child);
         }
+    }
+}
+
+/// Numbers of enums that nobody here knows must not pass for what is asked for where nothing is said.
+fn known_values(query: &v1::AggregateQuery, wrong: &mut Wrong) {
+    let mut check = |field: &str, number: i32, name: &dyn Fn(i32) -> Option<&'static str>| {
+        if name(number).is_none() {
+            wrong.say(field, writes::no_value(field, number, name));
+        }
+    };
+    check("tier", query.tier, &|n| v1::Tier::try_from(n).ok().map(|value| value.as_str_name()));
+    check("step", query.step, &|n| v1::Step::try_from(n).ok().map(|value| value.as_str_name()));
+    let comparison = |n| v1::Comparison::try_from(n).ok().map(|value| value.as_str_name());
+    if let Some(unknown) = query.comparisons.iter().find(|n| comparison(**n).is_none()) {
+        check("comparisons", *unknown, &comparison);
     }
 }
 
