@@ -2,6 +2,7 @@
 
 use guantong_proto::v1;
 use guantong_proto::v1::conflict_service_server::ConflictService;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::duplicates::Duplicates;
@@ -64,19 +65,23 @@ impl Conflicts {
         let after = after.as_ref().map(|(name, field)| (name, *field));
         let listed =
             shared.store.conflicts(Some(parent), after, size).await.map_err(|e| status::of_store(&e))?;
-        let last = listed.last().filter(|_| listed.len() == size);
-        let last = last.map(|row| view::conflict_name(&shared.schema, &row.name, row.field));
+        let mut more = listed.len() == size;
         let writers = self.writers().await?;
-        let mut conflicts = Vec::with_capacity(listed.len());
+        let (mut answer, mut last) = (Answer::default(), None);
         for row in listed {
             let record = codec::decode(row.state).map_err(|e| status::broken(&e.to_string()))?;
             let kind = shared.schema.kind(row.name.kind);
             if sight.sees(kind, &row.name, &record) && sight.shows(kind, row.field) {
                 let register = record.get(row.field).cloned().unwrap_or_default();
-                conflicts.push(view::conflict(&shared.schema, &row.name, row.field, &register, &writers));
+                let conflict = view::conflict(&shared.schema, &row.name, row.field, &register, &writers);
+                if !answer.takes(conflict) {
+                    more = true;
+                    break;
+                }
             }
+            last = Some(view::conflict_name(&shared.schema, &row.name, row.field));
         }
-        Ok((conflicts, last))
+        Ok((answer.conflicts, last.filter(|_| more)))
     }
 
     async fn resolved(
@@ -92,22 +97,46 @@ impl Conflicts {
             before.map_err(|_| status::invalid("page_token", "page_token: take it from an answer"))?;
         let listed =
             shared.store.resolutions(Some(parent), before, size).await.map_err(|e| status::of_store(&e))?;
-        let last = listed.last().filter(|_| listed.len() == size).map(|r| r.id.to_string());
+        let mut more = listed.len() == size;
         let writers = self.writers().await?;
-        let mut conflicts = Vec::with_capacity(listed.len());
+        let (mut answer, mut last) = (Answer::default(), None);
         for row in listed {
             let kind = shared.schema.kind(row.name.kind);
-            if !sight.sees_home(kind, row.name.home) || !sight.shows(kind, row.field) {
-                continue;
+            if sight.sees_home(kind, row.name.home) && sight.shows(kind, row.field) {
+                let record = codec::decode(row.before).map_err(|e| status::broken(&e.to_string()))?;
+                let register = record.get(row.field).cloned().unwrap_or_default();
+                let taken = answer.takes(v1::Conflict {
+                    resolve_time: Some(view::timestamp(row.resolved_ms)),
+                    ..view::conflict(&shared.schema, &row.name, row.field, &register, &writers)
+                });
+                if !taken {
+                    more = true;
+                    break;
+                }
             }
-            let record = codec::decode(row.before).map_err(|e| status::broken(&e.to_string()))?;
-            let register = record.get(row.field).cloned().unwrap_or_default();
-            conflicts.push(v1::Conflict {
-                resolve_time: Some(view::timestamp(row.resolved_ms)),
-                ..view::conflict(&shared.schema, &row.name, row.field, &register, &writers)
-            });
+            last = Some(row.id.to_string());
         }
-        Ok((conflicts, last))
+        Ok((answer.conflicts, last.filter(|_| more)))
+    }
+}
+
+/// The conflicts of one page, which ends before clients would refuse it.
+#[derive(Default)]
+struct Answer {
+    conflicts: Vec<v1::Conflict>,
+    bytes: usize,
+}
+
+impl Answer {
+    /// Takes a conflict in, unless the page is full without it. The first always goes in, or a list would never end.
+    fn takes(&mut self, conflict: v1::Conflict) -> bool {
+        let bytes = self.bytes + conflict.encoded_len();
+        if bytes > page::BYTES_ENOUGH && !self.conflicts.is_empty() {
+            return false;
+        }
+        self.bytes = bytes;
+        self.conflicts.push(conflict);
+        true
     }
 }
 
@@ -179,10 +208,9 @@ impl ConflictService for Conflicts {
             authority,
             ..sight.local_write(vec![(field, value)])
         };
-        let kind = name.kind;
         let write =
             Write { name: name.clone(), action: WriteAction::Fields(write), request: None, traceparent };
-        self.engine.write(write).await.map_err(|e| status::of_engine(&shared.schema, kind, &e))?;
+        self.engine.write(write).await.map_err(|e| status::of_record(&shared.schema, &name, &e))?;
         let register = self.register(&sight, &name, field).await?;
         let writers = self.writers().await?;
         Ok(Response::new(view::conflict(&shared.schema, &name, field, &register, &writers)))

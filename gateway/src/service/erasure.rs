@@ -40,7 +40,7 @@ pub(super) async fn erase(
     }
     let action = WriteAction::Erase(Erase { fields: fields.clone(), acting, by, reason: request.reason });
     let write = Write { name: name.clone(), action, request: None, traceparent: None };
-    engine.write(write).await.map_err(|e: EngineError| status::of_engine(&shared.schema, name.kind, &e))?;
+    engine.write(write).await.map_err(|e: EngineError| status::of_record(&shared.schema, &name, &e))?;
     let report = report(shared, links, &name, &fields).await?;
     Ok(v1::ErasureReport { value_count: held as u64, ..report })
 }

@@ -45,9 +45,9 @@ impl Records {
     }
 
     async fn write(&self, sight: &Sight, write: Write) -> Result<v1::Record, Status> {
-        let (name, kind) = (write.name.clone(), write.name.kind);
+        let name = write.name.clone();
         let schema = &self.engine.shared().schema;
-        self.engine.write(write).await.map_err(|e| status::of_engine(schema, kind, &e))?;
+        self.engine.write(write).await.map_err(|e| status::of_record(schema, &name, &e))?;
         self.read(sight, &name).await
     }
 }

@@ -198,7 +198,7 @@ impl<T: Typed> Resources<T> {
         call.sight.check_write(&self.engine, &name, written(&action)).await?;
         let write = Write { name: name.clone(), action, request, traceparent: call.traceparent.clone() };
         let done = self.engine.write(write).await;
-        done.map_err(|e| status::of_engine(&self.engine.shared().schema, name.kind, &e))?;
+        done.map_err(|e| status::of_record(&self.engine.shared().schema, &name, &e))?;
         self.get(&call.sight, &name).await
     }
 
@@ -235,24 +235,34 @@ impl<T: Typed> Resources<T> {
             return Err(status::invalid("requests", text));
         }
         let mut results: Vec<v1::BatchWriteResult> = Vec::with_capacity(items.len());
-        let mut sent: Vec<(usize, Write)> = Vec::with_capacity(items.len());
+        let mut prepared: Vec<(usize, Write)> = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
             let name = update(item).record.map_or_else(String::new, |record| record.name().to_owned());
-            let prepared = self.prepare(call, parent, item, update(item)).await;
-            let problem = prepared.map(|write| sent.push((n, write))).err();
+            let write = self.prepare(call, parent, item, update(item));
+            let problem = write.map(|write| prepared.push((n, write))).err();
             let problem = problem.map(|refused| status::problem(&refused));
             results.push(v1::BatchWriteResult { name, problem, ..v1::BatchWriteResult::default() });
         }
-        let (places, sent): (Vec<usize>, Vec<Write>) = sent.into_iter().unzip();
-        let kind = self.kind()?.id;
+        let wanted = prepared.iter().map(|(_, write)| (&write.name, written(&write.action)));
+        let allowed = call.sight.check_writes(&self.engine, wanted.collect()).await?;
+        let (mut places, mut sent) = (Vec::new(), Vec::new());
+        for ((n, write), allowed) in prepared.into_iter().zip(allowed) {
+            match allowed {
+                Ok(()) => {
+                    places.push((n, write.name.clone()));
+                    sent.push(write);
+                }
+                Err(refused) => results[n].problem = Some(status::problem(&refused)),
+            }
+        }
         let schema = &self.engine.shared().schema;
         let answers = if sent.is_empty() { Vec::new() } else { self.engine.write_many(sent).await };
         let mut done = Vec::with_capacity(answers.len());
-        for (n, answer) in places.into_iter().zip(answers) {
+        for ((n, name), answer) in places.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => done.push((n, answer)),
                 Err(error) => {
-                    results[n].problem = Some(status::problem(&status::of_engine(schema, kind, &error)));
+                    results[n].problem = Some(status::problem(&status::of_record(schema, &name, &error)));
                 }
             }
         }
@@ -261,7 +271,7 @@ impl<T: Typed> Resources<T> {
     }
 
     /// One item of a batch as a write, or why it cannot be one.
-    async fn prepare<R: Message, I: Message>(
+    fn prepare<R: Message, I: Message>(
         &self,
         call: &Call<R>,
         parent: Division,
@@ -279,7 +289,6 @@ impl<T: Typed> Resources<T> {
         }
         let request = writes::repeatable(&call.sight, update.request_id, item)?;
         let action = WriteAction::Fields(self.local_write(&call.sight, update)?);
-        call.sight.check_write(&self.engine, &name, written(&action)).await?;
         Ok(Write { name, action, request, traceparent: call.traceparent.clone() })
     }
 

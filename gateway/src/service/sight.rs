@@ -16,7 +16,7 @@ use crate::ingest::writers;
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, RecordName, codec};
 use crate::schema::Kind;
-use crate::store::Listed;
+use crate::store::{Listed, Loaded};
 
 /// The purpose of a partner's writer begins so; no import source is named so.
 pub(super) const PARTNER_PURPOSE: &str = "partner:";
@@ -149,21 +149,42 @@ impl Sight {
         name: &RecordName,
         fields: impl IntoIterator<Item = FieldNumber>,
     ) -> Result<(), Status> {
+        let checked = self.check_writes(engine, vec![(name, fields.into_iter().collect())]).await?;
+        checked.into_iter().collect()
+    }
+
+    /// The same of many records, each by itself and in their order. What must be looked up is read at once.
+    pub(super) async fn check_writes(
+        &self,
+        engine: &Engine,
+        writes: Vec<(&RecordName, Vec<FieldNumber>)>,
+    ) -> Result<Vec<Result<(), Status>>, Status> {
         let shared = engine.shared();
-        let kind = shared.schema.kind(name.kind);
-        // What the contract does not have is refused by the rules of writes.
-        for field in fields.into_iter().filter(|field| kind.field(*field).is_some()) {
-            self.check_field(kind, field)?;
-        }
-        if self.grant.may_write(kind.id, name.home) {
-            return Ok(());
-        }
         // Operators write whatever the node holds; what it does not is refused by the rules of writes.
-        if self.has_everything(shared) {
-            return Ok(());
-        }
-        let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
-        let record = found.map(|loaded| codec::decode(loaded.state)).transpose();
+        let by_home =
+            |name: &RecordName| self.grant.may_write(name.kind, name.home) || self.has_everything(shared);
+        let elsewhere = writes.iter().map(|(name, _)| *name).filter(|name| !by_home(name));
+        let elsewhere: Vec<RecordName> = elsewhere.cloned().collect();
+        let found = match elsewhere.is_empty() {
+            true => Vec::new(),
+            false => shared.store.get_many(&elsewhere).await.map_err(|e| status::of_store(&e))?,
+        };
+        let mut found = found.into_iter();
+        let check = |(name, fields): (&RecordName, Vec<FieldNumber>)| {
+            let kind = shared.schema.kind(name.kind);
+            let loaded = if by_home(name) { None } else { Some(found.next().flatten()) };
+            // What the contract does not have is refused by the rules of writes.
+            for field in fields.into_iter().filter(|field| kind.field(*field).is_some()) {
+                self.check_field(kind, field)?;
+            }
+            loaded.map_or(Ok(()), |loaded| self.check_audience(kind, name, loaded))
+        };
+        Ok(writes.into_iter().map(check).collect())
+    }
+
+    /// Refuses a write of a record that was born elsewhere, unless it concerns the grant's scope by now.
+    fn check_audience(&self, kind: &Kind, name: &RecordName, loaded: Option<Loaded>) -> Result<(), Status> {
+        let record = loaded.map(|loaded| codec::decode(loaded.state)).transpose();
         let record = record.map_err(|e| status::broken(&e.to_string()))?;
         let audience = record.map(|record| Audience::of(kind, name.home, &record));
         if audience.is_some_and(|audience| self.grant.may_write_record(kind.id, &audience)) {

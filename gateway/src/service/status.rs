@@ -12,7 +12,7 @@ use crate::engine::EngineError;
 use crate::ingest::checks::Violation;
 use crate::ingest::local::WriteError;
 use crate::ingest::mandate::NotGranted;
-use crate::record::{FieldNumber, NameError};
+use crate::record::{FieldNumber, NameError, RecordName};
 use crate::schema::{Kind, KindId, Schema};
 use crate::store::StoreError;
 
@@ -168,6 +168,14 @@ pub fn of_engine(schema: &Schema, kind: KindId, error: &EngineError) -> Status {
     match error {
         EngineError::Refused(error) => of_write(schema, kind, error),
         other => unfinished(other),
+    }
+}
+
+/// What the engine did not do with a record.
+pub fn of_record(schema: &Schema, name: &RecordName, error: &EngineError) -> Status {
+    match error {
+        EngineError::Refused(WriteError::NotFound) => not_found(&name.display(schema).to_string()),
+        other => of_engine(schema, name.kind, other),
     }
 }
 

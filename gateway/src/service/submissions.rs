@@ -143,9 +143,9 @@ impl Submissions {
         let declared = v1::Submission { declaration: Some(declaration), ..Default::default() };
         let fields = vec![(f::PERIOD, value(period)), (f::DECLARATION, value(declared))];
         let write = LocalWrite { acting: Some(name.home), ..LocalWrite::of(fields) };
-        let (kind, action) = (name.kind, WriteAction::Fields(write));
+        let action = WriteAction::Fields(write);
         let write = Write { name: name.clone(), action, request: None, traceparent };
-        self.engine.write(write).await.map_err(|e| status::of_engine(&shared.schema, kind, &e))?;
+        self.engine.write(write).await.map_err(|e| status::of_record(&shared.schema, &name, &e))?;
         let after = shown(shared, &name).await?.unwrap_or_default();
         Ok(named(shared, &name, after))
     }

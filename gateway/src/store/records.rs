@@ -189,6 +189,25 @@ pub(super) async fn by_keys(sql: &mut Sql<'_>, keys: &[RecordKey]) -> Result<Vec
     rows.iter().map(stored).collect()
 }
 
+/// The records of these names, in their order; `None` where there is none.
+async fn by_names(sql: &mut Sql<'_>, names: &[RecordName]) -> Result<Vec<Option<Loaded>>, StoreError> {
+    let rows = sql
+        .many_rows(&LOAD, names, |args, place, name| {
+            args.push_int(place);
+            push_name(args, name);
+        })
+        .await?;
+    let mut loaded = vec![None; names.len()];
+    for row in rows {
+        let place = usize::try_from(int(&row, 0)?).unwrap_or(usize::MAX);
+        let record = Loaded { key: int(&row, 1)?, revision: int(&row, 2)?, state: blob(&row, 3)? };
+        if let Some(slot) = loaded.get_mut(place) {
+            *slot = Some(record);
+        }
+    }
+    Ok(loaded)
+}
+
 /// From key, kind, home, id, revision, state.
 pub(super) fn stored(row: &Row) -> Result<StoredRecord, StoreError> {
     Ok(StoredRecord { key: int(row, 0)?, name: name(row, 1)?, revision: int(row, 4)?, state: blob(row, 5)? })
@@ -208,21 +227,7 @@ impl Writer {
     /// The records of these names, in their order; `None` where there is none.
     pub async fn load(&mut self, names: &[RecordName]) -> Result<Vec<Option<Loaded>>, StoreError> {
         let mut conn = self.take().await?;
-        let mut sql = conn.sql(self.faults.as_deref());
-        let rows = sql
-            .many_rows(&LOAD, names, |args, place, name| {
-                args.push_int(place);
-                push_name(args, name);
-            })
-            .await?;
-        let mut loaded = vec![None; names.len()];
-        for row in rows {
-            let place = usize::try_from(int(&row, 0)?).unwrap_or(usize::MAX);
-            let record = Loaded { key: int(&row, 1)?, revision: int(&row, 2)?, state: blob(&row, 3)? };
-            if let Some(slot) = loaded.get_mut(place) {
-                *slot = Some(record);
-            }
-        }
+        let loaded = by_names(&mut conn.sql(self.faults.as_deref()), names).await?;
         self.conn = Some(conn);
         Ok(loaded)
     }
@@ -246,6 +251,11 @@ impl Store {
         let row = self.reader().await?.sql().row(get, args).await?;
         row.map(|row| Ok(Loaded { key: int(&row, 0)?, revision: int(&row, 1)?, state: blob(&row, 2)? }))
             .transpose()
+    }
+
+    /// The records of these names, in their order; `None` where there is none.
+    pub async fn get_many(&self, names: &[RecordName]) -> Result<Vec<Option<Loaded>>, StoreError> {
+        by_names(&mut self.reader().await?.sql(), names).await
     }
 
     /// Records of one kind with a home in `scope` (`None`: all), in the order of home and id, beginning after `after`.

@@ -134,3 +134,57 @@ async fn a_kind_that_is_not_granted_is_refused_by_name() {
     let get = v1::GetGridRequest { name: format!("divisions/{HOME}/grids/1") };
     assert_eq!(s.grids.get_grid(partner(get)).await.unwrap_err().code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn a_page_of_conflicts_ends_before_clients_would_refuse_it() {
+    let s = Setting::new().await;
+    let conflicts = Conflicts::new(s.node.engine.clone());
+    let kind = s.node.engine.shared().schema.kind_named("case").unwrap().id;
+    let count = 30;
+    let ids: Vec<String> = (0..count).map(|n| format!("{n:02}")).collect();
+    let told = |word: &str| v1::Case { narrative: Some(word.repeat(20_000)), ..Default::default() };
+    for id in &ids {
+        s.file(id).await;
+        let name = format!("divisions/{HOME}/cases/{id}");
+        let case = Some(v1::Case { name, ..told("甲") });
+        s.cases.update_case(partner(v1::UpdateCaseRequest { case, ..Default::default() })).await.unwrap();
+    }
+    let row = |id: &String| v1::ImportRow {
+        key: id.clone(),
+        home: HOME.into(),
+        fields: told("乙").encode_to_vec().into(),
+        ..Default::default()
+    };
+    let rows = ids.iter().map(row).collect();
+    let import = Import { kind, source: "台账".into(), begun: None, rows };
+    assert_eq!(s.node.engine.import(import).await.unwrap().conflict_count, count);
+
+    let mut open = Vec::new();
+    for resolved in [false, true] {
+        let mut seen = Vec::new();
+        let mut request = v1::ListConflictsRequest { page_size: 1_000, resolved, ..list() };
+        let mut pages = 0;
+        loop {
+            let page = conflicts.list_conflicts(partner(request.clone())).await.unwrap().into_inner();
+            assert!(page.encoded_len() < 2 * 1024 * 1024, "{} bytes", page.encoded_len());
+            seen.extend(page.conflicts.iter().map(|conflict| conflict.name.clone()));
+            pages += 1;
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        assert!(pages >= 4, "{pages} pages of {count} conflicts of 120 KB each");
+        assert_eq!(seen.len(), count as usize);
+        if resolved {
+            seen.reverse();
+            assert_eq!(seen, open, "the latest first, none twice and none left out");
+        } else {
+            for name in &seen {
+                let settle = v1::ResolveConflictRequest { name: name.clone(), ..Default::default() };
+                conflicts.resolve_conflict(partner(settle)).await.unwrap();
+            }
+            open = seen;
+        }
+    }
+}

@@ -4,6 +4,7 @@ use guantong_proto::v1;
 use guantong_proto::v1::camera_service_server::CameraService;
 use guantong_proto::v1::case_service_server::CaseService;
 use guantong_proto::v1::grid_service_server::GridService;
+use guantong_proto::v1::record_service_server::RecordService;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -294,7 +295,86 @@ async fn a_deleted_record_leaves_lists_and_stays_readable() {
     assert!(got.get_ref().deleted());
     let missing =
         v1::DeleteCaseRequest { name: format!("divisions/{HOME}/cases/none"), ..Default::default() };
-    assert_eq!(s.cases.delete_case(partner(missing)).await.unwrap_err().code(), Code::NotFound);
+    assert_names(s.cases.delete_case(partner(missing)).await, &format!("divisions/{HOME}/cases/none"));
+}
+
+/// Wants a record not to be found, by its name.
+fn assert_names(refused: Result<impl Sized, Status>, name: &str) {
+    let refused = refused.err().expect("refused");
+    assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+    assert!(refused.message().contains(name), "{}", refused.message());
+    assert_eq!(refused.get_error_details().error_info().unwrap().metadata["name"], name);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let s = Setting::new().await;
+    let name = || format!("divisions/{HOME}/cases/none");
+    let case = v1::Case { name: name(), title: Some("x".into()), ..Default::default() };
+    let update = v1::UpdateCaseRequest { case: Some(case), ..Default::default() };
+    assert_names(s.cases.update_case(partner(update.clone())).await, &name());
+    for desk in [false, true] {
+        let accept = v1::AcceptCaseRequest { name: name(), ..Default::default() };
+        let accept = if desk { super::grants::desk(accept) } else { partner(accept) };
+        assert_names(s.cases.accept_case(accept).await, &name());
+    }
+    let press = v1::SuperviseCaseRequest { name: name(), level: 2, ..Default::default() };
+    assert_names(s.cases.supervise_case(partner(press)).await, &name());
+    let records = crate::service::records::Records::new(s.node.engine.clone(), crate::service::Links::new());
+    let moving = v1::MoveCaseRequest { name: name(), r#move: v1::Move::Accept.into(), ..Default::default() };
+    assert_names(RecordService::move_case(&records, partner(moving)).await, &name());
+    let parent = format!("divisions/{HOME}");
+    let batch = v1::BatchWriteCasesRequest { parent, requests: vec![update] };
+    let results = s.cases.batch_write_cases(partner(batch)).await.unwrap().into_inner().results;
+    assert!(results[0].problem.as_ref().unwrap().message.contains(&name()), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_batch_may_write_what_was_handed_to_the_scope_and_nothing_else_from_outside() {
+    let s = Setting::new().await;
+    let other = "220822102000";
+    for id in ["handed", "kept"] {
+        s.file(id).await;
+        let accept =
+            v1::AcceptCaseRequest { name: format!("divisions/{HOME}/cases/{id}"), ..Default::default() };
+        s.cases.accept_case(desk(accept)).await.unwrap();
+    }
+    let transfer = v1::TransferCaseRequest {
+        name: format!("divisions/{HOME}/cases/handed"),
+        to_division: other.into(),
+        ..Default::default()
+    };
+    s.cases.transfer_case(desk(transfer)).await.unwrap();
+    grant(&s.node, other, &["case"], v1::GrantLevel::Write, false).await;
+    let note = |id: &str| v1::CaseNote { id: id.into(), text: "x".into(), ..Default::default() };
+    let item = |home: &str, id: &str, notes: Vec<v1::CaseNote>| v1::UpdateCaseRequest {
+        case: Some(v1::Case {
+            name: format!("divisions/{home}/cases/{id}"),
+            involved_count: Some(3),
+            notes,
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    // Kept ones, missing ones and personal fields of them are refused alike, beside what may be written.
+    let requests = vec![
+        item(HOME, "kept", vec![]),
+        item(other, "own", vec![]),
+        item(HOME, "handed", vec![note("n")]),
+        item(HOME, "missing", vec![]),
+        item(HOME, "handed", vec![]),
+    ];
+    let batch = v1::BatchWriteCasesRequest { parent: "divisions/220822000000".into(), requests };
+    let results = s.cases.batch_write_cases(partner(batch)).await.unwrap().into_inner().results;
+    let denied = |n: usize| results[n].problem.as_ref().map(|p| (p.code, p.message.clone()));
+    let codes: Vec<Option<i32>> = (0..5).map(|n| denied(n).map(|p| p.0)).collect();
+    let refused = Some(Code::PermissionDenied as i32);
+    assert_eq!(codes, vec![refused, None, refused, refused, None], "{results:?}");
+    assert_eq!(denied(0), denied(3), "whether a record exists is not told");
+    assert!(denied(2).unwrap().1.contains("personal data"));
+    assert_eq!(s.node.shown(&super::case(&s.node, HOME, "handed")).await.involved_count, Some(3));
+    assert_eq!(s.node.shown(&super::case(&s.node, HOME, "kept")).await.involved_count, None);
 }
 
 #[tokio::test]

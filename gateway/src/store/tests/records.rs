@@ -19,6 +19,8 @@ pub(super) async fn what_is_written_is_read(place: &impl Place) {
     assert_eq!(shown(&loaded[2]), Some((1, 1, "1 at 1".into())));
     assert_eq!(store.get(&second).await.unwrap(), loaded[0]);
     assert_eq!(store.get(&missing).await.unwrap(), None);
+    let names = [second.clone(), missing.clone(), first.clone()];
+    assert_eq!(store.get_many(&names).await.unwrap(), loaded);
 
     let by_key = writer.load_keys(&[2, 99, 1]).await.unwrap();
     assert_eq!(by_key.iter().map(|r| (r.key, r.name.clone())).collect::<Vec<_>>(), [(2, second), (1, first)]);
