@@ -133,7 +133,7 @@ async fn a_stolen_authority_makes_nobody_outside_its_scope() {
 }
 
 /// What a dialler makes of a server with this certificate.
-async fn dial_forged(certificate: &str, key: &str, from: &IdentityStore) -> DialError {
+pub(super) async fn dial_forged(certificate: &str, key: &str, from: &IdentityStore) -> DialError {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
     let config = rustls::ServerConfig::builder_with_provider(crate::identity::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])

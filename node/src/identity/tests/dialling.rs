@@ -1,5 +1,6 @@
 //! Whom a dialling node trusts, and in which words it says why it does not.
 
+use super::chain::dial_forged;
 use super::*;
 use crate::identity::dial::{Stage, check_endpoint};
 use crate::identity::words::{Fault, Trouble};
@@ -76,27 +77,12 @@ async fn a_server_with_an_old_certificate_is_refused() {
     let world = World::new();
     let old = Authority::create(trust_domain(), "old", between(-20, 20)).unwrap();
     let issued = old.issue(&Request::new(node(COUNTY), between(-3, -1)).host("127.0.0.1").unwrap()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(crate::identity::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap(),
-        )
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        let (tcp, _) = listener.accept().await.unwrap();
-        let _ = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(tcp).await;
-    });
     drop(world.node(TOWNSHIP));
     let files = IdentityFiles { revocations: None, ..IdentityFiles::in_dir(&world.path(TOWNSHIP)) };
     append(&files.authority, old.certificate_pem());
     let township = IdentityStore::open(files).unwrap();
-    let result = connect(&address, &township.current(), ExpectedPeer::AnyNode, PATIENCE).await;
-    assert!(matches!(refused(result), Trouble::Theirs(Fault::Expired(_))));
+    let error = dial_forged(&issued.certificate_pem, &issued.key_pem, &township).await;
+    assert!(matches!(refused(Err(error)), Trouble::Theirs(Fault::Expired(_))));
 }
 
 #[tokio::test]
