@@ -11,16 +11,19 @@ use serde::Serialize;
 use crate::division::Division;
 
 mod chain;
+mod checkpoint;
 mod codes;
 mod gathered;
 #[cfg(test)]
 mod tests;
 
 pub use chain::{Broken, Chain, Hash, Head, Row, digest, extend, origin};
+pub use checkpoint::{Checkpoint, DIGESTS_MAX, Signed, Standing, Untaken, judge};
 pub use gathered::{GATHERED_MAX, Gathered, JOIN_MS};
 
 /// What happened. Its JSON begins with `"event"`, the variant's name in small letters with underscores; names of fields
-/// are those below. A field of an event is never renamed; a new one is added at its end.
+/// are those below; `number`, `time_ms`, `times` and `since_ms` are every entry's. A field of an event is never renamed; a
+/// new one is added at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -88,7 +91,7 @@ pub enum Event {
         /// Why.
         #[serde(serialize_with = "codes::reason")]
         reason: RefusalReason,
-        /// The record's name; of several the first.
+        /// The record's name, empty if it cannot be read; of several the first.
         record: String,
         /// The field's number; 0: the whole record.
         field: u32,
@@ -97,6 +100,12 @@ pub enum Event {
     },
     /// A child sent back what this restored node had lost, beyond what children may send otherwise.
     Recovered {
+        /// The child.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+    },
+    /// A child has sent everything that this restored node asked it for: it speaks for its own scope only again.
+    RecoveryEnded {
         /// The child.
         #[serde(serialize_with = "codes::code")]
         peer: Division,
@@ -142,8 +151,8 @@ pub enum Event {
         /// The division that it is confined to.
         #[serde(serialize_with = "codes::code")]
         scope: Division,
-        /// Numbers of kinds, as bits; all bits: every kind.
-        kinds: u64,
+        /// Numbers of kinds; empty: every kind.
+        kinds: Vec<u32>,
         /// `aggregates`, `read` or `write`.
         level: &'static str,
         /// Personal fields, too.
@@ -209,6 +218,30 @@ pub enum Event {
         #[serde(serialize_with = "codes::code")]
         peer: Division,
     },
+    /// A child's checkpoint contradicts an earlier one: its log is not what it was.
+    CheckpointContradicted {
+        /// The child; at the child itself its own division.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// The gateway whose chain it is.
+        slot: i64,
+        /// The number of the checkpoint that was kept.
+        kept: u64,
+        /// The number of the one that contradicts it.
+        signed: u64,
+    },
+    /// A child's store was put back: its log goes on from an earlier entry than the last one kept of it.
+    CheckpointAnew {
+        /// The child.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// The gateway whose chain it is.
+        slot: i64,
+        /// The number of the last checkpoint of before.
+        kept: u64,
+        /// The number of the first one of the chain as it is now.
+        signed: u64,
+    },
     /// One stamp came with two contents: a node was copied while it ran.
     StampForked,
     /// Entries that could not be written because too many came at once.
@@ -219,7 +252,7 @@ pub enum Event {
 }
 
 /// An end of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// This node.

@@ -45,6 +45,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use audit::HandedIn;
 use command::Command;
 pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
 
@@ -202,7 +203,7 @@ impl Shared {
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn alarm(&self, text: String) {
+    pub(crate) fn alarm(&self, text: String) {
         tracing::error!(alarm = %text);
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
         alarms.retain(|known| *known != text);

@@ -13,14 +13,19 @@ use guantong_proto::v1;
 use prost::Message;
 
 use crate::aggregate::{self, Contribution, Sheet};
+use crate::audit::{Event, Note};
 use crate::division::{Division, DivisionEntry, Divisions};
 use crate::facet::{self, FacetValue, FacetValues};
 use crate::period::Day;
 use crate::record::audience::Audience;
 use crate::record::codec::{self, CodecError};
 use crate::record::{FieldNumber, Record, RecordName, view};
+use crate::release;
 use crate::schema::{Kind, Schema};
 use crate::threshold::{Bounds, ThresholdEntry};
+
+/// Settled conflicts of one transaction that are noted one by one.
+const SETTLED_NOTED_MAX: usize = 32;
 
 pub mod batch;
 mod cases;
@@ -291,6 +296,8 @@ impl<'a> Work<'a> {
         let conflicts = conflicting_fields(kind, &touched.record);
         let settled = before.conflicts.iter().filter(|field| !conflicts.contains(field));
         for field in settled {
+            let record = touched.name.display(self.ctx.schema).to_string();
+            note_settled(&mut self.changes.audit, record, *field);
             self.changes.resolutions.push(Resolution {
                 key: touched.key,
                 field: *field,
@@ -298,6 +305,11 @@ impl<'a> Work<'a> {
                 after: only_field(&touched.record, *field),
                 resolved_ms: self.ctx.now_ms,
             });
+        }
+        if release::is_sealed(kind, home, &touched.record) && !release::is_sealed(kind, home, &before.record)
+        {
+            let record = touched.name.display(self.ctx.schema).to_string();
+            self.changes.audit.push(Event::Sealed { record }.into());
         }
         let facets = facet::facets_of(kind, home, &touched.record);
         let row = |value: &FacetValue| FacetRow { value: *value, home, key: touched.key };
@@ -319,6 +331,17 @@ impl<'a> Work<'a> {
             name: touched.name,
         });
     }
+}
+
+/// Notes a conflict that was settled; the last of very many in one transaction are counted together.
+fn note_settled(audit: &mut Vec<Note>, record: String, field: FieldNumber) {
+    if audit.len() >= SETTLED_NOTED_MAX
+        && let Some(Note { event: Event::Resolved { conflicts, .. }, .. }) = audit.last_mut()
+    {
+        *conflicts += 1;
+        return;
+    }
+    audit.push(Event::Resolved { record, field, conflicts: 1 }.into());
 }
 
 /// The fields of a record where values stand side by side, ascending.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_server::AggregateServiceServer;
+use guantong_proto::v1::audit_service_server::AuditServiceServer;
 use guantong_proto::v1::camera_service_server::CameraServiceServer;
 use guantong_proto::v1::case_service_server::CaseServiceServer;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
@@ -22,9 +23,11 @@ use tonic::service::Routes;
 use crate::engine::Engine;
 
 mod aggregates;
+mod audit;
 mod caller;
 mod cameras;
 mod cases;
+pub mod checkpoints;
 mod conflicts;
 mod describing;
 mod driver;
@@ -55,6 +58,7 @@ mod warnings;
 mod writes;
 
 pub use caller::{Caller, Who};
+pub use checkpoints::{Checkpoints, Seal};
 pub use describing::describe;
 pub use driver::{LinkEnd, dial};
 pub use links::Links;
@@ -78,7 +82,13 @@ pub struct NodeInfo {
 }
 
 /// All services of a node. `stop` ends its links with a Goodbye, and the feeds of subscriptions.
-pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationToken) -> Routes {
+pub fn routes(
+    engine: Engine,
+    links: Links,
+    info: NodeInfo,
+    checkpoints: Arc<Checkpoints>,
+    stop: CancellationToken,
+) -> Routes {
     let exchange =
         exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop.clone());
     let records = records::Records::new(engine.clone(), links.clone());
@@ -91,6 +101,7 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
     let aggregates = aggregates::Aggregates::new(engine.clone(), stop);
     let reports = reports::Reports::new(engine.clone());
     let submissions = submissions::Submissions::new(engine.clone());
+    let audit = audit::Audit::new(engine.clone(), checkpoints);
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
@@ -105,5 +116,6 @@ pub fn routes(engine: Engine, links: Links, info: NodeInfo, stop: CancellationTo
         .add_service(AggregateServiceServer::new(aggregates).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(ReportServiceServer::new(reports).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(SubmissionServiceServer::new(submissions).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(AuditServiceServer::new(audit).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

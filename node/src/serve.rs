@@ -3,6 +3,7 @@
 //! It puts the parts together and takes them apart again in the right order. What a node does is theirs; nothing is
 //! decided here.
 
+mod audited;
 mod doors;
 mod identity;
 mod signals;
@@ -13,13 +14,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 use guantong_gateway::engine::{Engine, Environment};
-use guantong_gateway::service::{self, Links, NodeInfo};
+use guantong_gateway::service::{self, Checkpoints, Links, NodeInfo, Seal};
 use guantong_gateway::store::{self, Store, StoreError};
 use tokio::signal::unix::Signal;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::identity::seal::NodeSeal;
 use crate::links::Uplink;
 use crate::telemetry::{self, Telemetry};
 use doors::Doors;
@@ -85,15 +87,20 @@ async fn serve(
     let stop = CancellationToken::new();
     let links = Links::new();
     let info = node_info(identity.clone(), &doors);
-    let services = service::routes(engine.clone(), links.clone(), info.clone(), stop.clone());
+    let seal =
+        identity.as_ref().map(|identity| -> Arc<dyn Seal> { Arc::new(NodeSeal(identity.store.clone())) });
+    let checkpoints = Checkpoints::new(engine.clone(), links.clone(), seal);
+    let services =
+        service::routes(engine.clone(), links.clone(), info.clone(), checkpoints.clone(), stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(service::describe(engine.clone(), links.clone(), info, stop.clone()));
-    doors.serve(services, &stop, &mut tasks);
+    tasks.spawn(checkpoints.clone().keep(stop.clone()));
+    doors.serve(services, &engine, &stop, &mut tasks);
     if let Some(identity) = &identity {
         tasks.spawn(identity.clone().watch(hangup, stop.clone()));
         if let Some(parent) = config.parent.clone() {
             let identity = identity.store.clone();
-            let uplink = Uplink { engine: engine.clone(), links, identity, parent };
+            let uplink = Uplink { engine: engine.clone(), links, checkpoints, identity, parent };
             tasks.spawn(uplink.keep(stop.clone()));
         }
     }

@@ -16,7 +16,8 @@ CREATE TABLE audit_checkpoint (
     number bigint NOT NULL,
     hash bytea NOT NULL,
     time_ms bigint NOT NULL,
+    kept_ms bigint NOT NULL,
     signature bytea NOT NULL,
-    certificate bytea NOT NULL,
+    certificates bytea NOT NULL,
     PRIMARY KEY (division, slot, epoch, number)
 );

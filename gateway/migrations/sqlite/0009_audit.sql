@@ -22,9 +22,11 @@ CREATE TABLE audit_checkpoint (
     number INTEGER NOT NULL,
     hash BLOB NOT NULL,
     time_ms INTEGER NOT NULL,
+    -- When it was kept here, by this node's clock.
+    kept_ms INTEGER NOT NULL,
     -- Over division, slot, epoch, number, hash and time.
     signature BLOB NOT NULL,
-    -- The certificate whose key signed, DER.
-    certificate BLOB NOT NULL,
+    -- The certificates of who signed, DER, its own first.
+    certificates BLOB NOT NULL,
     PRIMARY KEY (division, slot, epoch, number)
 ) STRICT, WITHOUT ROWID;

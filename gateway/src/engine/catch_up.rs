@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::task::Task;
+use crate::audit::Event;
 use crate::ingest::changes::{Changes, PeerState, Subscription};
 use crate::store::{StoreError, View};
 
@@ -166,6 +167,7 @@ impl Task {
                  (数据库回退到较早状态，正在与上下级重新核对)",
                 meta.revision
             ));
+            self.shared.audit(Event::StoreWentBack { from: before, to: meta.revision });
             self.note_opening().await?;
             // Subscribers may have more than this store: they get everything that it has.
             let fills = self.fill_all();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use guantong_proto::v1;
 use tokio::sync::oneshot;
 
-use super::{Answer, EngineError, Greeted};
+use super::{Answer, EngineError, Greeted, HandedIn};
 use crate::aggregate::TallyChange;
+use crate::audit::{Standing, Untaken};
 use crate::division::Division;
 use crate::grant::Mandate;
 use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
@@ -174,6 +175,7 @@ pub(super) enum Command {
     Invitation(Box<LinkChange>, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
+    Checkpoint(Box<HandedIn>, Reply<Result<Standing, Untaken>>),
     /// Another gateway changed what all keep in memory.
     ReadAgain,
     Stop(oneshot::Sender<()>),

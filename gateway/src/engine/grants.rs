@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use super::command::Command;
 use super::task::Task;
 use super::{Engine, EngineError, Shared};
-use crate::grant::Grant;
+use crate::audit::Event;
+use crate::grant::{Grant, Kinds, Level};
 use crate::ingest::changes::{Changes, GrantRow, LinkChange};
 use crate::store::StoreError;
 
@@ -36,9 +37,36 @@ impl Shared {
 impl Task {
     /// Stores a change of grants; when it returns, it is in force.
     pub(super) async fn change_grants(&mut self, change: LinkChange) -> Result<(), EngineError> {
-        self.commit(&Changes::default(), &[change]).await?;
+        let audit = noted(&change).into_iter().map(Into::into).collect();
+        self.commit(&Changes { audit, ..Changes::default() }, &[change]).await?;
         Ok(self.shared.load_grants().await?)
     }
+}
+
+/// What a change of grants is in the audit log.
+fn noted(change: &LinkChange) -> Option<Event> {
+    match change {
+        LinkChange::Grant(GrantRow { partner, grant, granted_by, .. }) => Some(Event::GrantSet {
+            partner: partner.clone(),
+            scope: grant.scope,
+            kinds: kinds(grant.kinds),
+            level: match grant.level {
+                Level::Aggregates => "aggregates",
+                Level::Read => "read",
+                Level::Write => "write",
+            },
+            personal: grant.personal,
+            by: granted_by.clone(),
+        }),
+        LinkChange::Revoke(partner) => Some(Event::GrantRemoved { partner: partner.clone() }),
+        _ => None,
+    }
+}
+
+/// Their numbers; empty: every kind.
+fn kinds(kinds: Kinds) -> Vec<u32> {
+    let each = (0..u64::BITS).filter(|kind| kinds.bits() >> kind & 1 == 1);
+    if kinds == Kinds::ALL { Vec::new() } else { each.collect() }
 }
 
 impl Engine {

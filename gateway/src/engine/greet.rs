@@ -6,6 +6,7 @@ use super::command::LinkBatch;
 use super::group::bring_all;
 use super::task::{SCAN_RECORDS, Task};
 use super::{EngineError, Greeted};
+use crate::audit::Event;
 use crate::division::Division;
 use crate::ingest::Work;
 use crate::ingest::changes::{Changes, LinkChange, RecordKey};
@@ -70,7 +71,9 @@ impl Task {
             links.push(LinkChange::NewEpoch(fresh));
             links.extend(self.fill_all());
             epoch = Some(fresh);
+            changes.audit.push(Event::StoreRenewed { epoch: format!("{fresh:016x}") }.into());
         }
+        changes.audit.push(Event::LinkUp { peer: peer.division, recognition }.into());
         peer.clock_at_token = self.writers.latest();
         if first_welcome {
             changes.purges.extend(self.excess_of_scope(peer.id, peer.division).await?);
@@ -180,7 +183,9 @@ impl Task {
         let Some(peer) = self.peers.get(&id).filter(|p| p.recovering_to.is_some()) else { return Ok(()) };
         let mut peer = peer.clone();
         peer.recovering_to = None;
-        self.commit(&Changes::default(), &[LinkChange::Peer(peer.clone())]).await?;
+        let audit = vec![Event::RecoveryEnded { peer: peer.division }.into()];
+        let changes = Changes { audit, ..Changes::default() };
+        self.commit(&changes, &[LinkChange::Peer(peer.clone())]).await?;
         self.peers.insert(id, peer);
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use guantong_proto::v1;
 use prost::Message;
 
+use super::audit::Exchanges;
 use super::catch_up::abreast;
 use super::command::{Command, Write, WriteAction};
 use super::task::Task;
 use super::{Answer, EngineError};
-use crate::audit::Event;
+use crate::audit::{Event, Note};
 use crate::casework::MoveRequest;
 use crate::division::Division;
 use crate::ingest::batch::Batch;
@@ -123,7 +124,7 @@ impl Group {
         let mut recovered: Vec<(Division, usize)> = Vec::new();
         let known = prepared.records.iter().map(|(n, l)| (n.clone(), l.key)).collect::<HashMap<_, _>>();
         let shared = task.shared.clone();
-        let (decided, changes, created) = task.decide(self.weight, |work| {
+        let (decided, mut changes, created) = task.decide(self.weight, |work| {
             let unreadable = bring_all(work, prepared.records);
             let outcome = |(i, command): (usize, &Command)| match command {
                 _ if gone.contains(&i) => Outcome::Unknown,
@@ -158,6 +159,7 @@ impl Group {
             self.commands.iter().enumerate().map(outcome).collect::<Vec<_>>()
         });
         *outcomes = decided;
+        self.note(task, outcomes, forks, &mut changes.audit);
         let mut all = created;
         all.append(&mut links);
         let done = task.commit(&changes, &all).await;
@@ -182,6 +184,24 @@ impl Group {
 }
 
 impl Group {
+    /// What was exchanged, for the audit log.
+    fn note(&self, task: &Task, outcomes: &[Outcome], forks: bool, audit: &mut Vec<Note>) {
+        let mut exchanges = Exchanges::default();
+        for (command, outcome) in self.commands.iter().zip(outcomes) {
+            match (command, outcome) {
+                (Command::Link(batch, _), Outcome::Refused(refusals)) => {
+                    exchanges.received(batch.peer, &batch.records, refusals);
+                }
+                (Command::Delivered { peer, keys, refusals, .. }, Outcome::Noted) => {
+                    exchanges.delivered(*peer, keys.len(), refusals);
+                }
+                _ => {}
+            }
+        }
+        exchanges.note(task, audit);
+        audit.extend(forks.then(|| Event::StampForked.into()));
+    }
+
     /// The commands of links whose peers are linked elsewhere by now.
     fn of_gone(&self, task: &Task) -> HashSet<usize> {
         let is_gone = |command: &Command| match command {

@@ -3,6 +3,7 @@
 use super::EngineError;
 use super::command::NewSubscription;
 use super::task::Task;
+use crate::audit::Event;
 use crate::ingest::changes::{Changes, CoveredKinds, LinkChange, PeerState, Subscription};
 use crate::ingest::topology::{PeerId, Role};
 
@@ -30,7 +31,15 @@ impl Task {
         let subscription =
             Subscription { peer: peer.id, id, owner, interest, personal, filled_for, created_ms };
         let links = [LinkChange::Peer(peer.clone()), self.fill(subscription.clone())];
-        self.commit(&Changes::default(), &links).await?;
+        let audit = vec![
+            Event::Subscribed {
+                subscription: subscription.id.clone(),
+                owner: subscription.owner.clone().unwrap_or_default(),
+                personal: subscription.personal,
+            }
+            .into(),
+        ];
+        self.commit(&Changes { audit, ..Changes::default() }, &links).await?;
         self.peers.insert(peer.id, peer);
         self.subscriptions.insert(subscription.peer, subscription.clone());
         self.refresh_topology(None);
@@ -39,10 +48,10 @@ impl Task {
 
     /// Ends a subscription. One that is gone already is no error.
     pub(super) async fn unsubscribe(&mut self, peer: PeerId) -> Result<(), EngineError> {
-        if !self.subscriptions.contains_key(&peer) {
-            return Ok(());
-        }
-        self.commit(&Changes::default(), &[LinkChange::Unsubscribe(peer)]).await?;
+        let Some(known) = self.subscriptions.get(&peer) else { return Ok(()) };
+        let audit = vec![Event::Unsubscribed { subscription: known.id.clone() }.into()];
+        let changes = Changes { audit, ..Changes::default() };
+        self.commit(&changes, &[LinkChange::Unsubscribe(peer)]).await?;
         self.subscriptions.remove(&peer);
         self.peers.remove(&peer);
         self.refresh_topology(None);

@@ -304,7 +304,8 @@ impl Task {
                 let _ = reply.send(abreast!(self, self.change_grants(grant.clone())));
             }
             Command::RepairCounts(tallies, reply) => {
-                let changes = Changes { tallies, ..Changes::default() };
+                let audit = vec![Event::CountsRepaired { cells: tallies.len() as u64 }.into()];
+                let changes = Changes { tallies, audit, ..Changes::default() };
                 let _ = reply.send(abreast!(self, self.commit(&changes, &[])));
             }
             Command::Revoke(partner, reply) => {
@@ -319,6 +320,9 @@ impl Task {
             Command::Report(row, reply) => {
                 let report = [LinkChange::Report(*row)];
                 let _ = reply.send(abreast!(self, self.commit(&Changes::default(), &report)));
+            }
+            Command::Checkpoint(handed, reply) => {
+                let _ = reply.send(abreast!(self, self.keep_checkpoint(&handed)));
             }
             Command::ReadAgain => {
                 self.doubt_others();

@@ -7,7 +7,7 @@ use guantong_proto::rules::Lane;
 use guantong_proto::v1::RefusalReason;
 
 use crate::aggregate::TallyChange;
-use crate::audit::Note;
+use crate::audit::{Note, Signed};
 use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
 use crate::facet::FacetValue;
@@ -274,6 +274,8 @@ pub enum LinkChange {
     },
     /// A report that was issued.
     Report(ReportRow),
+    /// A signed checkpoint of this node's or a child's audit log.
+    Checkpoint(Signed),
 }
 
 /// What a partner was granted, by whom and when.

@@ -8,6 +8,7 @@ use guantong_proto::rules::{Field, Lane, Policy};
 
 use super::topology::Topology;
 use super::{Slot, Work};
+use crate::audit::Event;
 use crate::division::Division;
 use crate::erasure::Erasures;
 use crate::merge;
@@ -139,6 +140,8 @@ impl Work<'_> {
         let excess = excess(self.ctx.topology, self.kind(slot), self.name(slot).home, self.record(slot));
         if !excess.is_empty() {
             let mut record = self.record(slot).clone();
+            let name = self.name(slot).display(self.ctx.schema).to_string();
+            self.changes.audit.push(Event::Purged { record: name, fields: excess.clone() }.into());
             excess.into_iter().for_each(|field| record.purge(field));
             self.put(slot, record);
             self.owe_subscribers(slot);

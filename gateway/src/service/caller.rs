@@ -30,6 +30,16 @@ pub enum Who {
 }
 
 impl Caller {
+    /// For the audit log: the path of a certificate's identity, or the local user.
+    pub fn account(&self) -> String {
+        match &self.who {
+            Who::Local => self.address.clone(),
+            Who::Node(division) => format!("node/{division}"),
+            Who::Operator(name) => format!("operator/{name}"),
+            Who::Partner(name) => format!("partner/{name}"),
+        }
+    }
+
     /// For whoever asks later who did it.
     pub(super) fn name(&self) -> String {
         match &self.who {

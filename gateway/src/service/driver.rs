@@ -168,6 +168,7 @@ impl Driver {
         let was_up = self.link.is_some();
         if let Some(link) = self.link {
             self.links.down(link, &end.detail);
+            self.note_end(&end);
         }
         self.last_words(frames).await;
         let retry_after_ms = (end.retry_after_ms > 0).then_some(u64::from(end.retry_after_ms));

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::driver::{Driver, FRAMES_MAX};
 use super::links::{LINKS_MAX, Links};
 use super::{caller, status};
+use crate::audit::Event;
 use crate::division::Division;
 use crate::engine::Engine;
 use crate::ingest::topology::Role;
@@ -108,6 +109,7 @@ impl ExchangeService for Exchange {
                           (身份重复的节点被拒绝，请停用副本)";
             self.links.refused(child, &address, reason);
             tracing::error!(%child, %address, reason);
+            self.engine.audit(Event::CopiedNode { peer: child });
             return Err(status::duplicate_identity());
         }
         let (out, frames) = mpsc::channel(FRAMES_MAX);

@@ -86,6 +86,11 @@ impl Links {
         self.states().get(&(false, child)).is_some_and(|s| s.connected)
     }
 
+    /// Whether the parent is linked now.
+    pub(super) fn parent_is_linked(&self, parent: Division) -> bool {
+        self.states().get(&(true, parent)).is_some_and(|s| s.connected)
+    }
+
     /// How many children are linked.
     pub(super) fn child_count(&self) -> usize {
         self.states().iter().filter(|((parent, _), s)| !parent && s.connected).count()

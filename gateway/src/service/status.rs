@@ -94,6 +94,11 @@ pub fn not_now(message: impl Into<String>, reason: &str) -> Status {
     plain(Code::FailedPrecondition, message.into(), reason)
 }
 
+/// The same, with what programs need to know.
+pub fn not_now_with(message: impl Into<String>, reason: &str, metadata: HashMap<String, String>) -> Status {
+    with_reason(Code::FailedPrecondition, message.into(), reason, metadata)
+}
+
 /// Too much at once.
 pub fn busy(message: impl Into<String>, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(retry_after));

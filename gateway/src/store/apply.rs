@@ -116,5 +116,6 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Invite(new) => invitations::put(sql, new).await,
         LinkChange::Invited { id, fate } => invitations::decide(sql, *id, fate).await,
         LinkChange::Report(row) => reports::put(sql, row).await,
+        LinkChange::Checkpoint(signed) => audit::keep(sql, signed, now_ms).await,
     }
 }

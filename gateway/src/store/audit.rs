@@ -1,8 +1,11 @@
 //! The audit log on disk: entries are only ever added, in the transaction of what they tell of.
 
-use super::sql::{Args, Row, Rows, Sql, blob, division, int, text};
+use std::ops::Range;
+
+use super::sql::{Args, Row, Rows, Sql, blob, code, division, int, text};
 use super::{Store, StoreError};
-use crate::audit::{self, Chain, Hash, Head, Note};
+use crate::audit::{self, Chain, Checkpoint, Hash, Head, Note, Signed};
+use crate::division::Division;
 
 static ADD: Rows =
     Rows::new("INSERT INTO audit (slot, number, time_ms, event, line, hash) VALUES", "(?,?,?,?,?,?)", "");
@@ -41,6 +44,42 @@ async fn head(sql: &mut Sql<'_>, slot: i64) -> Result<Option<Head>, StoreError> 
     let last = "SELECT number, hash FROM audit WHERE slot = ? ORDER BY number DESC LIMIT 1";
     let row = sql.row(last, Args::ints(&[slot])).await?;
     row.map(|row| Ok(Head { number: int(&row, 0)? as u64, hash: hash(&row, 1)? })).transpose()
+}
+
+/// Checkpoints that are kept of one chain: the newest, and the last of each day before it.
+const CHECKPOINTS_MAX: i64 = 400;
+const DAY_MS: i64 = 86_400_000;
+
+/// Keeps a checkpoint. Of those of the same day it takes the place.
+pub(super) async fn keep(sql: &mut Sql<'_>, signed: &Signed, now_ms: u64) -> Result<(), StoreError> {
+    let Signed { checkpoint, signature, certificates } = signed;
+    let Checkpoint { division, slot, epoch, head, time_ms } = *checkpoint;
+    let (division, now_ms) = (code(division), now_ms as i64);
+    let same_day = "DELETE FROM audit_checkpoint
+        WHERE division = ? AND slot = ? AND epoch = ? AND number < ? AND kept_ms / ? = ?";
+    let number = head.number as i64;
+    let args = Args::ints(&[division, slot, epoch as i64, number, DAY_MS, now_ms / DAY_MS]);
+    sql.run(same_day, args).await?;
+    let put = "INSERT INTO audit_checkpoint
+            (division, slot, epoch, number, hash, time_ms, kept_ms, signature, certificates)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (division, slot, epoch, number) DO NOTHING";
+    let args = Args::ints(&[division, slot, epoch as i64, number]).blob(&head.hash.0);
+    sql.run(put, args.int(time_ms as i64).int(now_ms).blob(signature).blob(certificates)).await?;
+    let too_old = "DELETE FROM audit_checkpoint WHERE division = ? AND slot = ? AND kept_ms <
+        (SELECT kept_ms FROM audit_checkpoint WHERE division = ? AND slot = ? ORDER BY kept_ms DESC LIMIT 1 OFFSET ?)";
+    sql.run(too_old, Args::ints(&[division, slot, division, slot, CHECKPOINTS_MAX - 1])).await.map(|_| ())
+}
+
+/// From division, slot, epoch, number, hash, time, signature, certificates.
+fn signed(row: &Row) -> Result<Signed, StoreError> {
+    let checkpoint = Checkpoint {
+        division: division(row, 0)?,
+        slot: int(row, 1)?,
+        epoch: int(row, 2)? as u64,
+        head: Head { number: int(row, 3)? as u64, hash: hash(row, 4)? },
+        time_ms: int(row, 5)? as u64,
+    };
+    Ok(Signed { checkpoint, signature: blob(row, 6)?.into(), certificates: blob(row, 7)?.into() })
 }
 
 fn hash(row: &Row, column: usize) -> Result<Hash, StoreError> {
@@ -83,5 +122,53 @@ impl Store {
         let args = Args::ints(&[slot, after as i64, limit as i64]);
         let rows = self.reader().await?.sql().rows(list, args).await?;
         rows.iter().map(entry).collect()
+    }
+
+    /// Entries of a chain, the latest first, before the number `before` and in this stretch of time; `event` empty: of
+    /// all events.
+    pub async fn audit_latest(
+        &self,
+        slot: i64,
+        before: u64,
+        time_ms: Range<u64>,
+        event: &str,
+        limit: usize,
+    ) -> Result<Vec<audit::Row>, StoreError> {
+        let list = "SELECT number, time_ms, event, line, hash FROM audit
+            WHERE slot = ? AND number < ? AND time_ms >= ? AND time_ms < ? AND (? = '' OR event = ?)
+            ORDER BY number DESC LIMIT ?";
+        let bounded = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let args = Args::ints(&[slot, bounded(before), bounded(time_ms.start), bounded(time_ms.end)]);
+        let args = args.text(event).text(event).int(limit as i64);
+        let rows = self.reader().await?.sql().rows(list, args).await?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// Checkpoints of a node's chains that are kept here, by slot, time and number, beginning after `after`.
+    pub async fn checkpoints(
+        &self,
+        division: Division,
+        after: Option<(i64, u64, u64)>,
+        limit: usize,
+    ) -> Result<Vec<Signed>, StoreError> {
+        let list = "SELECT division, slot, epoch, number, hash, time_ms, signature, certificates
+            FROM audit_checkpoint WHERE division = ? AND (slot, time_ms, number) > (?, ?, ?)
+            ORDER BY slot, time_ms, number LIMIT ?";
+        let (slot, time_ms, number) = after.unwrap_or((-1, 0, 0));
+        let args = Args::ints(&[code(division), slot, time_ms as i64, number as i64, limit as i64]);
+        let rows = self.reader().await?.sql().rows(list, args).await?;
+        rows.iter().map(signed).collect()
+    }
+
+    /// The checkpoint of a chain that was kept last.
+    pub async fn newest_checkpoint(
+        &self,
+        division: Division,
+        slot: i64,
+    ) -> Result<Option<Signed>, StoreError> {
+        let newest = "SELECT division, slot, epoch, number, hash, time_ms, signature, certificates
+            FROM audit_checkpoint WHERE division = ? AND slot = ? ORDER BY kept_ms DESC, number DESC LIMIT 1";
+        let row = self.reader().await?.sql().row(newest, Args::ints(&[code(division), slot])).await?;
+        row.as_ref().map(signed).transpose()
     }
 }

@@ -105,7 +105,8 @@ fn is_shared(change: &LinkChange) -> bool {
         | LinkChange::Delivered { .. }
         | LinkChange::Invite(_)
         | LinkChange::Invited { .. }
-        | LinkChange::Report(_) => false,
+        | LinkChange::Report(_)
+        | LinkChange::Checkpoint(_) => false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -95,6 +95,9 @@ pub struct Acceptor {
     shared: Arc<Shared>,
 }
 
+/// Who is told of each refusal.
+type Told = Box<dyn Fn(IpAddr, &Trouble) + Send + Sync>;
+
 #[derive(Default)]
 struct Shared {
     refusals: Mutex<VecDeque<Refusal>>,
@@ -105,6 +108,7 @@ struct Shared {
     connections: Places<()>,
     addresses: Places<IpAddr>,
     identities: Places<SpiffeId>,
+    told: OnceLock<Told>,
 }
 
 /// Places of one connection.
@@ -135,6 +139,11 @@ impl Acceptor {
         let mut refusals: Vec<_> = lock(&self.shared.refusals).iter().cloned().collect();
         refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.last_ms));
         refusals
+    }
+
+    /// Tells somebody of each refusal, from now on; it must not block. Only the first who asks is told.
+    pub fn tell(&self, told: impl Fn(IpAddr, &Trouble) + Send + Sync + 'static) {
+        let _ = self.shared.told.set(Box::new(told));
     }
 
     /// How many connections were refused since the start.
@@ -276,6 +285,9 @@ impl Acceptor {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let now = now_ms();
         let address = address.ip();
+        if let Some(told) = self.shared.told.get() {
+            told(address, &trouble);
+        }
         let mut refusals = lock(&self.shared.refusals);
         let known = refusals.iter_mut().find(|known| known.address == address && known.trouble == trouble);
         let refusal = match known {

@@ -14,6 +14,7 @@ pub mod pem;
 pub mod pki;
 pub mod revocation;
 pub mod scope;
+pub mod seal;
 pub mod spiffe;
 pub mod store;
 pub mod tls;

@@ -18,6 +18,7 @@ use super::certificate::{Certificate, CertificateProblem};
 use super::chain::{AnchorError, AuthorityScope, ChainCheck, Trust, Usage};
 use super::peer::Peer;
 use super::revocation::{self, RevocationError, RevocationList, Revocations};
+use super::seal::Signing;
 use super::spiffe::{SpiffeId, Subject};
 use super::verifier::{ClientVerifier, ServerVerifier};
 use super::words::{Fault, Trouble, Words, beijing_time};
@@ -184,9 +185,10 @@ pub struct Identity {
     certificate: Certificate,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
-    chain: Arc<ChainCheck>,
+    pub(super) chain: Arc<ChainCheck>,
     lists: Vec<RevocationList>,
     warnings: Vec<Words>,
+    pub(super) signing: Signing,
 }
 
 impl Identity {
@@ -239,6 +241,7 @@ impl Identity {
         let check = Arc::new(check.map_err(of_anchor)?);
         check_own(&id, &chain, &check)?;
         Ok(Identity {
+            signing: Signing::new(&chain, &key).map_err(|error| of_key(&error))?,
             server: Arc::new(server_config(&chain, &key, check.clone())?),
             client: Arc::new(client_config(chain, key, check.clone())?),
             warnings: warnings(&certificate, &authorities, &revoked),

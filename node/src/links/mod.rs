@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guantong_gateway::engine::Engine;
-use guantong_gateway::service::{self, LinkEnd, Links};
+use guantong_gateway::service::{self, Checkpoints, LinkEnd, Links};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ pub struct Uplink {
     pub engine: Engine,
     /// Where its state is shown.
     pub links: Links,
+    /// Who hands checkpoints of the audit log to the parent.
+    pub checkpoints: Arc<Checkpoints>,
     /// Who dials; each attempt takes the identity of its moment.
     pub identity: Arc<IdentityStore>,
     /// Whom.
@@ -97,11 +99,13 @@ impl Uplink {
             Ok(dialed) => dialed,
             Err(error) => return never_up(error.to_string()),
         };
+        self.checkpoints.linked(Some((parent, dialed.channel.clone())));
         let linked = service::dial(&self.engine, &self.links, dialed.channel, parent, address, stop.clone());
         let mut end = tokio::select! {
             end = linked => end,
             never = self.recheck_always(&dialed.peer, replaced) => match never {},
         };
+        self.checkpoints.linked(None);
         // Where the line itself broke, it knows better than what was spoken over it.
         if let Some(trouble) = dialed.peer.ended() {
             end.reason = trouble.words().to_string();

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use guantong_gateway::audit::Event;
+use guantong_gateway::engine::Engine;
 use guantong_gateway::service::{Caller, Who};
 use guantong_proto::v1;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -20,6 +22,7 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tower::util::MapRequestLayer;
 
+use super::audited::Audited;
 use super::identity::NodeIdentity;
 use crate::config::Config;
 use crate::identity::accept::Incoming;
@@ -78,13 +81,25 @@ impl Doors {
     }
 
     /// Lets callers in until `stop`, and then waits for those inside.
-    pub(super) fn serve(self, services: Routes, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    pub(super) fn serve(
+        self,
+        services: Routes,
+        engine: &Engine,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) {
         let services = with_manners(services);
-        let local = serve_local(self.local, services.clone(), stop.clone());
+        let audited = Audited(engine.clone());
+        let local = serve_local(self.local, services.clone(), audited.clone(), stop.clone());
         tasks.spawn(local);
         if let Some((acceptor, listener)) = self.network {
+            let engine = engine.clone();
+            acceptor.tell(move |address, trouble| {
+                let (address, reason) = (address.to_string(), trouble.code());
+                engine.audit(Event::ConnectionRefused { address, reason });
+            });
             // Accepting begins here: it needs the runtime, and somebody to answer.
-            tasks.spawn(serve_network(acceptor.incoming(listener), services, stop.clone()));
+            tasks.spawn(serve_network(acceptor.incoming(listener), services, audited, stop.clone()));
         }
     }
 }
@@ -122,7 +137,7 @@ fn server() -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE))
 }
 
-async fn serve_local(socket: LocalSocket, services: Routes, stop: CancellationToken) {
+async fn serve_local(socket: LocalSocket, services: Routes, audited: Audited, stop: CancellationToken) {
     let callers = MapRequestLayer::new(|mut request: Request<Body>| {
         let user = request
             .extensions()
@@ -135,6 +150,7 @@ async fn serve_local(socket: LocalSocket, services: Routes, stop: CancellationTo
     let incoming = connections(&socket.listener);
     let served = server()
         .layer(callers)
+        .layer(audited)
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;
@@ -142,7 +158,7 @@ async fn serve_local(socket: LocalSocket, services: Routes, stop: CancellationTo
     socket.remove();
 }
 
-async fn serve_network(incoming: Incoming, services: Routes, stop: CancellationToken) {
+async fn serve_network(incoming: Incoming, services: Routes, audited: Audited, stop: CancellationToken) {
     let callers = MapRequestLayer::new(|mut request: Request<Body>| {
         // Without a peer there is no caller, and every service refuses.
         if let Some(peer) = request.extensions().get::<Peer>() {
@@ -153,6 +169,7 @@ async fn serve_network(incoming: Incoming, services: Routes, stop: CancellationT
     });
     let served = server()
         .layer(callers)
+        .layer(audited)
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;

@@ -253,10 +253,11 @@ impl Disk {
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
             LinkChange::Claims(rows) => self.claims.extend(rows.iter().copied()),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
-            // Partners, reports and invitations have no part in what nodes exchange.
+            // Partners, reports, invitations and the audit log have no part in what nodes exchange.
             LinkChange::Grant(_)
             | LinkChange::Revoke(_)
             | LinkChange::Report(_)
+            | LinkChange::Checkpoint(_)
             | LinkChange::Invite(_)
             | LinkChange::Invited { .. } => {}
         }

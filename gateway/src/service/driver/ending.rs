@@ -8,6 +8,7 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 
 use super::{Driver, Frames, LinkEnd};
+use crate::audit::{self, Event};
 use crate::ingest::topology::Role;
 use crate::session::End;
 
@@ -15,6 +16,17 @@ use crate::session::End;
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 impl Driver {
+    /// A link that was greeted is over, for the audit log.
+    pub(super) fn note_end(&self, end: &End) {
+        self.engine.audit(Event::LinkDown {
+            peer: self.peer_division,
+            by: if end.by_peer { audit::Side::Peer } else { audit::Side::Own },
+            reason: end.reason,
+            sent: self.session.stats().sent_records,
+            received: self.received_records,
+        });
+    }
+
     /// What was said last still goes out. The end that dialled waits until the other one has read it and ends the stream
     /// too: letting go of a call takes back what it has not sent yet.
     pub(super) async fn last_words(&mut self, mut frames: Frames) {
