@@ -15,6 +15,7 @@ use prost::Message;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+pub mod collector;
 pub mod wire;
 
 /// When a condition counts as one that never comes true. Nothing is ever waited for so long where all is well.
