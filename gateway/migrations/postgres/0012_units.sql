@@ -1,2 +1,2 @@
 -- See sqlite/0012_units.sql.
-ALTER TABLE partner_grant ADD COLUMN units text NOT NULL DEFAULT '';
+ALTER TABLE partner_grant ADD COLUMN units text COLLATE "C" NOT NULL DEFAULT '';
