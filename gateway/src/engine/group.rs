@@ -109,16 +109,7 @@ impl Group {
         prepared: Prepared,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError> {
-        let senders: HashMap<usize, Sender> = self
-            .commands
-            .iter()
-            .enumerate()
-            .filter_map(|(i, command)| match command {
-                Command::Link(batch, _) => Some((i, task.sender(batch)?)),
-                _ => None,
-            })
-            .collect();
-        let gone = self.of_gone(task);
+        let (senders, gone) = (self.senders(task), self.of_gone(task));
         let mut links: Vec<LinkChange> = Vec::new();
         let mut forks = false;
         let mut recovered: Vec<(Division, usize)> = Vec::new();
@@ -164,22 +155,30 @@ impl Group {
         all.append(&mut links);
         let done = task.commit(&changes, &all).await;
         task.note(&all, done.is_ok());
-        if forks && done.is_ok() {
-            shared.alarm(
-                "one stamp came with two contents: a node was copied while it ran; find the copy and stop it \
-                 (一个节点被复制运行，请找出并停用副本)"
-                    .into(),
-            );
-        }
-        for (child, count) in recovered.into_iter().filter(|_| done.is_ok()) {
-            tracing::warn!(%child, count, "writes of others came back while this store recovers");
-            shared.audit(Event::Recovered { peer: child });
-            shared.alarm(format!(
-                "while this store recovers, {child} brings back writes that are not its own; if this store was not \
-                 restored, stop that node (恢复期间，该节点带回了不属于它的写入；若本节点未曾恢复，请停用该节点)"
-            ));
+        if done.is_ok() {
+            raise_alarms(&shared, forks, recovered);
         }
         done
+    }
+}
+
+/// Says what a person must look at: a stamp that came with two contents, and children that brought back so many writes
+/// of others.
+fn raise_alarms(shared: &super::Shared, forks: bool, recovered: Vec<(Division, usize)>) {
+    if forks {
+        shared.alarm(
+            "one stamp came with two contents: a node was copied while it ran; find the copy and stop it \
+             (一个节点被复制运行，请找出并停用副本)"
+                .into(),
+        );
+    }
+    for (child, count) in recovered {
+        tracing::warn!(%child, count, "writes of others came back while this store recovers");
+        shared.audit(Event::Recovered { peer: child });
+        shared.alarm(format!(
+            "while this store recovers, {child} brings back writes that are not its own; if this store was not \
+             restored, stop that node (恢复期间，该节点带回了不属于它的写入；若本节点未曾恢复，请停用该节点)"
+        ));
     }
 }
 
@@ -200,6 +199,15 @@ impl Group {
         }
         exchanges.note(task, audit);
         audit.extend(forks.then(|| Event::StampForked.into()));
+    }
+
+    /// Whose batches these are, by their places; those of peers that are linked elsewhere by now are left out.
+    fn senders(&self, task: &Task) -> HashMap<usize, Sender> {
+        let sender = |(i, command): (usize, &Command)| match command {
+            Command::Link(batch, _) => Some((i, task.sender(batch)?)),
+            _ => None,
+        };
+        self.commands.iter().enumerate().filter_map(sender).collect()
     }
 
     /// The commands of links whose peers are linked elsewhere by now.

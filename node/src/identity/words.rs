@@ -231,6 +231,20 @@ impl fmt::Display for Trouble {
     }
 }
 
+fn expired(at: &str) -> Words {
+    Words::new(
+        format!("the other side's certificate expired on {at}; it needs a new one"),
+        format!("对方的证书已于 {at} 过期，需更换"),
+    )
+}
+
+fn not_yet_valid(at: &str) -> Words {
+    Words::new(
+        format!("the other side's certificate is valid only from {at}; check this machine's clock"),
+        format!("对方的证书自 {at} 起才有效；请检查本机时钟"),
+    )
+}
+
 impl Fault {
     pub(super) fn code(&self) -> &'static str {
         match self {
@@ -260,22 +274,8 @@ impl Fault {
                  compare the authority files of both",
                 "对方的证书不是由本节点信任的机构签发；请核对双方的签发机构文件",
             ),
-            Fault::Expired(at) => {
-                let at = beijing_time(*at);
-                Words::new(
-                    format!("the other side's certificate expired on {at}; it needs a new one"),
-                    format!("对方的证书已于 {at} 过期，需更换"),
-                )
-            }
-            Fault::NotYetValid(at) => {
-                let at = beijing_time(*at);
-                Words::new(
-                    format!(
-                        "the other side's certificate is valid only from {at}; check this machine's clock"
-                    ),
-                    format!("对方的证书自 {at} 起才有效；请检查本机时钟"),
-                )
-            }
+            Fault::Expired(at) => expired(&beijing_time(*at)),
+            Fault::NotYetValid(at) => not_yet_valid(&beijing_time(*at)),
             Fault::OutOfDate => Words::new(
                 "the other side's certificate has expired or is not yet valid",
                 "对方的证书已过期或尚未生效",
