@@ -26,6 +26,17 @@ pub async fn speak_tls(
     certificate: Option<&Path>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> String {
+    speak(address, authority, certificate, versions, &["h2"]).await
+}
+
+/// The same, asking for these protocols (ALPN) instead of HTTP/2.
+pub async fn speak(
+    address: &str,
+    authority: &Path,
+    certificate: Option<&Path>,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&str],
+) -> String {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -36,12 +47,13 @@ pub async fn speak_tls(
     let mut config = match certificate {
         None => builder.with_no_client_auth(),
         Some(dir) => {
-            let chain = vec![CertificateDer::from_pem_file(dir.join("certificate.pem")).unwrap()];
+            let chain = CertificateDer::pem_file_iter(dir.join("certificate.pem")).unwrap();
+            let chain = chain.map(Result::unwrap).collect();
             let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
             builder.with_client_auth_cert(chain, key).unwrap()
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let spoken = async {
