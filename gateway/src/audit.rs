@@ -157,6 +157,8 @@ pub enum Event {
         level: &'static str,
         /// Personal fields, too.
         personal: bool,
+        /// Units in whose name it handles cases; `*`: all.
+        units: Vec<String>,
         /// Who granted it.
         by: String,
     },

@@ -56,6 +56,7 @@ fn noted(change: &LinkChange) -> Option<Event> {
                 Level::Write => "write",
             },
             personal: grant.personal,
+            units: grant.units.codes().map(str::to_owned).collect(),
             by: granted_by.clone(),
         }),
         LinkChange::Revoke(partner) => Some(Event::GrantRemoved { partner: partner.clone() }),

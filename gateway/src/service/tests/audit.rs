@@ -69,6 +69,13 @@ async fn an_exchange_leaves_its_counts_at_both_ends_and_no_content() {
 }
 
 #[tokio::test]
+async fn a_grant_says_for_whom_its_partner_handles_cases() {
+    let node = Node::new("220822", None).await;
+    super::grants::grant_units(&node, "220822", &["police", "court"]).await;
+    assert!(has(&node, &["\"partner\":\"hotline\"", "\"units\":[\"court\",\"police\"]", "\"write\""]).await);
+}
+
+#[tokio::test]
 async fn entries_are_listed_latest_first_and_read_from_the_beginning() {
     let node = Node::new("220822", None).await;
     until(async || !log(&node).await.is_empty()).await;
