@@ -9,6 +9,7 @@ use guantong_proto::v1;
 
 pub mod aggregates;
 pub mod chain;
+pub mod handshake;
 pub mod latency;
 pub mod store;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{aggregates, chain, latency, store};
+use guantong_tests::bench::{aggregates, chain, handshake, latency, store};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
@@ -51,6 +51,15 @@ enum What {
         #[arg(long, default_value_t = 200_000)]
         records: usize,
     },
+    /// One mutual handshake at a gateway, with a chain of three certificates below the root: its CPU time in milliseconds.
+    Handshake {
+        /// Handshakes measured.
+        #[arg(long, default_value_t = 2_000)]
+        handshakes: u32,
+        /// Entries in the revocation list of each of the three authorities.
+        #[arg(long, default_value_t = 1_000)]
+        revoked: usize,
+    },
     /// A province that takes in records from its prefectures: how much of its work the kept counts are, and how long
     /// figures of all counties over twelve months take.
     Aggregates {
@@ -89,6 +98,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Chain { records, updates } => chain::run(&args.program, records, updates).await?,
         What::Latency { changes } => latency::run(&args.program, changes).await?,
         What::Store { store, records } => store::run(store.as_deref(), records).await?,
+        What::Handshake { handshakes, revoked } => handshake::run(handshakes, revoked).await?,
         What::Aggregates { records, cases_percent, queries } => {
             aggregates::run(&args.program, records, cases_percent, queries).await?
         }
