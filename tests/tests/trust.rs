@@ -286,6 +286,23 @@ async fn a_revoked_operator_stays_outside() {
     assert!(scene.fleet.link(COUNTY, TOWNSHIP).await.unwrap().connected);
 }
 
+/// A parent whose certificate is revoked is left by its children as soon as they have the list.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_parent_is_left() {
+    let scene = Scene::set().await;
+    let authority = scene.fleet.tree.authority();
+    authority.revoke("node/220822000000").unwrap();
+    let list = scene.fleet.tree.node_dir(division(TOWNSHIP)).join("revocations.pem");
+    std::fs::copy(&authority.public_files()[1], list).unwrap();
+    assert!(scene.fleet.link(TOWNSHIP, COUNTY).await.unwrap().connected);
+    scene.fleet.tree.reload(division(TOWNSHIP)).unwrap();
+    until("the open link ends and no other comes up", async || {
+        let link = scene.fleet.link(TOWNSHIP, COUNTY).await.unwrap();
+        !link.connected && link.last_error.contains("was revoked by its authority")
+    })
+    .await;
+}
+
 fn risk(risk: v1::CaseRisk) -> v1::Case {
     v1::Case { case_kind: Some(1), risk: Some(risk.into()), ..v1::Case::default() }
 }

@@ -50,6 +50,17 @@ fn a_county_with_defaults() {
 }
 
 #[test]
+fn authorities_are_limited_unless_the_file_says_otherwise() {
+    let scope = |more: &str| {
+        load(&format!("{COUNTY}{more}"), &[]).map(|config| config.tls.unwrap().files().authority_scope)
+    };
+    assert_eq!(scope("").unwrap(), AuthorityScope::Certificate);
+    assert_eq!(scope("authority_scope = \"certificate\"").unwrap(), AuthorityScope::Certificate);
+    assert_eq!(scope("authority_scope = \"unlimited\"").unwrap(), AuthorityScope::Unlimited);
+    assert!(scope("authority_scope = \"none\"").is_err());
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let environment = [
         ("GUANTONG_DIVISION", "220822101"),

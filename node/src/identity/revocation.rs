@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension, X509Certificate};
 
 use super::certificate::{hexadecimal, milliseconds};
 use super::pem;
@@ -23,9 +23,6 @@ pub enum RevocationError {
     /// Not readable as a list.
     #[error("revocation list {0} in the file is not readable (文件中第 {0} 个吊销列表无法读取)")]
     Unreadable(usize),
-    /// It bears the name of an authority that did not sign it.
-    #[error("the revocation list of «{0}» is not signed by that authority (吊销列表不是由该签发机构签名)")]
-    Unsigned(String),
     /// Two lists of one authority.
     #[error(
         "there are two revocation lists of «{0}»; keep the newest only (同一签发机构有两个吊销列表，只保留最新的一个)"
@@ -64,6 +61,8 @@ pub struct RevocationList {
     pub issuer: String,
     /// The same as encoded, for comparing.
     issuer_der: Vec<u8>,
+    /// Which key signed it, as the list says: two authorities of one name are told apart by it.
+    key_id: Vec<u8>,
     /// The number of the list, big-endian without leading zeros; greater is newer.
     number: Vec<u8>,
     /// When it was made, Unix time in milliseconds.
@@ -105,6 +104,7 @@ impl RevocationList {
         RevocationList {
             issuer: parsed.issuer().to_string(),
             issuer_der: parsed.issuer().as_raw().to_vec(),
+            key_id: key_id(parsed),
             number: parsed.crl_number().map(|number| number.to_bytes_be()).unwrap_or_default(),
             this_update_ms: milliseconds(parsed.last_update().timestamp()),
             next_update_ms: parsed.next_update().map(|time| milliseconds(time.timestamp())),
@@ -140,7 +140,15 @@ impl RevocationList {
     }
 }
 
-/// Puts the texts of revocation files together: the newest list of each issuer, and each certificate once, in the
+fn key_id(list: &CertificateRevocationList<'_>) -> Vec<u8> {
+    let found = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref(),
+        _ => None,
+    });
+    found.map(|id| id.0.to_vec()).unwrap_or_default()
+}
+
+/// Puts the texts of revocation files together: the newest list of each key of an issuer, and each certificate once, in the
 /// order of the texts. No signature is looked at; [`check`] does that before lists are used.
 pub fn merge<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
     let mut lists: Vec<(RevocationList, &str)> = Vec::new();
@@ -151,7 +159,9 @@ pub fn merge<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
         }
         let der = CertificateRevocationListDer::from_pem_slice(block.text.as_bytes());
         let Some(list) = der.ok().and_then(|der| RevocationList::read(&der)) else { continue };
-        match lists.iter_mut().find(|(known, _)| known.issuer_der == list.issuer_der) {
+        let same =
+            |known: &RevocationList| known.issuer_der == list.issuer_der && known.key_id == list.key_id;
+        match lists.iter_mut().find(|(known, _)| same(known)) {
             Some(known) if known.0.is_older_than(&list) => *known = (list, block.text),
             Some(_) => {}
             None => lists.push((list, block.text)),
@@ -223,10 +233,7 @@ pub fn check(
                 && parsed.verify_signature(signer.certificate.public_key()).is_ok()
         };
         let Some(signer) = signers.iter().find(signed) else {
-            if signers.iter().any(|signer| signer.certificate.subject().as_raw() == list.issuer_der) {
-                return Err(RevocationError::Unsigned(list.issuer));
-            }
-            // Such as that of a root that is gone: nobody here is judged by it.
+            // That of a root that is gone, or a forged one: nobody here is judged by it, and it spoils nothing.
             unused.push(list.issuer);
             continue;
         };
@@ -292,7 +299,15 @@ fn signers<'c>(
             })
         };
         let Some(at) = rest.iter().position(leads) else { return signers };
-        let (certificate, is_own) = rest.swap_remove(at);
+        let (certificate, is_own) = rest.remove(at);
+        // An authority that takes the name of another must not have its list stand for the other's: lists go by name.
+        let taken = |other: &Signer<'_>| {
+            other.certificate.subject().as_raw() == certificate.subject().as_raw()
+                && other.certificate.public_key().raw != certificate.public_key().raw
+        };
+        if signers.iter().any(taken) {
+            continue;
+        }
         signers.push(Signer { certificate, is_root: false, is_own });
     }
 }

@@ -264,24 +264,40 @@ fn a_list_counts_only_if_its_signer_leads_to_a_root() {
     let stray = other_authority();
     let stray_list = stray.revocation_list(&[], 1, Validity::days(1)).unwrap();
     assert_eq!(counts(&(stray_list + stray.certificate_pem())), 1);
-    // A list under a known name that the bearer of that name did not sign spoils the file.
+    assert!(matches!(check(&root_list), Err(RevocationError::Doubled(_))));
+}
+
+#[test]
+fn an_authority_that_takes_the_name_of_another_changes_nothing_for_it() {
+    let tiers = Tiers::new();
+    let county = tiers.county.authority();
+    // The thief of the prefecture's key names an authority of his own like that of the county, and writes newer lists.
     let mut params = CertificateParams::default();
     let name = county.certificate().subject.trim_start_matches("CN=").to_owned();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    let issuer = Issuer::new(params, KeyPair::generate().unwrap());
+    params.subject_alt_names = vec![uri("spiffe://guantong.local/authority/220822000000")];
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let key = KeyPair::generate().unwrap();
+    let twin = params.signed_by(&key, &thief_of(tiers.prefecture.authority())).unwrap();
+    let issuer = Issuer::from_ca_cert_der(twin.der(), key).unwrap();
     let forged = rcgen::CertificateRevocationListParams {
         this_update: OffsetDateTime::now_utc(),
         next_update: OffsetDateTime::now_utc() + time::Duration::days(1),
-        crl_number: 9u64.into(),
+        crl_number: u64::MAX.into(),
         issuing_distribution_point: None,
         revoked_certs: vec![],
         key_identifier_method: rcgen::KeyIdMethod::Sha256,
     };
     let forged = forged.signed_by(&issuer).unwrap().pem().unwrap();
-    let refused = check(&(forged + county.certificate_pem()));
-    assert!(matches!(refused, Err(RevocationError::Unsigned(_))), "{refused:?}");
-    assert!(matches!(check(&root_list), Err(RevocationError::Doubled(_))));
+    tiers.node(&tiers.county, TOWNSHIP);
+    let lists = std::fs::read_to_string(tiers.path(TOWNSHIP).join("revocations.pem")).unwrap();
+    let merged = crate::identity::revocation::merge([lists.as_str(), &forged, &twin.pem()]);
+    let roots = ders(tiers.root.authority().trusted_pem());
+    let check = |text: String| crate::identity::revocation::check(text.as_bytes(), &roots, &[], 0).unwrap();
+    let [before, after] = [lists, merged].map(check);
+    assert_eq!(after.lists, before.lists);
+    assert_eq!(after.unused.len(), 1);
 }
 
 fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
