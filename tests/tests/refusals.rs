@@ -11,6 +11,7 @@ use guantong::identity::pki::dir::AuthorityDir;
 use guantong::identity::pki::{Authority, Request, Validity};
 use guantong::identity::{IdentityFiles, Subject, TrustDomain};
 use guantong_proto::v1;
+use guantong_proto::v1::audit_service_client::AuditServiceClient;
 use guantong_proto::v1::case_service_client::CaseServiceClient;
 use guantong_proto::v1::frame::Kind;
 use guantong_tests::harness::wire::{dial, goodbye, play, send_garbage, speak};
@@ -89,6 +90,15 @@ impl Scene {
 
     async fn client(&self, dir: &Path) -> Client {
         Client::over_tls(&self.address, &IdentityFiles::in_dir(dir)).await.unwrap()
+    }
+
+    /// The audit log's lines of connections that were refused.
+    async fn audit_lines(&self) -> Vec<String> {
+        let mut client = AuditServiceClient::new(self.fleet.client(COUNTY).channel());
+        let request = v1::ListAuditEntriesRequest { page_size: 1_000, ..Default::default() };
+        let entries = client.list_audit_entries(request).await.unwrap().into_inner().entries;
+        let refused = entries.into_iter().map(|entry| entry.line);
+        refused.filter(|line| line.contains("connection_refused")).collect()
     }
 
     /// How many connections were refused for a reason that says this.
@@ -276,9 +286,29 @@ async fn every_stranger_is_refused_for_the_right_reason_and_told_nothing() {
     }
     send_garbage(&scene.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     until("plain HTTP is told of", async || scene.refused("not TLS").await > 0).await;
+    until("the audit log has every reason", async || {
+        let lines = scene.audit_lines().await;
+        REASONS.iter().all(|reason| lines.iter().any(|line| line.contains(reason)))
+    })
+    .await;
     let link = scene.fleet.link(COUNTY, TOWNSHIP).await.unwrap();
     assert!(link.connected && link.connect_time == since, "nobody was disturbed: {link:?}");
 }
+
+/// The reasons of the table, as the audit log names them.
+const REASONS: [&str; 11] = [
+    "certificate_missing",
+    "expired",
+    "not_yet_valid",
+    "revoked",
+    "wrong_purpose",
+    "no_common_tls",
+    "not_http2",
+    "not_tls",
+    "no_identity",
+    "unknown_authority",
+    "outside_scope",
+];
 
 fn hello(code: &str) -> Kind {
     Kind::Hello(v1::Hello {
