@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guantong_proto::v1::aggregate_service_client::AggregateServiceClient;
+use guantong_proto::v1::audit_service_client::AuditServiceClient;
 use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
 use guantong_proto::v1::grant_service_client::GrantServiceClient;
 use guantong_proto::v1::node_service_client::NodeServiceClient;
@@ -100,6 +101,11 @@ impl Client {
     /// Figures over records.
     pub fn aggregates(&self) -> AggregateServiceClient<Channel> {
         AggregateServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Values that stand side by side.

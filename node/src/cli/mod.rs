@@ -5,6 +5,7 @@
 //! it went.
 
 mod aggregates;
+mod audit;
 mod case_move;
 mod completeness;
 mod conflicts;
@@ -96,6 +97,7 @@ enum Command {
     Submit(submit::SubmitArgs),
     Report(reports::ReportsArgs),
     Threshold(threshold::ThresholdArgs),
+    Audit(audit::AuditArgs),
     Store(store::StoreArgs),
     Pki(pki::PkiArgs),
     Demo(crate::demo::DemoArgs),
@@ -159,6 +161,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Report(args) => print(args.node.json, reports::run(&args)),
         Command::Submit(args) => print(args.node.json, submit::run(&args)),
         Command::Threshold(args) => print(args.node.json, threshold::run(&args)),
+        Command::Audit(args) => print(args.node.json, audit::run(&args)),
         Command::Tallies(args) => print(args.node.json, tallies::run(&args)),
     }
 }
