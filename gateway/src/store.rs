@@ -246,7 +246,7 @@ impl Writer {
     }
 
     /// Waits until whatever was begun before is over, kept or undone, and gives how often the connection was opened so
-    /// far: when that has risen, others may have written meanwhile.
+    /// far: when that has risen, others may have written meanwhile, and this process may have another slot.
     pub async fn settle(&mut self) -> Result<u64, StoreError> {
         let conn = self.take().await?;
         self.conn = Some(conn);
@@ -290,9 +290,15 @@ impl Writer {
         }
         let conn = match &*self.database {
             Database::Sqlite(database) => database.connect().await?,
-            Database::Postgres(database) => database.connect().await?,
+            Database::Postgres(database) => {
+                let conn = database.connect().await?;
+                database.sits(&conn);
+                conn
+            }
         };
         self.openings += 1;
+        // Of another slot, or of a database that has forgotten that it reserved them.
+        self.reserved = 0..0;
         Ok(conn)
     }
 }

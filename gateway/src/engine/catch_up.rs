@@ -142,7 +142,7 @@ impl Task {
         }
         let claims = store.claims().await?;
         let floor_ms = claims.get(&self.shared.own()).map_or(0, |own| own.through_ms);
-        self.writers.read_again(store.writers().await?, floor_ms);
+        self.writers.read_again(store.writers().await?, store.slot(), floor_ms);
         let peers: Vec<PeerState> = store.peers().await?;
         let subscriptions: Vec<Subscription> = store.subscriptions().await?;
         self.peers = peers.into_iter().map(|p| (p.id, p)).collect();

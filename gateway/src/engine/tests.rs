@@ -43,7 +43,7 @@ impl Node {
         let place = PostgresPlace::new().await?;
         let line = Line::to(place.port()).await;
         let own = Division::parse("220822").unwrap();
-        let options = Options { durable: false, ..Options::default() };
+        let options = Options { durable: false, processes_max: 8, ..Options::default() };
         let (store, writer) =
             Store::open(&place.url_at(line.port()), own, environment().random, 1, options).await.unwrap();
         let (engine, task) = Engine::start(store, writer, own, None, environment()).await.unwrap();
@@ -72,6 +72,12 @@ impl Node {
     async fn stamp(&self, name: &RecordName) -> Stamp {
         let record = self.record(name).await.unwrap();
         record.get(fields::case::TITLE).unwrap().entries().iter().map(|e| e.stamp).max().unwrap()
+    }
+
+    /// Whose title a case shows.
+    async fn writer(&self, name: &RecordName) -> crate::stamp::Writer {
+        let record = self.record(name).await.unwrap();
+        record.get(fields::case::TITLE).unwrap().entries()[0].writer
     }
 
     /// Writes until it succeeds.
@@ -141,6 +147,46 @@ async fn a_database_that_was_away_is_used_again_without_a_restart() {
     assert!(node.stamp(&case("c")).await > before);
     assert!(node.record(&case("b")).await.is_none(), "what was refused is not there");
     assert!(node.engine.shared().alarms().is_empty(), "{:?}", node.engine.shared().alarms());
+    node.stop().await;
+}
+
+/// While this gateway's line was broken another one began, and has its slot: this one goes on in another, as other
+/// writers and with other keys, and its links are greeted again.
+#[tokio::test]
+async fn a_gateway_whose_slot_was_taken_goes_on_in_another() {
+    let Some(mut node) = Node::new().await else { return };
+    let shared = node.engine.shared().clone();
+    node.write(&case("a"), "before", None).await.unwrap();
+    let child = Division::parse("220822101").unwrap();
+    let greeted = node.engine.welcome(child, v1::Hello::default()).await.unwrap();
+    assert!(!shared.is_elsewhere(greeted.peer.id));
+    let before = node.writer(&case("a")).await;
+    node.line.cut().await;
+    let own = shared.own();
+    let options = Options { durable: false, processes_max: 8, ..Options::default() };
+    let opened = async {
+        loop {
+            let url = node.place.url();
+            let (store, writer) =
+                Store::open(&url, own, environment().random, 1, options.clone()).await.unwrap();
+            if store.slot() == 0 {
+                return (store, writer);
+            }
+            // The server has not noticed yet that the line is dead.
+            writer.close().await.unwrap();
+        }
+    };
+    let (other, mut writer) = tokio::time::timeout(Duration::from_secs(20), opened).await.unwrap();
+    node.line.restore().await;
+    node.write_when_back(&case("b"), "after").await;
+    assert_eq!((other.slot(), shared.store.slot()), (0, 1));
+    assert!(node.stamp(&case("b")).await > node.stamp(&case("a")).await);
+    assert_ne!(node.writer(&case("b")).await, before, "that one is the other gateway's now");
+    let keys = writer.allocate(&[own; 3]).await.unwrap();
+    let new = node.engine.shared().store.get(&case("b")).await.unwrap().unwrap().key;
+    assert!(!keys.contains(&new));
+    assert!(shared.is_elsewhere(greeted.peer.id), "its link ends, and it greets again");
+    assert_eq!(other.live_slots().await.unwrap(), [0, 1]);
     node.stop().await;
 }
 

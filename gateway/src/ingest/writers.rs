@@ -66,8 +66,9 @@ impl Writers {
     }
 
     /// As stored now, after a transaction whose end nobody saw: what was given out is never given out again, whether or
-    /// not it was stored. Everything up to `through_ms` may have been claimed.
-    pub fn read_again(&mut self, stored: Vec<WriterState>, through_ms: u64) {
+    /// not it was stored. `slot` is where the gateway is now. Everything up to `through_ms` may have been claimed.
+    pub fn read_again(&mut self, stored: Vec<WriterState>, slot: i64, through_ms: u64) {
+        self.slot = slot;
         let before = std::mem::take(&mut self.states);
         self.states = stored;
         for state in &mut self.states {

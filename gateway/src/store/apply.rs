@@ -22,7 +22,13 @@ impl Writer {
         links: &[LinkChange],
         now_ms: u64,
     ) -> Result<u64, StoreError> {
+        let slot = self.database.slot();
         let mut conn = self.take().await?;
+        if self.database.slot() != slot {
+            // Writers and keys of the place before are another gateway's now.
+            self.conn = Some(conn);
+            return Err(StoreError::Outdated);
+        }
         // Lists in the order of changes go on after a moment: no two transactions share one.
         let moment_ms = now_ms.max(self.moment_ms + 1);
         let moments = (moment_ms, now_ms);

@@ -11,6 +11,7 @@ pub mod schemas;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -59,8 +60,10 @@ pub(super) struct Database {
     options: PgConnectOptions,
     shown: String,
     durable: bool,
-    /// Which of the processes that write this one is.
-    slot: i64,
+    /// Which of the processes that write this one is, by the connection that writes now or did last.
+    slot: AtomicI64,
+    /// Places for processes that write.
+    slots: i64,
     readers: PgPool,
 }
 
@@ -82,21 +85,19 @@ impl Database {
         founding: &mut Founding<'_>,
         options: &Options,
     ) -> Result<(Database, Conn), StoreError> {
-        let mut database = Database::at(url, founding.own, options.durable)?;
+        let database = Database::at(url, founding.own, options)?;
         let mut conn = database.session().await?;
         database.check_server(&mut conn.sql(None)).await?;
         database.prepare(&mut conn.sql(None), founding).await?;
-        database.slot = database.lock(&mut conn.sql(None), 0..i64::from(options.processes_max)).await?;
-        meta::join(&mut conn.sql(None), database.slot).await?;
-        if let Conn::Postgres { slot, .. } = &mut conn {
-            *slot = database.slot;
-        }
+        let slot = database.lock(&mut conn.sql(None), 0..database.slots).await?;
+        let conn = seated(conn, slot).await?;
+        database.sits(&conn);
         Ok((database, conn))
     }
 
     /// Whether the database could be opened, without a change to it; gives its name for people.
     pub(super) async fn check(url: &str, own: Division) -> Result<String, StoreError> {
-        let database = Database::at(url, own, true)?;
+        let database = Database::at(url, own, &Options::default())?;
         let mut conn = database.session().await?;
         let mut sql = conn.sql(None);
         database.check_server(&mut sql).await?;
@@ -109,7 +110,7 @@ impl Database {
         Ok(database.shown)
     }
 
-    fn at(url: &str, own: Division, durable: bool) -> Result<Database, StoreError> {
+    fn at(url: &str, own: Division, with: &Options) -> Result<Database, StoreError> {
         let mut connect = options(url)?;
         if connect.get_application_name().is_none() {
             connect = connect.application_name(&format!("guantong {own}"));
@@ -130,14 +131,34 @@ impl Database {
                 })
             })
             .connect_lazy_with(connect.clone());
-        Ok(Database { options: connect, shown, durable, slot: 0, readers })
+        let (durable, slots) = (with.durable, i64::from(with.processes_max));
+        Ok(Database { options: connect, shown, durable, slot: AtomicI64::new(0), slots, readers })
     }
 
-    /// Another connection to write with, when the one before was given up.
+    /// Another connection to write with, when the one before was given up: in the same place, or in another one if
+    /// somebody has that now. Then nothing that was decided for the former place counts.
     pub(super) async fn connect(&self) -> Result<Conn, StoreError> {
         let mut conn = self.session().await?;
-        self.lock(&mut conn.sql(None), self.slot..self.slot + 1).await?;
-        Ok(conn)
+        let own = self.slot();
+        let slot = match self.lock(&mut conn.sql(None), own..own + 1).await {
+            // A gateway that began meanwhile, or this one's own dead line, which the server has not noticed yet.
+            Err(StoreError::InUse(_)) => self.lock(&mut conn.sql(None), 0..self.slots).await?,
+            locked => locked?,
+        };
+        if slot != own {
+            tracing::warn!(
+                own,
+                slot,
+                "this gateway's slot was taken; it goes on in another (网关槽位被占用，已换用其他槽位)"
+            );
+        }
+        seated(conn, slot).await
+    }
+
+    /// Takes note of the place that a connection writes in.
+    pub(super) fn sits(&self, conn: &Conn) {
+        let Conn::Postgres { slot, .. } = conn else { return };
+        self.slot.store(*slot, Ordering::Release);
     }
 
     /// A connection to read with.
@@ -167,7 +188,7 @@ impl Database {
 
     /// Which of the processes that write this one is.
     pub(super) fn slot(&self) -> i64 {
-        self.slot
+        self.slot.load(Ordering::Acquire)
     }
 
     /// A connection that hears what other gateways say.
@@ -190,7 +211,7 @@ impl Database {
         in_time(conn.execute(sqlx::raw_sql(SESSION))).await?;
         let durable = if self.durable { DURABLE } else { NOT_DURABLE };
         in_time(conn.execute(sqlx::raw_sql(durable))).await?;
-        Ok(Conn::Postgres { conn: Box::new(conn), slot: self.slot })
+        Ok(Conn::Postgres { conn: Box::new(conn), slot: self.slot() })
     }
 
     /// Whether the server is one that keeps what it is told.
@@ -287,6 +308,15 @@ impl Database {
             tokio::time::sleep(LOCK_STEP).await;
         }
     }
+}
+
+/// The connection as one that writes in a slot, which it has the lock of.
+async fn seated(mut conn: Conn, slot: i64) -> Result<Conn, StoreError> {
+    meta::join(&mut conn.sql(None), slot).await?;
+    if let Conn::Postgres { slot: sits, .. } = &mut conn {
+        *sits = slot;
+    }
+    Ok(conn)
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {

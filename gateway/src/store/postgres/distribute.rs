@@ -3,9 +3,9 @@
 //!
 //! It must never leave a store half spread: all of it is one transaction.
 
-use super::super::StoreError;
 use super::super::migrations::KNOWN;
 use super::super::sql::{Args, Sql};
+use super::super::{Options, StoreError};
 use super::Database;
 use crate::division::Division;
 
@@ -54,7 +54,7 @@ pub enum Distribution {
 pub async fn distribute(url: &str) -> Result<Distribution, StoreError> {
     // Only for the name of the connection.
     let nobody = Division::from_code(110_000_000_000).ok_or_else(|| StoreError::unreadable("a division"))?;
-    let database = Database::at(url, nobody, true)?;
+    let database = Database::at(url, nobody, &Options::default())?;
     let mut conn = database.session().await?;
     let mut sql = conn.sql(None);
     database.check_server(&mut sql).await?;
