@@ -219,14 +219,19 @@ impl Shared {
         wakes.entry(peer).or_insert_with(|| watch::Sender::new([0; 3])).subscribe()
     }
 
-    /// Rises with each transaction that changed kept counts. Register before reading them, so that nothing is missed.
+    /// Rises whenever figures may have changed: kept counts, the thresholds that they are judged by, the lists of
+    /// villages. Register before reading them, so that nothing is missed.
     pub fn tallied(&self) -> watch::Receiver<u64> {
         self.tallied.subscribe()
     }
 
+    fn figures_changed(&self) {
+        self.tallied.send_modify(|times| *times += 1);
+    }
+
     fn notify(&self, changes: &Changes) {
-        if !changes.tallies.is_empty() {
-            self.tallied.send_modify(|times| *times += 1);
+        if !changes.tallies.is_empty() || !changes.thresholds.is_empty() || !changes.divisions.is_empty() {
+            self.figures_changed();
         }
         let wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
         for group in &changes.outbox {

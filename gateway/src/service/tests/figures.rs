@@ -297,7 +297,7 @@ fn service(node: &Node) -> Aggregates {
 async fn a_stream_brings_what_changed_and_nothing_else() {
     let node = Node::new("220822", None).await;
     with_a_case(&node, "1").await;
-    let mut asked = query(&["cases_received", "grids"], "2025");
+    let mut asked = query(&["cases_received", "grids"], "2025-01");
     asked.divisions = vec!["divisions/220822101".into(), "divisions/220822102".into()];
     let min_interval = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
     let request = v1::StreamAggregatesRequest { query: Some(asked.clone()), min_interval };
@@ -316,6 +316,24 @@ async fn a_stream_brings_what_changed_and_nothing_else() {
         (changed.len(), changed[0].measure.as_str(), changed[0].value),
         (1, "cases_received", Some(2.0))
     );
+    // No count changes; the state of one of them does.
+    let bounds = v1::ThresholdBounds {
+        direction: v1::ThresholdDirection::HigherIsBetter.into(),
+        red_millionths: Some(3_000_000),
+        ..v1::ThresholdBounds::default()
+    };
+    let threshold = v1::Threshold {
+        measure: Some("cases_received".into()),
+        bounds: Some(bounds),
+        ..v1::Threshold::default()
+    };
+    write(&node, "divisions/220822101000/thresholds/cases_received", &threshold).await;
+    let judged = next().await;
+    let states: Vec<_> = judged.iter().map(|f| (&f.division[..9], &*f.measure, f.color())).collect();
+    assert_eq!(states, [("220822101", "cases_received", v1::Color::Red)]);
+    let removed = v1::Threshold { deleted: Some(true), ..v1::Threshold::default() };
+    write(&node, "divisions/220822101000/thresholds/cases_received", &removed).await;
+    assert_eq!(next().await[0].color(), v1::Color::Unspecified);
     let min_interval = Some(prost_types::Duration { seconds: 0, nanos: 1 });
     let request = v1::StreamAggregatesRequest { query: Some(asked), min_interval };
     assert_eq!(
