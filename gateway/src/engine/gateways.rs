@@ -46,7 +46,7 @@ impl Shared {
                 wake.send_modify(|lanes| lanes[*lane] += 1);
             }
         }
-        self.tallied.send_modify(|times| *times += 1);
+        self.figures_changed();
         if notice.all || !notice.woken.is_empty() {
             self.others_wrote.store(true, Ordering::Release);
         }
@@ -107,18 +107,17 @@ async fn look(
     let view = shared.store.view().await?;
     if shared.raise_revision(shared.store.meta().await?.revision) || seen.is_none() {
         shared.wake_all();
+        shared.figures_changed();
     }
-    if seen.replace(view) != Some(view) {
-        ask_to_read(commands);
+    if *seen != Some(view) && ask_to_read(commands) {
+        *seen = Some(view);
     }
     Ok(())
 }
 
-/// If the queue is full, whatever is in it will find out.
-fn ask_to_read(commands: &mpsc::WeakSender<Command>) {
-    if let Some(commands) = commands.upgrade() {
-        let _ = commands.try_send(Command::ReadAgain);
-    }
+/// Whether it will be read again; if the queue is full, the next look asks once more.
+fn ask_to_read(commands: &mpsc::WeakSender<Command>) -> bool {
+    commands.upgrade().is_none_or(|commands| commands.try_send(Command::ReadAgain).is_ok())
 }
 
 /// Takes the duty when nobody has it, and leaves it at once when it may be another's, until the engine ends.

@@ -1,5 +1,5 @@
 //! What is kept in memory of records that rule others: the table of divisions, the thresholds of the four colours. Read
-//! from the store at the start, and taught by each transaction after that.
+//! from the store at the start and when another gateway changed them, and taught by each transaction of this one.
 
 use std::sync::{Arc, PoisonError};
 
@@ -41,6 +41,7 @@ impl Shared {
         .await?;
         *self.divisions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(divisions);
         *self.thresholds.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(thresholds);
+        self.figures_changed();
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::ingest::local::LocalWrite;
-use crate::record::{Record, codec};
+use crate::record::{Record, codec, raw};
 use crate::stamp::Stamp;
 use crate::store::tests::places::PostgresPlace;
 use crate::store::{Options, StoreError};
@@ -61,6 +61,13 @@ impl Node {
         let request = request.map(|id| Request { id: id.into(), content: 7 });
         let action = WriteAction::Fields(LocalWrite::of(fields));
         self.engine.write(Write { name: name.clone(), action, request, traceparent: None }).await
+    }
+
+    async fn put<M: Message>(&self, name: &str, message: &M) {
+        let name = RecordName::parse(&Schema::current(), name).unwrap();
+        let fields = raw::split(&Bytes::from(message.encode_to_vec())).unwrap();
+        let action = WriteAction::Fields(LocalWrite::of(fields));
+        self.engine.write(Write { name, action, request: None, traceparent: None }).await.unwrap();
     }
 
     async fn record(&self, name: &RecordName) -> Option<Record> {
@@ -187,6 +194,54 @@ async fn a_gateway_whose_slot_was_taken_goes_on_in_another() {
     assert!(!keys.contains(&new));
     assert!(shared.is_elsewhere(greeted.peer.id), "its link ends, and it greets again");
     assert_eq!(other.live_slots().await.unwrap(), [0, 1]);
+    node.stop().await;
+}
+
+/// What one gateway learns of thresholds and divisions, the others of the store know as soon as they hear of it, and so
+/// do their streams of figures.
+#[tokio::test]
+async fn thresholds_and_divisions_set_at_one_gateway_count_at_the_others() {
+    let Some(node) = Node::new().await else { return };
+    let (one, own) = (node.engine.shared().clone(), node.engine.shared().own());
+    let options = Options { durable: false, processes_max: 8, ..Options::default() };
+    let url = node.place.url();
+    let (store, writer) = Store::open(&url, own, environment().random, 1, options).await.unwrap();
+    let (engine, task) = Engine::start(store, writer, own, None, environment()).await.unwrap();
+    let two = engine.shared().clone();
+    let mut figures = two.tallied();
+
+    let bounds = v1::ThresholdBounds {
+        direction: v1::ThresholdDirection::HigherIsBetter.into(),
+        red_millionths: Some(1_000_000),
+        ..v1::ThresholdBounds::default()
+    };
+    let threshold =
+        v1::Threshold { measure: Some("grids".into()), bounds: Some(bounds), ..v1::Threshold::default() };
+    node.put("divisions/220822000000/thresholds/grids", &threshold).await;
+    assert!(one.thresholds().nearest("grids", own).is_some());
+    let judged = async {
+        // A stream looks again when it is told, and must find the threshold then.
+        while two.thresholds().nearest("grids", own).is_none() {
+            figures.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), judged).await.expect("the other gateway knows");
+
+    let village = Division::parse("220822101299").unwrap();
+    let division = v1::Division {
+        code: Some(village.to_string()),
+        display_name: Some("新村".into()),
+        ..v1::Division::default()
+    };
+    node.put("divisions/220822101000/divisions/220822101299", &division).await;
+    let listed = async {
+        while two.divisions().name(village).is_none() {
+            figures.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), listed).await.expect("the other gateway knows");
+    engine.stop().await;
+    task.await.unwrap();
     node.stop().await;
 }
 
