@@ -37,6 +37,7 @@ mod group;
 mod import;
 mod invitations;
 mod jobs;
+mod outage;
 mod reports;
 mod snapshots;
 mod subscribers;
@@ -48,6 +49,7 @@ mod tests;
 pub use audit::HandedIn;
 use command::Command;
 pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
+pub use outage::Outage;
 
 /// Commands that may wait. Each holds at most a batch, so this bounds memory too.
 const QUEUE_MAX: usize = 64;
@@ -157,6 +159,7 @@ pub struct Shared {
     duty: watch::Sender<bool>,
     /// Entries of the audit log that wait to be written.
     gathered: Mutex<Gathered>,
+    outages: outage::Outages,
 }
 
 impl Shared {
@@ -290,6 +293,7 @@ impl Engine {
             others_wrote: AtomicBool::new(false),
             // A file is one process's: the duty is its own from the start.
             duty: watch::Sender::new(!store.is_for_many()),
+            outages: Default::default(),
             own,
             store,
             schema,

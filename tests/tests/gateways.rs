@@ -1,7 +1,7 @@
 //! Two gateways of a prefecture on one PostgreSQL, as real processes: while counties write and the prefecture corrects,
 //! one of the two is killed again and again, and its counties go on at the other. Afterwards everything that was
 //! acknowledged is everywhere exactly once, both ends of every link hold the same, and the counts are those of a
-//! recount.
+//! recount. And a gateway whose database is away says so.
 //!
 //! `TEST_POSTGRES_URL` names the server (`tests/postgres.sh run …`); `GUANTONG_GATEWAYS_RECORDS` says how many records
 //! flow, and `GUANTONG_GATEWAYS_SEED` when who is killed.
@@ -24,6 +24,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 const PROVINCE: &str = "22";
 const PREFECTURE: &str = "2208";
@@ -44,14 +46,14 @@ fn number(name: &str, otherwise: usize) -> usize {
 }
 
 /// A database of its own on the server; `None`, and loudly so, where no server is named.
-async fn database() -> Option<String> {
+async fn database(what: &str) -> Option<String> {
     let Ok(url) = std::env::var(SERVER) else {
         let text = format!("NOT RUN: two gateways on one database; {SERVER} names no server\n");
         std::io::stderr().write_all(text.as_bytes()).unwrap();
         return None;
     };
     let server: PgConnectOptions = url.parse().unwrap();
-    let name = format!("gateways_{}", std::process::id());
+    let name = format!("gateways_{what}_{}", std::process::id());
     let mut conn: PgConnection = server.connect().await.unwrap();
     let make = format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0");
     sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut conn).await.unwrap();
@@ -247,7 +249,7 @@ async fn kill_one(scene: &mut Scene, which: usize, round: usize) -> Vec<Duration
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_of_two_gateways_is_killed_while_records_flow() {
-    let Some(url) = database().await else { return };
+    let Some(url) = database("killed").await else { return };
     let records = number("GUANTONG_GATEWAYS_RECORDS", RECORDS);
     let seed = number("GUANTONG_GATEWAYS_SEED", 7) as u64;
     let mut scene = Scene::start(&url).await;
@@ -350,4 +352,56 @@ async fn recounted(client: &Client) {
     }
     assert!(last.done && last.record_count > 0);
     assert_eq!(last.difference_count, 0, "{:?}", last.differences);
+}
+
+/// Carries connections to the server until it is aborted, which cuts them all.
+async fn line(port: u16, server: u16) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let carry = async move {
+        let mut carried = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            carried.spawn(async move {
+                if let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    };
+    (port, tokio::spawn(carry))
+}
+
+/// An operator who asks why nothing goes on is told, though the database cannot be asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_says_that_its_database_is_away() {
+    let Some(url) = database("away").await else { return };
+    let server: PgConnectOptions = url.parse().unwrap();
+    let (port, carrying) = line(0, server.get_port()).await;
+    let url = server.clone().port(port).to_url_lossy().to_string();
+    let [prefecture, county] = [PREFECTURE, COUNTIES[0]].map(division);
+    let top = NodeSpec::top(prefecture).environment("GUANTONG_STORE", &url);
+    let fleet = Fleet::start([top, NodeSpec::below(prefecture, county)]).await;
+    fleet.linked(county).await;
+    assert_eq!(fleet.status(PREFECTURE).await.store_outage, None);
+
+    carrying.abort();
+    assert!(carrying.await.is_err());
+    let (away, status) = found("the gateway says that its database is away", async || {
+        let status = fleet.status(PREFECTURE).await;
+        status.store_outage.clone().filter(|away| away.reason.contains("refused")).map(|away| (away, status))
+    })
+    .await;
+    assert!(away.start_time.is_some());
+    assert_eq!((&*status.division, status.links.len()), ("220800000000", 1), "what it knows itself");
+    assert_eq!(status.links[0].peer_division, county.to_string());
+    let shown = fleet.cli(PREFECTURE, &["status"]).await.exits(3);
+    let shown = shown.shows(&["AWAY", "数据存储不可用", "refused", &county.to_string()]);
+    assert!(!shown.out.contains("records 记录 0"), "{shown:?}");
+    let json = fleet.cli(PREFECTURE, &["status", "--json"]).await.exits(3).json();
+    assert!(json.to_string().contains("refused"), "{json}");
+
+    let (_, _carrying) = line(port, server.get_port()).await;
+    until("the database is back", async || fleet.status(PREFECTURE).await.store_outage.is_none()).await;
+    fleet.linked(county).await;
+    fleet.equal().await;
 }

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::EngineError;
+use super::outage::Seen;
 use super::task::Task;
 use crate::audit::Event;
 use crate::ingest::changes::{Changes, PeerState, Subscription};
@@ -112,6 +113,7 @@ impl Task {
         let was_away = self.abreast.failed.is_some();
         match self.read_again().await {
             Ok(()) => {
+                self.shared.store_answers(Seen::Writing);
                 if was_away {
                     tracing::info!("the store is back; the node goes on (数据存储已恢复)");
                 }
@@ -120,6 +122,9 @@ impl Task {
             Err(error) => {
                 if !was_away {
                     tracing::error!(%error, "the store is away; nothing is decided until it is back (数据存储不可用)");
+                }
+                if let EngineError::Store(error) = &error {
+                    self.shared.store_failed(Seen::Writing, error);
                 }
                 self.abreast.failed = Some((error.clone(), Instant::now() + NEXT_TRY));
                 Err(error)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::command::Command;
+use super::outage::Seen;
 use super::task::Task;
 use super::{EngineError, Shared};
 use crate::ingest::topology::{PeerId, Role};
@@ -135,7 +136,14 @@ pub(super) async fn keep_duty(shared: Weak<Shared>) {
         Some(())
     };
     loop {
-        if let Ok(Some(mut hold)) = store.hold_duty().await {
+        let asked = store.hold_duty().await;
+        let Some(here) = shared.upgrade() else { return };
+        match &asked {
+            Ok(_) => here.store_answers(Seen::Keeping),
+            Err(error) => here.store_failed(Seen::Keeping, error),
+        }
+        drop(here);
+        if let Ok(Some(mut hold)) = asked {
             if say(true).is_none() {
                 return;
             }

@@ -1,6 +1,7 @@
 //! `NodeService`: what a node says about itself.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_core::Stream;
 use guantong_proto::v1;
@@ -10,7 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Links, NodeInfo, caller, figures, page, status, view, warnings};
-use crate::engine::{Engine, Shared};
+use crate::division::Division;
+use crate::engine::{Engine, Outage, Shared};
 use crate::ingest::topology::{PeerId, Role};
 use crate::measure::Code;
 use crate::outgoing::Route;
@@ -19,6 +21,8 @@ use crate::store::StoreError;
 
 /// Records compared at a time.
 const SHARED_AT_ONCE: usize = 1_000;
+/// How long a status waits for what the store says before it is given without.
+const READ_TIME: Duration = Duration::from_secs(15);
 
 pub(super) struct Node {
     engine: Engine,
@@ -31,69 +35,103 @@ impl Node {
         Node { engine, links, info }
     }
 
-    async fn link_status(
-        &self,
-        role: Role,
-        id: PeerId,
-        peer: crate::division::Division,
-    ) -> Result<v1::LinkStatus, StoreError> {
+    /// A link as it is known without the store.
+    fn link(&self, role: Role, peer: Division) -> v1::LinkStatus {
         let shared = self.engine.shared();
-        let backlog = shared.store.backlog(id).await?;
-        let oldest = [backlog.urgent, backlog.normal, backlog.bulk].iter().filter_map(|l| l.oldest_ms).min();
         let claimed = match role {
             Role::Parent => shared.spoken().borrow().claimed(shared.own()),
             Role::Child => shared.claims().get(&peer).copied(),
             Role::Partner => None,
         };
-        Ok(v1::LinkStatus {
+        v1::LinkStatus {
             claim_time: claimed.filter(|c| c.through_ms > 0).map(|c| view::timestamp(c.through_ms)),
             peer_name: shared.divisions().full_name(peer),
-            urgent_backlog: backlog.urgent.count,
-            normal_backlog: backlog.normal.count,
-            bulk_backlog: backlog.bulk.count,
-            oldest_owed_time: oldest.map(view::timestamp),
-            quarantined_count: backlog.quarantined,
             ..self.links.status(role, peer)
-        })
+        }
     }
 
-    async fn status(&self) -> Result<v1::Status, StoreError> {
+    /// The peers that links lead to, the parent first.
+    fn peers(&self) -> Vec<(Role, PeerId, Division)> {
+        let topology = self.engine.shared().topology();
+        let parent = topology.parent().into_iter().map(|(id, division)| (Role::Parent, id, division));
+        let children = topology.children().map(|(id, division)| (Role::Child, id, division));
+        parent.chain(children).collect()
+    }
+
+    /// All that is known without the store.
+    fn known(&self) -> v1::Status {
         let shared = self.engine.shared();
         let own = shared.own();
-        let counts = shared.store.counts().await?;
-        let topology = shared.topology();
-        let mut links = Vec::new();
-        if let Some((id, parent)) = topology.parent() {
-            links.push(self.link_status(Role::Parent, id, parent).await?);
-        }
-        for (id, child) in topology.children() {
-            links.push(self.link_status(Role::Child, id, child).await?);
-        }
         let mut warnings = shared.alarms();
         warnings.extend((self.info.warnings)());
-        warnings.extend(warnings::of_now(shared).await?);
         let fingerprint = shared.schema.fingerprint();
         let complete = shared.completeness(own, (shared.environment.now_ms)());
-        Ok(v1::Status {
+        v1::Status {
             division: own.to_string(),
             display_name: shared.divisions().full_name(own),
             tier: own.tier().name().into(),
             software_version: self.info.software_version.clone(),
             schema_fingerprint: fingerprint.iter().map(|b| format!("{b:02x}")).collect(),
             start_time: Some(view::timestamp(self.info.started_ms)),
-            record_count: counts.records,
-            conflict_count: counts.conflicts,
-            quarantined_count: counts.quarantined,
-            held_count: counts.held,
-            store_bytes: counts.store_bytes,
             store: shared.store.location(),
             certificate_expire_time: (self.info.certificate_expire_ms)()
                 .map(|ms| view::timestamp(ms.max(0) as u64)),
-            links,
+            links: self.peers().into_iter().map(|(role, _, peer)| self.link(role, peer)).collect(),
             refused_connections: (self.info.refused_connections)(),
             warnings,
             completeness: Some(view::completeness(shared, &complete)),
-        })
+            ..v1::Status::default()
+        }
+    }
+
+    /// The same with what the store says.
+    async fn read(&self) -> Result<v1::Status, StoreError> {
+        let shared = self.engine.shared();
+        let mut status = self.known();
+        let counts = shared.store.counts().await?;
+        status.record_count = counts.records;
+        status.conflict_count = counts.conflicts;
+        status.quarantined_count = counts.quarantined;
+        status.held_count = counts.held;
+        status.store_bytes = counts.store_bytes;
+        status.links.clear();
+        for (role, id, peer) in self.peers() {
+            let backlog = shared.store.backlog(id).await?;
+            let lanes = [&backlog.urgent, &backlog.normal, &backlog.bulk];
+            let oldest = lanes.into_iter().filter_map(|lane| lane.oldest_ms).min();
+            status.links.push(v1::LinkStatus {
+                urgent_backlog: backlog.urgent.count,
+                normal_backlog: backlog.normal.count,
+                bulk_backlog: backlog.bulk.count,
+                oldest_owed_time: oldest.map(view::timestamp),
+                quarantined_count: backlog.quarantined,
+                ..self.link(role, peer)
+            });
+        }
+        status.warnings.extend(warnings::of_now(shared).await?);
+        Ok(status)
+    }
+
+    /// What the node can say now: a store that is away must not hide why links are down.
+    async fn status(&self) -> v1::Status {
+        let shared = self.engine.shared();
+        let now_ms = (shared.environment.now_ms)();
+        let outage = tokio::select! {
+            biased;
+            outage = shared.until_outage() => outage,
+            read = tokio::time::timeout(READ_TIME, self.read()) => match read {
+                Ok(Ok(status)) => return status,
+                Ok(Err(error)) => Outage { since_ms: now_ms, reason: error.to_string() },
+                Err(_) => {
+                    let seconds = READ_TIME.as_secs();
+                    let reason = format!("the store did not answer in {seconds} s (数据存储未及时响应)");
+                    Outage { since_ms: now_ms, reason }
+                }
+            },
+        };
+        let start_time = Some(view::timestamp(outage.since_ms));
+        let outage = v1::StoreOutage { start_time, reason: outage.reason };
+        v1::Status { store_outage: Some(outage), ..self.known() }
     }
 }
 
@@ -107,7 +145,7 @@ impl NodeService for Node {
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::Status>, Status> {
         caller::operator(request.extensions())?;
-        Ok(Response::new(self.status().await.map_err(|e| status::of_store(&e))?))
+        Ok(Response::new(self.status().await))
     }
 
     async fn list_tallies(
@@ -236,7 +274,7 @@ impl Node {
 async fn send_shared(
     shared: &Shared,
     role: Role,
-    peer: crate::division::Division,
+    peer: Division,
     out: &mpsc::Sender<Result<v1::ListSharedRecordsResponse, Status>>,
 ) -> Result<(), Status> {
     let route = Route { schema: &shared.schema, own: shared.own(), role, peer };

@@ -12,7 +12,8 @@ use super::{completeness, fleet, json, problem};
 const REFUSED_SHOWN_MAX: usize = 5;
 
 const EXIT: &str = "\
-Exit status 3 where something needs a person: a link that is down, a conflict, something in quarantine, a warning.";
+Exit status 3 where something needs a person: a link that is down, a conflict, something in quarantine, a warning,
+a store that does not answer.";
 
 /// Show the node's links, queues, conflicts and warnings (查看节点状态)
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,7 @@ pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<Report> {
 fn needs_attention(status: &v1::Status) -> bool {
     status.conflict_count + status.quarantined_count + status.held_count > 0
         || !status.warnings.is_empty()
+        || status.store_outage.is_some()
         || status.links.iter().any(|link| !link.connected)
         || status.completeness.as_ref().is_some_and(completeness::is_late)
 }
@@ -54,15 +56,10 @@ fn text(status: &v1::Status) -> String {
         status.software_version,
         time(status.start_time.as_ref())
     );
-    let _ = writeln!(
-        text,
-        "records 记录 {}, conflicts 冲突 {}, quarantined 隔离 {}, held 待定 {}, store 存储 {}",
-        status.record_count,
-        status.conflict_count,
-        status.quarantined_count,
-        status.held_count,
-        bytes(status.store_bytes)
-    );
+    match &status.store_outage {
+        Some(outage) => away(&mut text, outage),
+        None => held(&mut text, status),
+    }
     if !status.store.is_empty() {
         let _ = writeln!(text, "store 存储: {}", status.store);
     }
@@ -78,7 +75,8 @@ fn text(status: &v1::Status) -> String {
     if status.links.is_empty() {
         text.push_str("no links: no parent is configured, and no node below has connected yet (暂无链路)\n");
     } else {
-        let rows: Vec<[String; 7]> = status.links.iter().map(row).collect();
+        let answers = status.store_outage.is_none();
+        let rows: Vec<[String; 7]> = status.links.iter().map(|link| row(link, answers)).collect();
         text.push_str(&table(
             [
                 "link 链路",
@@ -105,6 +103,26 @@ fn text(status: &v1::Status) -> String {
     text
 }
 
+/// How much the node holds.
+fn held(text: &mut String, status: &v1::Status) {
+    let _ = writeln!(
+        text,
+        "records 记录 {}, conflicts 冲突 {}, quarantined 隔离 {}, held 待定 {}, store 存储 {}",
+        status.record_count,
+        status.conflict_count,
+        status.quarantined_count,
+        status.held_count,
+        bytes(status.store_bytes)
+    );
+}
+
+/// Why nothing is known of that.
+fn away(text: &mut String, outage: &v1::StoreOutage) {
+    let since = time(outage.start_time.as_ref());
+    let _ = writeln!(text, "THE STORE IS AWAY 数据存储不可用 since 自 {since}: {}", outage.reason);
+    text.push_str("records, conflicts and backlogs are not known until it is back (恢复前无法统计)\n");
+}
+
 /// To when everything from below is in; nothing, where nobody is below.
 fn complete(status: &v1::Status) -> String {
     let has_children = status.links.iter().any(|link| !link.peer_is_parent);
@@ -112,7 +130,7 @@ fn complete(status: &v1::Status) -> String {
     below.map(completeness::text).unwrap_or_default()
 }
 
-fn row(link: &v1::LinkStatus) -> [String; 7] {
+fn row(link: &v1::LinkStatus, store_answers: bool) -> [String; 7] {
     let direction = if link.peer_is_parent { "↑ parent 上级" } else { "↓ child 下级" };
     let since = time(link.connect_time.as_ref());
     let state = match (link.connected, since.as_str()) {
@@ -120,14 +138,18 @@ fn row(link: &v1::LinkStatus) -> [String; 7] {
         (false, "") => "never linked 从未连接".to_owned(),
         (false, since) => format!("down 已断开 since {since}"),
     };
+    let to_send = match store_answers {
+        true => format!("{}/{}/{}", link.urgent_backlog, link.normal_backlog, link.bulk_backlog),
+        false => "?".to_owned(),
+    };
     [
         direction.to_owned(),
         format!("{} {}", link.peer_division, link.peer_name),
         state,
-        format!("{}/{}/{}", link.urgent_backlog, link.normal_backlog, link.bulk_backlog),
+        to_send,
         link.sent_records.to_string(),
         link.received_records.to_string(),
-        link.quarantined_count.to_string(),
+        if store_answers { link.quarantined_count.to_string() } else { "?".to_owned() },
     ]
 }
 
@@ -233,6 +255,22 @@ mod tests {
         {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(needs_attention(&status));
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_said_with_the_reason_and_nothing_is_called_zero() {
+        let outage = v1::StoreOutage {
+            start_time: Some(prost_types::Timestamp { seconds: 1_795_000_000, nanos: 0 }),
+            reason: "connection refused".to_owned(),
+        };
+        let status =
+            v1::Status { store_outage: Some(outage), links: vec![link(true)], ..v1::Status::default() };
+        let text = text(&status);
+        for part in ["AWAY 数据存储不可用 since 自 2026-11-18", "connection refused", "?"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("0/0/0") && !text.contains("records 记录 0"), "{text}");
         assert!(needs_attention(&status));
     }
 
