@@ -248,6 +248,11 @@ impl Formula {
         }
     }
 
+    /// Whether past days of it come from snapshots: how many there were then, or a share of that.
+    pub const fn is_of_snapshots(self) -> bool {
+        !self.is_flow() && !matches!(self, Formula::Balance { .. })
+    }
+
     /// What a rate is a share of, in English and Chinese; empty for what is no rate.
     pub const fn basis(self) -> (&'static str, &'static str) {
         match self {

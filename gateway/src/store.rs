@@ -46,7 +46,7 @@ pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
 pub use postgres::distribute::{Distribution, distribute};
 pub use postgres::schemas;
 pub use quarantine::QuarantineEntry;
-pub use records::{ConflictRow, Loaded, StoredRecord};
+pub use records::{ConflictRow, Loaded, Span, StoredRecord};
 pub use recount::Frozen;
 pub use reports::ReportHead;
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};

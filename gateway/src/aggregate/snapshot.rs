@@ -2,6 +2,7 @@
 //! division; each entry is a day, and holds the counts of the records whose home the division is.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use guantong_proto::rules::fields::snapshot as f;
 use guantong_proto::v1;
@@ -65,8 +66,8 @@ pub struct Stock {
     counts: BTreeMap<Code, i64>,
     /// Active grids by village unit.
     villages: BTreeMap<Division, i64>,
-    /// Snapshots of the day that are known already.
-    taken: i64,
+    /// Snapshots of each day of the month that are known already; place 0 is no day.
+    taken: [i64; 32],
 }
 
 impl Stocks {
@@ -83,11 +84,14 @@ impl Stocks {
     /// Takes in a cell of one of those periods.
     pub fn take(&mut self, cell: Cell, numbers: &[u8]) -> Result<(), Malformed> {
         let stock = self.homes.entry(cell.division).or_default();
-        let taken = day_key(Code::total(Count::Snapshots), self.day.of_month());
+        let no_day = day_key(Code::total(Count::Snapshots), 0);
         for entry in Entries::of(numbers) {
             let (key, number) = entry?;
             if cell.period != Cell::ALL {
-                stock.taken += if key == taken { number } else { 0 };
+                let day = key.checked_sub(no_day).and_then(|day| usize::try_from(day).ok());
+                if let Some(taken) = day.and_then(|day| stock.taken.get_mut(day)) {
+                    *taken += number;
+                }
                 continue;
             }
             let code = Code::of_number(key as u32);
@@ -118,7 +122,9 @@ impl Stocks {
             .collect();
         for (township, stock) in townships {
             let Some(county) = self.homes.get_mut(&township.county()) else { continue };
-            county.taken -= stock.taken;
+            for (county, township) in county.taken.iter_mut().zip(stock.taken) {
+                *county -= township;
+            }
             for (code, number) in stock.counts {
                 *county.counts.entry(code).or_default() -= number;
             }
@@ -128,11 +134,18 @@ impl Stocks {
 }
 
 impl Stock {
-    /// Its counts, with the village units of `listed`; empty if there is nothing to say, or somebody has said it.
+    /// Whether there is a snapshot of one of these days of the month.
+    pub fn taken_in(&self, days: Range<u32>) -> bool {
+        days.filter_map(|day| self.taken.get(day as usize)).any(|taken| *taken > 0)
+    }
+
+    /// Whether there is anything now.
+    pub fn is_something(&self) -> bool {
+        self.counts.values().any(|number| *number > 0)
+    }
+
+    /// Its counts, with the village units of `listed`; empty if there is nothing to say.
     pub fn counts(&self, listed: impl Iterator<Item = Division>) -> Counts {
-        if self.taken != 0 {
-            return Counts::new();
-        }
         let (mut all, mut covered) = (0, 0);
         for village in listed {
             all += 1;

@@ -53,7 +53,8 @@ impl Task {
             // A home's own villages: those of a township. A county's lie in its townships.
             let listed = divisions.villages_in(home).filter(|village| village.home() == home);
             let counts = stock.counts(listed);
-            if !topology.acts_for(home) || counts.is_empty() {
+            let taken = stock.taken_in(day.of_month()..day.of_month() + 1);
+            if !topology.acts_for(home) || counts.is_empty() || taken {
                 continue;
             }
             let entry = snapshot::entry(day, &counts);

@@ -65,14 +65,15 @@ fn kept(extensions: &Extensions) -> Extensions {
 async fn answered(shared: &Shared, asked: &Asked) -> Result<v1::QueryAggregatesResponse, Status> {
     let now_ms = (shared.environment.now_ms)();
     let figures = answer::figures(shared, asked, now_ms).await.map_err(|e| status::of_store(&e))?;
-    let read_time = Some(view::timestamp(now_ms));
-    let completeness = Some(completeness(shared, asked, now_ms));
+    let missed = answer::missed(shared, asked, now_ms).await.map_err(|e| status::of_store(&e))?;
+    let known = shared.completeness_of(&asked.query.divisions, now_ms);
+    let completeness = v1::Completeness {
+        missed_snapshots: view::missed(shared, &missed),
+        missed_snapshot_count: missed.count as u64,
+        ..view::completeness(shared, &known)
+    };
+    let (read_time, completeness) = (Some(view::timestamp(now_ms)), Some(completeness));
     Ok(v1::QueryAggregatesResponse { figures, read_time, completeness })
-}
-
-/// From whom everything is in, of the divisions asked about, and who is late.
-fn completeness(shared: &Shared, asked: &Asked, now_ms: u64) -> v1::Completeness {
-    view::completeness(shared, &shared.completeness_of(&asked.query.divisions, now_ms))
 }
 
 fn dimension(dimension: Dimension) -> v1::MeasureDimension {

@@ -12,9 +12,11 @@ use crate::period::{Day, Period};
 use crate::store::{StoreError, TallyPeriods, TallyRange};
 
 mod kept;
+mod missed;
 mod wanted;
 
 use kept::Of;
+pub use missed::{Missed, missed};
 use wanted::{Wanted, is_township};
 
 /// What is asked.

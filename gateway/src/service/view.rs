@@ -4,6 +4,7 @@ use bytes::Bytes;
 use guantong_proto::v1;
 use prost_types::Timestamp;
 
+use super::figures::Missed;
 use crate::completeness::{Completeness, State};
 use crate::engine::Shared;
 use crate::ingest::conflicting_fields;
@@ -21,6 +22,17 @@ pub(super) fn timestamp(ms: u64) -> Timestamp {
 
 fn written(stamp: Stamp) -> Option<Timestamp> {
     Some(timestamp(stamp.ms()))
+}
+
+/// Who took no snapshot of days that were asked about.
+pub(super) fn missed(shared: &Shared, missed: &Missed) -> Vec<v1::MissedSnapshot> {
+    let divisions = shared.divisions();
+    let named = missed.named.iter().map(|(day, division)| v1::MissedSnapshot {
+        division: division.to_string(),
+        display_name: divisions.full_name(*division),
+        day: day.to_string(),
+    });
+    named.collect()
 }
 
 /// A record as its policies show it, with those fields that `shows` allows. The etag is over all of them: it tells
@@ -161,5 +173,6 @@ pub(super) fn completeness(shared: &Shared, complete: &Completeness) -> v1::Comp
         complete_through_time: complete.through_ms.map(timestamp),
         incomplete: incomplete.collect(),
         quarantined_count: complete.quarantined_count,
+        ..v1::Completeness::default()
     }
 }

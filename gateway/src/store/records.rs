@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::keys::county_of_all;
-use super::sql::{Args, Row, Rows, Sql, blob, code, int, name};
+use super::sql::{Args, Row, Rows, Sql, blob, code, division, int, name, text};
 use super::{Store, StoreError, Writer};
 use crate::division::Division;
 use crate::ingest::changes::{RecordChange, RecordKey};
@@ -19,6 +19,17 @@ pub struct Loaded {
     pub revision: i64,
     /// `record::codec`.
     pub state: Bytes,
+}
+
+/// From which to which id a home has records of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where.
+    pub home: Division,
+    /// The least id.
+    pub first: String,
+    /// The greatest id.
+    pub last: String,
 }
 
 /// A record as it was read, with its name.
@@ -290,6 +301,24 @@ impl Store {
             county = found + 1;
         }
         Ok(records)
+    }
+
+    /// The first and the last record of one kind at each home in `scope`, by their ids. `counties` are those of the homes.
+    pub async fn spans(
+        &self,
+        kind: KindId,
+        scope: Division,
+        counties: &[Division],
+    ) -> Result<Vec<Span>, StoreError> {
+        let spans = "SELECT home, min(id), max(id) FROM record
+            WHERE county IN (SELECT value FROM json_each(?)) AND kind = ? AND home BETWEEN ? AND ?
+            GROUP BY home ORDER BY home";
+        let (low, high) = range(Some(scope));
+        let args = Args::new().list(counties.iter().map(|county| code(*county)));
+        let args = args.int(i64::from(kind.0)).int(low).int(high);
+        let rows = self.reader().await?.sql().rows(spans, args).await?;
+        let span = |row| Ok(Span { home: division(row, 0)?, first: text(row, 1)?, last: text(row, 2)? });
+        rows.iter().map(span).collect()
     }
 
     /// Records in the order of their numbers, beginning after `after`; 0 for the first. For work on the whole store.

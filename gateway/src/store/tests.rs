@@ -137,7 +137,8 @@ macro_rules! on_both {
 
 on_both! {
     records: what_is_written_is_read, many_records_at_once, a_stale_write_is_refused_whole,
-        lists_go_page_by_page_in_the_order_of_names, conflicts_are_listed_until_they_are_settled,
+        lists_go_page_by_page_in_the_order_of_names, a_home_says_from_when_to_when_it_has_records,
+        conflicts_are_listed_until_they_are_settled,
         settled_conflicts_are_listed_latest_first, keys_are_given_out_once, sums_are_kept;
     outbox: what_is_owed_is_read_in_order_and_goes_with_its_receipt, outbox_numbers_are_used_once,
         a_record_is_never_older_than_the_row_that_names_it, large_groups_are_cut,

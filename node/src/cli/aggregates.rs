@@ -181,7 +181,8 @@ fn text(args: &AggregatesArgs, answer: &v1::QueryAggregatesResponse) -> String {
         text.push_str("* the period is not over (统计周期尚未结束)\n");
     }
     text.push_str(&format!("read {} (读取时间)\n", time(answer.read_time.as_ref())));
-    if let Some(late) = answer.completeness.as_ref().filter(|c| !c.incomplete.is_empty()) {
+    let lacks = |c: &&v1::Completeness| !c.incomplete.is_empty() || c.missed_snapshot_count > 0;
+    if let Some(late) = answer.completeness.as_ref().filter(lacks) {
         text.push_str(&completeness::text(late));
     }
     text

@@ -54,6 +54,24 @@ fn the_page_stands_alone_and_shows_names_as_they_are() {
 }
 
 #[test]
+fn divisions_whose_holdings_are_in_no_stock_are_named() {
+    let whole = Format::Html;
+    assert!(!text(whole).contains("缺少当日快照"));
+    let mut report = sample();
+    report.missed_snapshots = vec![v1::MissedSnapshot {
+        division: "220822101000".into(),
+        display_name: "瞻榆镇".into(),
+        day: "2026-09-30".into(),
+    }];
+    report.missed_snapshot_count = 4;
+    let page = String::from_utf8(render(&report, whole).unwrap()).unwrap();
+    for part in ["缺少当日快照的区划，其存量未计入（另有3项未列出）", "2026-09-30", "瞻榆镇"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn the_table_can_be_read_by_programs() {
     let table = text(Format::Csv);
     assert!(table.starts_with('\u{feff}'), "spreadsheet programs need the mark");

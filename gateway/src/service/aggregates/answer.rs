@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use guantong_proto::v1;
 
-use super::super::figures::{self, Figure, Query};
+use super::super::figures::{self, Figure, Missed, Query};
 use super::super::warnings;
 use super::ask::Asked;
 use crate::division::Division;
@@ -68,6 +68,11 @@ pub(super) async fn figures(
         }
     };
     Ok(all.iter().filter(|f| shown.contains(&f.period)).map(say).collect())
+}
+
+/// Who took no snapshot of the days that these figures, and those they are compared with, stand for.
+pub(super) async fn missed(shared: &Shared, asked: &Asked, now_ms: u64) -> Result<Missed, StoreError> {
+    figures::missed(shared, &with_earlier(asked), now_ms).await
 }
 
 /// The query with the periods to compare with.

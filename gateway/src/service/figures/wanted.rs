@@ -125,7 +125,7 @@ impl Periods {
 }
 
 /// Stretches that hold all the divisions and do not overlap.
-fn scopes(mut divisions: Vec<Division>) -> Vec<Division> {
+pub(super) fn scopes(mut divisions: Vec<Division>) -> Vec<Division> {
     divisions.sort_unstable();
     // A division comes directly before all that it contains.
     let mut outer: Vec<Division> = Vec::new();

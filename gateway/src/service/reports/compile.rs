@@ -4,7 +4,7 @@
 use guantong_proto::v1;
 use tonic::Status;
 
-use super::super::figures::{Figure, Query, figures};
+use super::super::figures::{Figure, Query, figures, missed};
 use super::super::submissions::statuses;
 use super::super::{status, view, warnings};
 use crate::division::Division;
@@ -63,6 +63,9 @@ pub(super) async fn report(
     };
     let found = figures(shared, &query, now_ms).await.map_err(|e| status::of_store(&e))?;
     let all = All { figures: &found, period, thresholds: &thresholds };
+    let told = [Some(*period), period.previous(), period.year_before()];
+    let told = Query { periods: told.into_iter().flatten().collect(), ..query };
+    let missed = missed(shared, &told, now_ms).await.map_err(|e| status::of_store(&e))?;
     let judged = found.iter().filter(|figure| figure.period == *period);
     Ok(v1::Report {
         name: String::new(),
@@ -80,6 +83,8 @@ pub(super) async fn report(
         breakdowns: vec![breakdown(shared, division, period, now_ms).await?],
         statuses: statuses(shared, division, period, now_ms).await?,
         warnings: warnings::of_figures(shared, judged),
+        missed_snapshots: view::missed(shared, &missed),
+        missed_snapshot_count: missed.count as u64,
     })
 }
 

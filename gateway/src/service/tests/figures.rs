@@ -283,6 +283,52 @@ async fn past_days_are_snapshots_of_the_lowest_nodes_and_add_up_above() {
     assert_eq!(grids(today.plus(-1).to_string()).await, (None, None), "nobody counted that day");
 }
 
+static MISSED_OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+
+fn missed_clock() -> Environment {
+    let now_ms = || (environment().now_ms)().saturating_add_signed(MISSED_OFFSET_MS.load(Ordering::Relaxed));
+    Environment { now_ms, ..environment() }
+}
+
+#[tokio::test]
+async fn who_took_no_snapshot_of_a_past_day_is_named() {
+    let county = Node::in_environment("220822", None, missed_clock()).await;
+    let township = Node::in_environment("220822101", Some("220822"), missed_clock()).await;
+    let line = link(&township, &county).await;
+    let today = Day::of_ms((missed_clock().now_ms)());
+    let ask = async |day: i32, divisions: &[&str]| {
+        let mut asked = query(&["grids"], &today.plus(day).to_string());
+        asked.divisions = divisions.iter().map(|code| format!("divisions/{code}")).collect();
+        let request = called(v1::QueryAggregatesRequest { query: Some(asked) });
+        let answer = service(&county).query_aggregates(request).await.unwrap().into_inner();
+        let complete = answer.completeness.unwrap();
+        assert_eq!(complete.missed_snapshots.len() as u64, complete.missed_snapshot_count);
+        let missed = complete.missed_snapshots.into_iter().map(|m| (m.division, m.day)).collect::<Vec<_>>();
+        (answer.figures[0].value, missed)
+    };
+    let missed = |day: i32| vec![("220822101000".to_owned(), today.plus(day).to_string())];
+    a_grid_of(&township, "220822101000", "220822101000001").await;
+    a_grid_of(&county, "220822102000", "220822102000001").await;
+    until(async || ask(0, &[]).await.0 == Some(2.0)).await;
+    MISSED_OFFSET_MS.store(DAY_MS, Ordering::Relaxed);
+    until(async || ask(0, &[]).await.0 == Some(2.0)).await;
+    assert_eq!(ask(0, &[]).await.1, [], "everyone took one");
+    line.cut().await;
+    let (own, parent, folder) = township.close().await;
+    MISSED_OFFSET_MS.store(2 * DAY_MS, Ordering::Relaxed);
+    until(async || ask(1, &[]).await.0 == Some(1.0)).await;
+    assert_eq!(ask(1, &[]).await.1, missed(1), "it held something then, and nobody counted it");
+    assert_eq!(ask(1, &["220822101"]).await, (None, missed(1)));
+    assert_eq!(ask(1, &["220822102"]).await, (Some(1.0), vec![]), "not asked about");
+    // It comes back after the day is over: that day stays without its snapshot.
+    MISSED_OFFSET_MS.store(3 * DAY_MS, Ordering::Relaxed);
+    let township = Node::open(own, parent, missed_clock(), folder).await;
+    let _line = link(&township, &county).await;
+    until(async || ask(2, &[]).await.0 == Some(2.0)).await;
+    assert_eq!((ask(2, &[]).await.1, ask(1, &[]).await.1), (vec![], missed(1)));
+    assert_eq!(ask(-1, &[]).await, (None, vec![]), "nobody counted before the first one");
+}
+
 fn called<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.extensions_mut().insert(Caller { who: Who::Local, address: "test".into() });

@@ -99,6 +99,28 @@ pub(super) async fn lists_go_page_by_page_in_the_order_of_names(place: &impl Pla
     assert!(store.list(KindId(9), None, None, 10).await.unwrap().is_empty());
 }
 
+pub(super) async fn a_home_says_from_when_to_when_it_has_records(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let homes = ["220822101", "220822101", "220822102", "220881101"];
+    let ids = ["2026-10", "2026-08", "2026-09", "2026-07"];
+    let named = homes.iter().zip(ids).map(|(home, id)| name(CAMERA, home, id));
+    let records = named.zip(1..).map(|(name, key)| change(key, name, 0)).collect();
+    writer.apply(&with_records(records), &[], 1).await.unwrap();
+    let other = change(9, name(CASE, "220822101", "2025-01"), 0);
+    writer.apply(&with_records(vec![other]), &[], 1).await.unwrap();
+    let spans = async |scope: &str, counties: &[&str]| {
+        let counties: Vec<Division> = counties.iter().map(|code| division(code)).collect();
+        let found = store.spans(CAMERA, division(scope), &counties).await.unwrap();
+        found.into_iter().map(|s| (s.home, s.first, s.last)).collect::<Vec<_>>()
+    };
+    let span = |home: &str, first: &str, last: &str| (division(home), first.to_owned(), last.to_owned());
+    let (one, two) = (span("220822101", "2026-08", "2026-10"), span("220822102", "2026-09", "2026-09"));
+    let all = [one.clone(), two.clone(), span("220881101", "2026-07", "2026-07")];
+    assert_eq!(spans("2208", &["220822", "220881"]).await, all);
+    assert_eq!(spans("2208", &["220822"]).await, [one, two.clone()]);
+    assert_eq!(spans("220822102", &["220822"]).await, [two]);
+}
+
 pub(super) async fn conflicts_are_listed_until_they_are_settled(place: &impl Place) {
     let (store, mut writer) = place.opened().await;
     let names = ["220822102", "220822101", "220881"].map(|home| name(CASE, home, "x"));

@@ -309,7 +309,26 @@ fn completeness(report: &v1::Report) -> Sheet {
         "下列区划的数据截至{}。“未联通”的区划从未接入节点；“已联通，未报送”的区划有数据上传，但尚未声明本期完整。“数据完整至”为该区划各节点数据全部到达的时刻，空白表示没有节点或尚未声明。",
         moment(report.as_of_time.as_ref())
     );
-    Sheet { name: "完整性", landscape: false, intro: vec![intro], parts: vec![Part::Table(table)] }
+    let mut parts = vec![Part::Table(table)];
+    parts.extend(missed(report).map(Part::Table));
+    Sheet { name: "完整性", landscape: false, intro: vec![intro], parts }
+}
+
+/// Whose holdings are in no stock of a past day, where there are such divisions.
+fn missed(report: &v1::Report) -> Option<Table> {
+    if report.missed_snapshot_count == 0 {
+        return None;
+    }
+    let more = match report.missed_snapshot_count.saturating_sub(report.missed_snapshots.len() as u64) {
+        0 => String::new(),
+        more => format!("（另有{more}项未列出）"),
+    };
+    let title = format!("缺少当日快照的区划，其存量未计入{more}");
+    let mut table = Table::new(title, &[("日期", 16.0), ("区划代码", 16.0), ("区划", 40.0)]);
+    for missed in &report.missed_snapshots {
+        table.rows.push([&missed.day, &missed.division, &missed.display_name].map(Cell::text).into());
+    }
+    Some(table)
 }
 
 fn notes(report: &v1::Report) -> Sheet {

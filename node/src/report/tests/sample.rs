@@ -238,6 +238,8 @@ pub(in crate::report) fn sample() -> v1::Report {
         rankings: rankings(),
         trends: trends(),
         breakdowns: vec![breakdown()],
+        missed_snapshots: Vec::new(),
+        missed_snapshot_count: 0,
         statuses: statuses(),
         warnings: warnings(),
     }
