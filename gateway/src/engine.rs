@@ -30,6 +30,7 @@ mod audit;
 mod catch_up;
 mod claims;
 mod command;
+mod failover;
 mod gateways;
 mod grants;
 mod greet;

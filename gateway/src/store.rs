@@ -119,6 +119,8 @@ pub struct Writer {
     faults: Option<Arc<AtomicI64>>,
     /// How often `conn` was opened.
     openings: u64,
+    /// The timeline of PostgreSQL that `conn` writes on, where it can be read.
+    timeline: Option<i64>,
     /// Of the last transaction, Unix milliseconds.
     moment_ms: u64,
     /// Numbers for records that are reserved on disk.
@@ -160,11 +162,18 @@ impl Store {
             (Database::Sqlite(database), conn)
         };
         let view = gateways::stored_view(&mut conn.sql(None)).await?;
+        let timeline = match &database {
+            Database::Sqlite(_) => None,
+            Database::Postgres(database) => database.timeline(&mut conn).await?,
+        };
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
         let faults = options.fail_at_statement;
         let conn = Some(conn);
-        Ok((store, Writer { database, conn, faults, openings: 1, moment_ms: 0, reserved: 0..0, view }))
+        Ok((
+            store,
+            Writer { database, conn, faults, openings: 1, timeline, moment_ms: 0, reserved: 0..0, view },
+        ))
     }
 
     /// Whether the store at `location` could be opened, without opening or changing it. Says which it is, without user
@@ -258,6 +267,11 @@ impl Writer {
         self.openings
     }
 
+    /// The timeline of PostgreSQL that this process writes on; `None` with SQLite, and where it cannot be read.
+    pub fn timeline(&self) -> Option<i64> {
+        self.timeline
+    }
+
     /// Everything that is decided from now on is decided from what was read after this.
     pub fn decide_from(&mut self, view: View) {
         self.view = view;
@@ -291,7 +305,8 @@ impl Writer {
         let conn = match &*self.database {
             Database::Sqlite(database) => database.connect().await?,
             Database::Postgres(database) => {
-                let conn = database.connect().await?;
+                let mut conn = database.connect().await?;
+                self.timeline = database.timeline(&mut conn).await?;
                 database.sits(&conn);
                 conn
             }

@@ -30,6 +30,8 @@ pub(super) struct Abreast {
     failed: Option<(EngineError, Instant)>,
     /// The tables of divisions and thresholds are those of this number.
     tables: Option<u64>,
+    /// The timeline of PostgreSQL that was met last.
+    pub(super) timeline: Option<i64>,
 }
 
 impl EngineError {
@@ -94,8 +96,8 @@ impl Task {
     /// Everything was read just now, after this view.
     pub(super) fn note_abreast(&mut self, view: View) {
         self.store.decide_from(view);
-        let tables = self.abreast.tables;
-        self.abreast = Abreast { openings: self.store.openings(), tables, ..Abreast::default() };
+        let Abreast { tables, timeline, .. } = self.abreast;
+        self.abreast = Abreast { openings: self.store.openings(), tables, timeline, ..Abreast::default() };
     }
 
     /// What is decided next must be decided from what other gateways stored, down to what they do not tell of.
@@ -118,6 +120,11 @@ impl Task {
                     tracing::info!("the store is back; the node goes on (数据存储已恢复)");
                 }
                 Ok(())
+            }
+            Err(error) if error.is_stale() => {
+                // Others changed what is shared while it was read.
+                self.abreast.doubted = true;
+                Err(error)
             }
             Err(error) => {
                 if !was_away {
@@ -180,6 +187,6 @@ impl Task {
                 self.commit(&Changes::default(), &fills).await?;
             }
         }
-        Ok(())
+        self.meet_timeline().await
     }
 }

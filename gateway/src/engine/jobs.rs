@@ -29,6 +29,8 @@ impl Task {
     }
 
     async fn look_after(&mut self) -> Result<(), EngineError> {
+        // A gateway that has nothing to write must notice, too, that its line broke.
+        self.store.check().await?;
         self.write_notes(false).await?;
         self.mend_clock().await?;
         if self.unscrubbed || self.purged {

@@ -110,6 +110,7 @@ impl Task {
 
     /// What a process does when it has opened a store.
     async fn settle(&mut self, parent: Option<Division>) -> Result<(), EngineError> {
+        self.meet_timeline().await?;
         // Those that are there have met the store as it is.
         if !self.has_company().await? {
             self.note_opening().await?;

@@ -197,6 +197,67 @@ async fn a_gateway_whose_slot_was_taken_goes_on_in_another() {
     node.stop().await;
 }
 
+/// A standby took over, and whatever it lacks, no revision shows it: it counts as a restore before anything is written.
+#[tokio::test]
+async fn another_timeline_counts_as_a_restore() {
+    let Some(mut node) = Node::new().await else { return };
+    let shared = node.engine.shared().clone();
+    node.write(&case("a"), "before", None).await.unwrap();
+    let child = Division::parse("220822101").unwrap();
+    node.engine.welcome(child, v1::Hello::default()).await.unwrap();
+    let server = shared.store.timeline().await.unwrap();
+    assert!(server.is_some_and(|timeline| timeline > 0), "it is known from the start: {server:?}");
+    let (before, lineage) = (node.writer(&case("a")).await, shared.lineage());
+    for round in 0..2 {
+        node.line.cut().await;
+        if round == 0 {
+            node.place.script("UPDATE shared SET timeline = timeline + 6").await;
+        }
+        node.line.restore().await;
+        if round == 0 {
+            let noticed = async {
+                while shared.lineage() == lineage {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("without anything to write");
+        }
+        let name = case(&format!("b{round}"));
+        node.write_when_back(&name, "after").await;
+        assert_ne!(node.writer(&name).await, before, "no stamp of the lost life is given out again");
+        assert!(node.stamp(&name).await > node.stamp(&case("a")).await);
+    }
+    let (epoch, setbacks) = shared.lineage();
+    assert_ne!(epoch, lineage.0, "links are greeted anew");
+    assert_eq!((setbacks, shared.store.meta().await.unwrap().epoch), (lineage.1, epoch));
+    assert_eq!(
+        node.writer(&case("b0")).await,
+        node.writer(&case("b1")).await,
+        "once, not at every connection"
+    );
+    assert_eq!(shared.store.timeline().await.unwrap(), server);
+    let peer = node.engine.peer(Role::Child, child).await.unwrap().unwrap();
+    assert!(
+        peer.opened_revision.is_some(),
+        "what the child has seen of the lost life is told from what is new"
+    );
+    let alarms: Vec<String> = shared.alarms().into_iter().filter(|a| a.contains("timeline")).collect();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    node.engine.stop().await;
+    node.task.await.unwrap();
+    shared.store.close().await;
+
+    node.place.script("UPDATE shared SET timeline = timeline + 6").await;
+    let options = Options { durable: false, ..Options::default() };
+    let (store, writer) =
+        Store::open(&node.place.url(), shared.own(), environment().random, 1, options).await.unwrap();
+    let (engine, task) = Engine::start(store, writer, shared.own(), None, environment()).await.unwrap();
+    assert_ne!(engine.shared().epoch(), epoch, "a process that opens it notices, too");
+    engine.stop().await;
+    task.await.unwrap();
+    engine.shared().store.close().await;
+}
+
 /// What one gateway learns of thresholds and divisions, the others of the store know as soon as they hear of it, and so
 /// do their streams of figures.
 #[tokio::test]

@@ -203,6 +203,8 @@ pub enum LinkChange {
     GiveUp(Writer),
     /// The store's new random number.
     NewEpoch(u64),
+    /// The timeline of PostgreSQL that the store is written on from now on.
+    Timeline(i64),
     /// All sums and open conflicts go: every record is about to be judged anew by other rules.
     ForgetJudgements,
     /// Fingerprint of the rules by which every record was judged.

@@ -92,6 +92,9 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::NewEpoch(epoch) => {
             sql.run("UPDATE node SET epoch = ?", Args::ints(&[*epoch as i64])).await.map(|_| ())
         }
+        LinkChange::Timeline(timeline) => {
+            sql.run("UPDATE shared SET timeline = ?", Args::ints(&[*timeline])).await.map(|_| ())
+        }
         LinkChange::ForgetJudgements => {
             tallies::forget(sql).await?;
             sql.run("DELETE FROM facet", Args::new()).await?;

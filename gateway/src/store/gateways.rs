@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 
-use super::sql::{Args, Conn, Sql, int};
-use super::{Database, Store, StoreError};
+use super::sql::{Args, Conn, Sql, int, maybe};
+use super::{Database, Store, StoreError, Writer};
 use crate::ingest::changes::{Changes, LinkChange};
 use crate::ingest::topology::PeerId;
 
@@ -29,7 +29,7 @@ macro_rules! shared_lock {
 }
 const UPLINK_LOCK: &str =
     concat!("SELECT CAST(pg_try_advisory_lock(1196715825, ", store_number!(), ") AS INTEGER)");
-/// How long whoever has a duty waits for its connection to answer.
+/// How long a connection that nobody uses may take to answer.
 const HOLD_TIME: Duration = Duration::from_secs(4);
 /// The longest notice; PostgreSQL takes less than 8,000 bytes.
 const NOTICE_MAX: usize = 4_000;
@@ -89,6 +89,7 @@ fn is_shared(change: &LinkChange) -> bool {
         LinkChange::NewWriter(_)
         | LinkChange::GiveUp(_)
         | LinkChange::NewEpoch(_)
+        | LinkChange::Timeline(_)
         | LinkChange::ForgetJudgements
         | LinkChange::Learned(_)
         | LinkChange::Peer(_)
@@ -203,10 +204,33 @@ impl Hold {
     /// # Errors
     /// It is not, or nobody knows: the duty must be left at once.
     pub async fn check(&mut self) -> Result<(), StoreError> {
-        let Some(conn) = &mut self.0 else { return Ok(()) };
-        let mut sql = conn.sql(None);
-        let asked = tokio::time::timeout(HOLD_TIME, sql.number("SELECT 1", Args::new())).await;
-        asked.map_err(|_| StoreError::Unreachable("the database does not answer".into()))?.map(drop)
+        match &mut self.0 {
+            Some(conn) => lives(conn).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn lives(conn: &mut Conn) -> Result<(), StoreError> {
+    let mut sql = conn.sql(None);
+    let asked = tokio::time::timeout(HOLD_TIME, sql.number("SELECT 1", Args::new())).await;
+    asked.map_err(|_| StoreError::Unreachable("the database does not answer".into()))?.map(drop)
+}
+
+impl Writer {
+    /// Asks the server whether the connection that writes still lives: with it the slot went, and what is behind the
+    /// next one may be another server.
+    ///
+    /// # Errors
+    /// It does not; the next use opens another.
+    pub async fn check(&mut self) -> Result<(), StoreError> {
+        // Left out while it is asked, so that neither failure nor a dropped future leaves a dead one behind.
+        let Some(mut conn) = self.conn.take() else { return Ok(()) };
+        if matches!(conn, Conn::Postgres { .. }) {
+            lives(&mut conn).await?;
+        }
+        self.conn = Some(conn);
+        Ok(())
     }
 }
 
@@ -224,6 +248,12 @@ impl Store {
     /// What is shared, by number. Read before all else that is read to decide from.
     pub async fn view(&self) -> Result<View, StoreError> {
         stored_view(&mut self.reader().await?.sql()).await
+    }
+
+    /// The timeline of PostgreSQL that the store was written on last; `None`: it was never known.
+    pub async fn timeline(&self) -> Result<Option<i64>, StoreError> {
+        let row = self.reader().await?.sql().row("SELECT timeline FROM shared", Args::new()).await?;
+        row.map_or(Ok(None), |row| maybe(&row, 0))
     }
 
     /// The slots of the gateways that are there now, this one's included.

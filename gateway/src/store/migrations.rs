@@ -29,6 +29,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0009_audit.sql",
     "0010_erasure.sql",
     "0012_units.sql",
+    "0013_timeline.sql",
 ];
 
 /// The present format.

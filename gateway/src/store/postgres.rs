@@ -155,6 +155,34 @@ impl Database {
         seated(conn, slot).await
     }
 
+    /// The timeline that the server writes on; `None`: this user may not ask, or the server knows none.
+    ///
+    /// # Errors
+    /// It is a standby, which writes on none (yet).
+    pub(super) async fn timeline(&self, conn: &mut Conn) -> Result<Option<i64>, StoreError> {
+        let mut sql = conn.sql(None);
+        if sql.number("SELECT CAST(pg_is_in_recovery() AS INTEGER)", Args::new()).await? != 0 {
+            return Err(StoreError::Unreachable("this server only reads now".into()));
+        }
+        // Of a file of the log, the first eight digits. What `pg_control_checkpoint` says is as old as the checkpoint.
+        let ask =
+            "SELECT CAST(CAST(CAST('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS bit(32))
+            AS BIGINT) AS BIGINT)";
+        match sql.number(ask, Args::new()).await {
+            Ok(timeline) => Ok(Some(timeline)),
+            Err(StoreError::Unreachable(why)) => Err(StoreError::Unreachable(why)),
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "the timeline of the PostgreSQL server cannot be read; grant EXECUTE on pg_current_wal_lsn() and \
+                     pg_walfile_name(pg_lsn); until then a failover shows only where transactions are missing \
+                     (无法读取数据库时间线，请授予函数执行权限)"
+                );
+                Ok(None)
+            }
+        }
+    }
+
     /// Takes note of the place that a connection writes in.
     pub(super) fn sits(&self, conn: &Conn) {
         let Conn::Postgres { slot, .. } = conn else { return };

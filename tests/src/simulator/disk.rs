@@ -221,6 +221,8 @@ impl Disk {
             LinkChange::ForgetJudgements => self.tallies.clear(),
             LinkChange::Learned(fingerprint) => self.fingerprint = *fingerprint,
             LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
+            // No disk of the simulator has one.
+            LinkChange::Timeline(_) => {}
             LinkChange::Peer(peer) => drop(self.peers.insert(peer.id, peer.clone())),
             LinkChange::Seen { peer, revision } => {
                 if let Some(peer) = self.peers.get_mut(peer) {

@@ -108,6 +108,7 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         LinkChange::NewWriter(NewWriter { writer: us, purpose: String::new() }),
         LinkChange::GiveUp(WriterId { division: division("220822"), id: 6 }),
         LinkChange::NewEpoch(99),
+        LinkChange::Timeline(3),
         LinkChange::ForgetJudgements,
         LinkChange::Learned([7; 16]),
         LinkChange::Peer(peer(3, Role::Child, "220822102")),

@@ -91,6 +91,34 @@ async fn what_is_refused_at_the_door_says_why_and_never_the_password() {
     assert!(shown.contains(&name) && !shown.contains(&password));
 }
 
+/// The database's user needs no rights beyond its own tables to see a failover; one who may not do even that is served
+/// all the same.
+#[tokio::test]
+async fn an_ordinary_user_sees_the_timeline_unless_it_is_forbidden() {
+    let Some(place) = PostgresPlace::new().await else { return };
+    let make = "DO $$ BEGIN EXECUTE format('CREATE ROLE %I', current_database());
+        EXECUTE format('GRANT ALL ON SCHEMA public TO %I', current_database()); END $$";
+    place.script(make).await;
+    let sign = if place.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{sign}options=-c%20role%3D{}", place.url(), place.name());
+    let (store, mut writer) = open(&url).await.unwrap();
+    assert!(writer.timeline().is_some_and(|timeline| timeline > 0));
+    cameras(&mut writer, 2).await;
+    writer.close().await.unwrap();
+    store.close().await;
+    drop(store);
+    place.script("REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) FROM PUBLIC").await;
+    let (store, mut writer) = open(&url).await.unwrap();
+    assert_eq!(writer.timeline(), None);
+    cameras(&mut writer, 2).await;
+    assert_eq!(store.counts().await.unwrap().records, 4);
+    writer.close().await.unwrap();
+    store.close().await;
+    let unmake = "DO $$ BEGIN EXECUTE format('DROP OWNED BY %I', current_database());
+        EXECUTE format('DROP ROLE %I', current_database()); END $$";
+    place.script(unmake).await;
+}
+
 /// The server cuts every connection, as it does when it is started anew: the write under way fails and changes nothing
 /// or is there whole, and the next one goes.
 #[tokio::test]
