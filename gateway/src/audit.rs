@@ -167,6 +167,63 @@ pub enum Event {
         /// The partner's name.
         partner: String,
     },
+    /// A new node was invited.
+    Invited {
+        /// The invitation's number, 16 hexadecimal digits.
+        invitation: String,
+        /// Whose node it is for.
+        #[serde(serialize_with = "codes::code")]
+        division: Division,
+        /// Until when its code is good, Unix milliseconds.
+        expire_ms: u64,
+        /// Who invited it.
+        by: String,
+    },
+    /// An invitation was taken back.
+    InvitationWithdrawn {
+        /// Its number, 16 hexadecimal digits.
+        invitation: String,
+        /// Who took it back.
+        by: String,
+    },
+    /// A new node came by its invitation.
+    Enrolled {
+        /// Its division.
+        #[serde(serialize_with = "codes::code")]
+        division: Division,
+        /// From where.
+        address: String,
+    },
+    /// Somebody's code was not accepted.
+    CodeRefused {
+        /// From where.
+        address: String,
+        /// `wrong`, `used`, `expired`, `withdrawn`, or `too_many` tries.
+        reason: &'static str,
+    },
+    /// A child was given a new certificate in place of its old one.
+    CertificateRenewed {
+        /// Whose.
+        #[serde(serialize_with = "codes::code")]
+        division: Division,
+        /// The serial number of the old one, in hexadecimal digits.
+        serial: String,
+        /// How many days before the old one had run out; 0: it had not.
+        late_days: u64,
+    },
+    /// A child was not given a new certificate.
+    RenewalRefused {
+        /// Whose.
+        #[serde(serialize_with = "codes::code")]
+        division: Division,
+        /// `revoked`, or the code of the error.
+        reason: String,
+    },
+    /// Revocation lists or roots were taken over, from the parent or from the own authority.
+    TrustTakenOver {
+        /// From whom: `parent` or `authority`.
+        from: &'static str,
+    },
     /// A subscription began.
     Subscribed {
         /// Its name.

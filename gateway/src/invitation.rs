@@ -186,6 +186,18 @@ pub enum NotAccepted {
     Withdrawn,
 }
 
+impl NotAccepted {
+    /// A short fixed name.
+    pub const fn code(self) -> &'static str {
+        match self {
+            NotAccepted::Wrong => "wrong",
+            NotAccepted::Used => "used",
+            NotAccepted::Expired => "expired",
+            NotAccepted::Withdrawn => "withdrawn",
+        }
+    }
+}
+
 /// What a code that is accepted brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission<'i> {

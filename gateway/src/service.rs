@@ -9,9 +9,11 @@ use guantong_proto::v1::audit_service_server::AuditServiceServer;
 use guantong_proto::v1::camera_service_server::CameraServiceServer;
 use guantong_proto::v1::case_service_server::CaseServiceServer;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
+use guantong_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use guantong_proto::v1::exchange_service_server::ExchangeServiceServer;
 use guantong_proto::v1::grant_service_server::GrantServiceServer;
 use guantong_proto::v1::grid_service_server::GridServiceServer;
+use guantong_proto::v1::invitation_service_server::InvitationServiceServer;
 use guantong_proto::v1::node_service_server::NodeServiceServer;
 use guantong_proto::v1::record_service_server::RecordServiceServer;
 use guantong_proto::v1::report_service_server::ReportServiceServer;
@@ -32,11 +34,13 @@ mod conflicts;
 mod describing;
 mod driver;
 mod duplicates;
+mod enrolment;
 mod erasure;
 mod exchange;
 pub mod figures;
 mod grants;
 mod grids;
+mod invitations;
 mod links;
 mod list;
 mod moves;
@@ -61,10 +65,14 @@ pub use caller::{Caller, Who};
 pub use checkpoints::{Checkpoints, Seal};
 pub use describing::describe;
 pub use driver::{LinkEnd, dial};
+pub use enrolment::{Registrar, RegistrarError, Shown, Visitor};
 pub use links::Links;
 
 /// The largest message that a caller may send, in bytes.
 pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// The same where a stranger may speak: a secret and a signing request are small.
+const ENROLMENT_MAX_BYTES: usize = 32 * 1024;
 
 /// What the node's status says beside the engine's own part.
 #[derive(Clone)]
@@ -81,14 +89,23 @@ pub struct NodeInfo {
     pub warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
+/// The one service of the lobby, where callers show no certificate, or one that has run out.
+pub fn lobby(engine: Engine, links: Links, registrar: Arc<dyn Registrar>, stop: CancellationToken) -> Routes {
+    let enrolment = enrolment::Enrolment::new(engine, links, registrar, stop);
+    Routes::new(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(ENROLMENT_MAX_BYTES))
+}
+
 /// All services of a node. `stop` ends its links with a Goodbye, and the feeds of subscriptions.
 pub fn routes(
     engine: Engine,
     links: Links,
     info: NodeInfo,
     checkpoints: Arc<Checkpoints>,
+    registrar: Arc<dyn Registrar>,
     stop: CancellationToken,
 ) -> Routes {
+    let invitations = invitations::Invitations::new(engine.clone(), registrar.clone());
+    let enrolment = enrolment::Enrolment::new(engine.clone(), links.clone(), registrar, stop.clone());
     let exchange =
         exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop.clone());
     let records = records::Records::new(engine.clone(), links.clone());
@@ -117,5 +134,7 @@ pub fn routes(
         .add_service(ReportServiceServer::new(reports).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(SubmissionServiceServer::new(submissions).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(InvitationServiceServer::new(invitations).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(ENROLMENT_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

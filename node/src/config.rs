@@ -68,6 +68,10 @@ pub struct Config {
     /// Certificate and key. Needed with `listen` and with `parent`.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// The authority that this node signs certificates of nodes below it with. Without it nodes below are neither enrolled
+    /// nor renewed here.
+    #[serde(default)]
+    pub authority: Option<Authority>,
     /// The name that all identities of this tree share, as it was given to `guantong pki init`.
     #[serde(default = "read::default_trust_domain", deserialize_with = "read::trust_domain")]
     pub trust_domain: TrustDomain,
@@ -149,6 +153,21 @@ impl Tls {
             authority_scope: self.authority_scope,
         }
     }
+}
+
+/// The authority of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authority {
+    /// Its directory, as `guantong pki init` or `guantong pki issue authority` made it; the node must be able to write
+    /// there.
+    pub dir: PathBuf,
+    /// How long after its certificate ran out a node may still have it renewed, in days.
+    #[serde(default = "read::renewal_grace_days")]
+    pub renewal_grace_days: u32,
+    /// How long the certificates are good for, in days. Nodes renew them by themselves at two thirds of that.
+    #[serde(default = "read::certificate_days")]
+    pub certificate_days: u32,
 }
 
 /// What is written to standard error.
@@ -260,6 +279,14 @@ impl Config {
             let what = "`listen` and `parent` need a certificate: issue one with `guantong pki issue node`, and name \
                         its files here (缺少证书配置)";
             wrong("tls", what.to_owned());
+        }
+        if self.authority.is_some() && self.tls.as_ref().is_none_or(|tls| tls.revocation_list.is_none()) {
+            let what = "needs the node's own certificate and `revocation_list`, in [tls]: those who enrol know the node by \
+                        the one and are given the other (缺少证书或吊销列表配置)";
+            wrong("authority", what.to_owned());
+        }
+        if self.authority.as_ref().is_some_and(|authority| authority.certificate_days == 0) {
+            wrong("authority.certificate_days", "must be at least 1 (至少为1天)".to_owned());
         }
         if self.socket().as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             let what = format!("the path is longer than {SOCKET_PATH_BYTES_MAX} bytes; choose a shorter one");

@@ -6,6 +6,7 @@
 mod audited;
 mod doors;
 mod identity;
+mod registrar;
 mod signals;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::links::Uplink;
 use crate::telemetry::{self, Telemetry};
 use doors::Doors;
 use identity::NodeIdentity;
+use registrar::NodeRegistrar;
 use signals::Signals;
 
 /// Threads that run tasks; the store has its own. Many nodes may share a machine.
@@ -90,14 +92,29 @@ async fn serve(
     let seal =
         identity.as_ref().map(|identity| -> Arc<dyn Seal> { Arc::new(NodeSeal(identity.store.clone())) });
     let checkpoints = Checkpoints::new(engine.clone(), links.clone(), seal);
-    let services =
-        service::routes(engine.clone(), links.clone(), info.clone(), checkpoints.clone(), stop.clone());
+    let registrar = NodeRegistrar::new(identity.as_ref(), config.authority.clone());
+    let services = service::routes(
+        engine.clone(),
+        links.clone(),
+        info.clone(),
+        checkpoints.clone(),
+        registrar.clone(),
+        stop.clone(),
+    );
+    let lobby = config.authority.as_ref().map(|authority| {
+        let lobby = service::lobby(engine.clone(), links.clone(), registrar.clone(), stop.clone());
+        (lobby, Duration::from_secs(u64::from(authority.renewal_grace_days) * 24 * 3600))
+    });
     let mut tasks = JoinSet::new();
+    tasks.spawn(registrar.clone().follow(stop.clone()));
+    if config.parent.is_none() {
+        tasks.spawn(registrar.renew_own(stop.clone()));
+    }
     tasks.spawn(service::describe(engine.clone(), links.clone(), info, stop.clone()));
     tasks.spawn(checkpoints.clone().keep(stop.clone()));
-    doors.serve(services, &engine, &stop, &mut tasks);
+    doors.serve(services, lobby, &engine, &stop, &mut tasks);
     if let Some(identity) = &identity {
-        tasks.spawn(identity.clone().watch(hangup, stop.clone()));
+        tasks.spawn(identity.clone().watch(engine.clone(), hangup, stop.clone()));
         if let Some(parent) = config.parent.clone() {
             let identity = identity.store.clone();
             let uplink = Uplink { engine: engine.clone(), links, checkpoints, identity, parent };

@@ -287,9 +287,14 @@ impl Stray {
     /// Starts a node in `dir` from a configuration, in which `data_dir`, `socket` and the files of the certificate are
     /// filled in.
     pub fn serve(dir: &Path, configuration: &str) -> Stray {
+        Stray::start(dir, &stray_config(dir, configuration), &[])
+    }
+
+    /// Starts a node from a configuration whose socket is `sock` in `dir`, with variables in its environment.
+    pub fn start(dir: &Path, config: &Path, environment: &[(&str, &str)]) -> Stray {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("stray.log")).unwrap();
-        let config = stray_config(dir, configuration);
         let child = command()
+            .envs(environment.iter().copied())
             .arg("serve")
             .arg("--config")
             .arg(config)

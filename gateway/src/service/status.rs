@@ -8,6 +8,7 @@ use guantong_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use super::enrolment::RegistrarError;
 use crate::engine::EngineError;
 use crate::ingest::checks::Violation;
 use crate::ingest::local::WriteError;
@@ -125,6 +126,11 @@ pub fn bad_name(field: &str, error: &NameError) -> Status {
     invalid(field, error.to_string())
 }
 
+/// Why, for programs.
+pub(super) fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.to_lowercase()).unwrap_or_default()
+}
+
 /// A status as the problem of one item of a batch.
 pub(super) fn problem(status: &Status) -> v1::WriteProblem {
     let details = status.get_error_details();
@@ -150,6 +156,17 @@ pub fn of_store(error: &StoreError) -> Status {
     }
     let reason = if matches!(error, StoreError::Unreachable(_)) { "STORE_UNREACHABLE" } else { "STORE" };
     plain(Code::Unavailable, error.to_string(), reason)
+}
+
+/// What the node's authority did not do.
+pub(super) fn of_registrar(error: &RegistrarError) -> Status {
+    let message = error.to_string();
+    match error {
+        RegistrarError::NoAuthority => plain(Code::FailedPrecondition, message, "NO_AUTHORITY"),
+        RegistrarError::Unacceptable(_) => plain(Code::InvalidArgument, message, "INVALID"),
+        RegistrarError::Revoked => plain(Code::PermissionDenied, message, "REVOKED"),
+        RegistrarError::Failed(_) => plain(Code::Unavailable, message, "AUTHORITY"),
+    }
 }
 
 /// What the engine did not do that concerns no record.

@@ -12,12 +12,14 @@ mod conflicts;
 mod connection;
 mod divisions;
 mod duplicates;
+mod enroll;
 mod erase;
 mod export;
 mod fleet;
 mod get;
 mod grant;
 mod import;
+mod invite;
 mod json;
 mod pages;
 pub mod pki;
@@ -87,6 +89,8 @@ enum Command {
     Duplicates(duplicates::DuplicatesArgs),
     Erase(erase::EraseArgs),
     Grant(grant::GrantArgs),
+    Invite(invite::InviteArgs),
+    Enroll(enroll::EnrollArgs),
     Quarantine(quarantine::QuarantineArgs),
     Subscriptions(subscriptions::SubscriptionsArgs),
     Subscribe(subscribe::SubscribeArgs),
@@ -154,6 +158,8 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Conflicts(args) => print(args.node.json, conflicts::run(&args)),
         Command::Duplicates(args) => print(args.node.json, duplicates::run(&args)),
         Command::Erase(args) => print(args.node.json, erase::run(&args)),
+        Command::Invite(args) => print(args.node.json, invite::run(&args)),
+        Command::Enroll(args) => print(args.json, enroll::run(&args)),
         Command::Grant(args) => print(args.node.json, grant::run(&args)),
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),

@@ -14,7 +14,7 @@ use crate::identity::TrustDomain;
 /// What the names of our environment variables begin with.
 pub(super) const PREFIX: &str = "GUANTONG_";
 /// Variables of the command line and of tests, which are not keys of the file.
-const NOT_KEYS: [&str; 6] = ["config", "node", "identity", "demo_store", "program", "postgres_bin"];
+const NOT_KEYS: [&str; 7] = ["code", "config", "node", "identity", "demo_store", "program", "postgres_bin"];
 
 pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let environment = Env::prefixed(PREFIX).ignore(&NOT_KEYS).split("__");
@@ -93,4 +93,14 @@ impl<'de> Visitor<'de> for OneOrMany {
         }
         Ok(items)
     }
+}
+
+/// How long after its certificate ran out a node may have it renewed, in days.
+pub(super) fn renewal_grace_days() -> u32 {
+    90
+}
+
+/// How long new certificates are good for, in days.
+pub(super) fn certificate_days() -> u32 {
+    180
 }

@@ -16,10 +16,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 use tokio_stream::Stream;
 
 use super::crowd::{Place, Places, address_of};
+use super::lobby::{self, GUESTS_MAX, GUESTS_PER_ADDRESS, Guest, GuestPlace, Lobby, LobbyIo};
 use super::now_ms;
 use super::peer::{Peer, TlsIo, tune};
 use super::spiffe::SpiffeId;
@@ -93,6 +94,20 @@ pub struct Acceptor {
     identity: Arc<IdentityStore>,
     limits: AcceptLimits,
     shared: Arc<Shared>,
+    lobby: Option<LobbyDoor>,
+}
+
+/// Where guests are let in.
+#[derive(Clone)]
+struct LobbyDoor {
+    guests: mpsc::Sender<LobbyIo>,
+    grace: Duration,
+}
+
+/// A connection after its handshake.
+enum Arrived {
+    Peer(TlsIo),
+    Guest(LobbyIo),
 }
 
 /// Who is told of each refusal.
@@ -109,6 +124,8 @@ struct Shared {
     addresses: Places<IpAddr>,
     identities: Places<SpiffeId>,
     told: OnceLock<Told>,
+    guests: Places<()>,
+    guest_addresses: Places<IpAddr>,
 }
 
 /// Places of one connection.
@@ -122,7 +139,7 @@ impl Acceptor {
 
     /// An acceptor with limits of one's own.
     pub fn with_limits(identity: Arc<IdentityStore>, limits: AcceptLimits) -> Acceptor {
-        Acceptor { identity, limits, shared: Arc::default() }
+        Acceptor { identity, limits, shared: Arc::default(), lobby: None }
     }
 
     /// Starts accepting from the listener. What comes out is for tonic's `serve_with_incoming_shutdown`; it never
@@ -132,6 +149,13 @@ impl Acceptor {
         tokio::spawn(self.clone().accept_all(listener, ready.clone()));
         tokio::spawn(self.clone().recheck_always(ready));
         Incoming { connections }
+    }
+
+    /// The same, and a lobby beside it, which also takes nodes whose certificate ran out no longer ago than `grace`.
+    pub fn incoming_with_lobby(&self, listener: TcpListener, grace: Duration) -> (Incoming, Lobby) {
+        let (guests, waiting) = mpsc::channel(READY_CONNECTIONS);
+        let acceptor = Acceptor { lobby: Some(LobbyDoor { guests, grace }), ..self.clone() };
+        (acceptor.incoming(listener), Lobby { guests: waiting })
     }
 
     /// The latest refusals, the newest first.
@@ -197,9 +221,15 @@ impl Acceptor {
                     };
                     let (acceptor, ready) = (self.clone(), ready.clone());
                     tokio::spawn(async move {
-                        if let Some(connection) = acceptor.handshake(tcp, address).await {
-                            // The server is gone if this fails, and with it the need for the connection.
-                            let _ = ready.send(connection).await;
+                        // The server is gone if this fails, and with it the need for the connection.
+                        match acceptor.handshake(tcp, address).await {
+                            Some(Arrived::Peer(connection)) => drop(ready.send(connection).await),
+                            Some(Arrived::Guest(guest)) => {
+                                if let Some(door) = &acceptor.lobby {
+                                    drop(door.guests.send(guest).await);
+                                }
+                            }
+                            None => {}
                         }
                         // Held to here, so that a server that is slow to take connections slows down strangers too.
                         drop((slot, place));
@@ -213,38 +243,84 @@ impl Acceptor {
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream, address: SocketAddr) -> Option<TlsIo> {
+    async fn handshake(&self, tcp: TcpStream, address: SocketAddr) -> Option<Arrived> {
         if let Err(error) = tune(&tcp) {
             tracing::debug!(%address, "connection lost before the handshake: {error}");
             return None;
         }
         let identity = self.identity.current();
-        let accepting = TlsAcceptor::from(identity.server_config()).accept(tcp).into_fallible();
+        let accepting = self.accept(tcp, address, &identity);
         match tokio::time::timeout(self.limits.handshake_time, accepting).await {
             Err(_) => self.refuse(address, Trouble::Silent),
             Ok(Err((error, tcp))) => {
                 self.refuse(address, Trouble::of_io(&error));
-                linger(tcp).await;
+                if let Some(tcp) = tcp {
+                    linger(tcp).await;
+                }
             }
-            Ok(Ok(stream)) => {
+            Ok(Ok((stream, place))) => {
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let is_silent = chain.is_empty();
                 // rustls lets in whoever asks for no protocol at all.
-                if stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
+                if place.is_none() && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
                     self.refuse(address, Trouble::NotHttp2);
                     return None;
                 }
-                match Peer::of_chain(chain, address) {
-                    Ok(peer) => match self.seats(&peer) {
-                        Ok(seats) => return Some(self.register(stream.into(), peer, &identity, seats)),
+                match (place, Peer::of_chain(chain, address)) {
+                    (None, Ok(peer)) => match self.seats(&peer) {
+                        Ok(seats) => {
+                            return Some(Arrived::Peer(self.register(stream.into(), peer, &identity, seats)));
+                        }
                         Err(crowd) => self.refuse(address, Trouble::Crowded(crowd)),
                     },
-                    Err(problem) => {
+                    (Some(place), Ok(peer)) => {
+                        let guest = Guest { address, peer: Some(peer) };
+                        return Some(Arrived::Guest(LobbyIo::new(stream, guest, place)));
+                    }
+                    (Some(place), Err(_)) if is_silent => {
+                        let guest = Guest { address, peer: None };
+                        return Some(Arrived::Guest(LobbyIo::new(stream, guest, place)));
+                    }
+                    (_, Err(problem)) => {
                         self.refuse(address, Trouble::Theirs(Fault::Identity(problem.to_string())))
                     }
                 }
             }
         }
         None
+    }
+
+    /// The handshake. A place comes with it where the client has asked for the lobby, and has got one.
+    async fn accept(
+        &self,
+        tcp: TcpStream,
+        address: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Handshaken, NotHandshaken> {
+        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
+        tokio::pin!(hello);
+        let start = match hello.as_mut().await {
+            Ok(start) => start,
+            Err(error) => return Err((error, hello.take_io())),
+        };
+        let asked =
+            start.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == lobby::ALPN));
+        let mut place = None;
+        let mut config = identity.server_config();
+        if asked && let Some(door) = &self.lobby {
+            place = self.guest_place(address);
+            if place.is_some() {
+                config =
+                    identity.lobby_config(door.grace).map_err(|error| (io::Error::other(error), None))?;
+            }
+        }
+        let accepted = start.into_stream(config).into_fallible().await;
+        accepted.map(|stream| (stream, place)).map_err(|(error, tcp)| (error, Some(tcp)))
+    }
+
+    fn guest_place(&self, address: SocketAddr) -> Option<GuestPlace> {
+        let all = self.shared.guests.take((), GUESTS_MAX)?;
+        Some((all, self.shared.guest_addresses.take(address_of(address.ip()), GUESTS_PER_ADDRESS)?))
     }
 
     fn seats(&self, peer: &Peer) -> Result<Seats, Crowd> {
@@ -317,6 +393,9 @@ impl Acceptor {
         }
     }
 }
+
+type Handshaken = (tokio_rustls::server::TlsStream<TcpStream>, Option<GuestPlace>);
+type NotHandshaken = (io::Error, Option<TcpStream>);
 
 fn cut_if_wrong(peer: &Peer, identity: &Identity) -> bool {
     let Err(why) = identity.check_peer(peer) else { return false };

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use guantong_gateway::division::Division;
 use hyper_util::rt::TokioIo;
+use rustls::client::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::peer::{Peer, TlsIo, tune};
-use super::spiffe::{SpiffeId, Subject};
+use super::spiffe::{SpiffeId, Subject, TrustDomain};
 use super::tls::Identity;
 use super::words::{Fault, Trouble, Words};
 
@@ -105,6 +106,11 @@ pub enum DialError {
         /// Why.
         trouble: Trouble,
     },
+    /// The lobby was asked for, and there is none, or it is full.
+    NoLobby {
+        /// What was dialled.
+        endpoint: String,
+    },
     /// A sound certificate of somebody else.
     WrongPeer {
         /// What was dialled.
@@ -137,6 +143,7 @@ impl DialError {
             DialError::Unreachable { .. } => "unreachable",
             DialError::TimedOut { .. } => "timed_out",
             DialError::Refused { trouble, .. } => trouble.code(),
+            DialError::NoLobby { .. } => "no_lobby",
             DialError::WrongPeer { .. } => "wrong_peer",
         }
     }
@@ -185,6 +192,12 @@ impl DialError {
                 let words = trouble.words();
                 Words::new(format!("{endpoint}: {}", words.en), format!("{endpoint}：{}", words.zh))
             }
+            DialError::NoLobby { endpoint } => Words::new(
+                format!(
+                    "{endpoint}: that node takes no new nodes now: it has no authority in its configuration, or too many                      ask at once; try again"
+                ),
+                format!("{endpoint}：该节点目前不接受入网或续期（未配置签发机构，或请求过多），请稍后再试"),
+            ),
             DialError::WrongPeer { endpoint, found, expected } => Words::new(
                 format!("{endpoint}: connected to {found}, but {expected} was expected; check the address"),
                 format!("{endpoint}：对方是 {found}，而应为 {expected}；请检查地址"),
@@ -213,6 +226,19 @@ pub async fn connect(
     expected: ExpectedPeer,
     timeout: Duration,
 ) -> Result<Dialed, DialError> {
+    let trust_domain = Some(identity.id().trust_domain.clone());
+    dial(endpoint, &Calling { config: identity.client_config(), trust_domain, expected }, timeout).await
+}
+
+/// How a connection is asked for.
+struct Calling {
+    config: Arc<ClientConfig>,
+    /// Of the server; `None`: any.
+    trust_domain: Option<TrustDomain>,
+    expected: ExpectedPeer,
+}
+
+async fn dial(endpoint: &str, calling: &Calling, timeout: Duration) -> Result<Dialed, DialError> {
     let target = Target::parse(endpoint)?;
     let mut stage = Stage::Resolving;
     let dialing = async {
@@ -220,13 +246,31 @@ pub async fn connect(
         stage = Stage::Connecting;
         let tcp = open(&target, &addresses).await?;
         stage = Stage::Greeting;
-        let io = secure(&target, tcp, identity, expected).await?;
+        let io = secure(&target, tcp, calling).await?;
         speak(&target, io).await
     };
     match tokio::time::timeout(timeout, dialing).await {
         Ok(result) => result,
         Err(_) => Err(DialError::TimedOut { endpoint: endpoint.to_owned(), stage, allowed: timeout }),
     }
+}
+
+/// Connects to the lobby of `host:port`, with whatever a configuration of [`lobby`](super::lobby) shows. Who is there is
+/// the configuration's to check, but it must be a node.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to_lobby(
+    endpoint: &str,
+    config: Arc<ClientConfig>,
+    expected: ExpectedPeer,
+    timeout: Duration,
+) -> Result<Dialed, DialError> {
+    let dialed = dial(endpoint, &Calling { config, trust_domain: None, expected }, timeout).await;
+    dialed.map_err(|error| match error {
+        DialError::Refused { endpoint, trouble: Trouble::NotHttp2 } => DialError::NoLobby { endpoint },
+        other => other,
+    })
 }
 
 /// Whether a text is of the form `host:port`, for checking a configuration.
@@ -294,14 +338,9 @@ async fn open(target: &Target, addresses: &[SocketAddr]) -> Result<TcpStream, Di
 }
 
 /// The handshake, and the comparison of the server's identity with the expected one.
-async fn secure(
-    target: &Target,
-    tcp: TcpStream,
-    identity: &Identity,
-    expected: ExpectedPeer,
-) -> Result<TlsIo, DialError> {
+async fn secure(target: &Target, tcp: TcpStream, calling: &Calling) -> Result<TlsIo, DialError> {
     let address = tcp.peer_addr().map_err(|error| target.refused(Trouble::of_io(&error)))?;
-    let connector = TlsConnector::from(identity.client_config());
+    let connector = TlsConnector::from(calling.config.clone());
     let stream = connector
         .connect(target.server_name.clone(), tcp)
         .await
@@ -309,10 +348,13 @@ async fn secure(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = Peer::of_chain(chain, address)
         .map_err(|problem| target.refused(Trouble::Theirs(Fault::Identity(problem.to_string()))))?;
-    if peer.id.trust_domain != identity.id().trust_domain || !expected.is_met_by(&peer.id.subject) {
-        return Err(DialError::WrongPeer { endpoint: target.endpoint.clone(), found: peer.id, expected });
+    let is_stranger = calling.trust_domain.as_ref().is_some_and(|ours| peer.id.trust_domain != *ours);
+    if is_stranger || !calling.expected.is_met_by(&peer.id.subject) {
+        let (endpoint, expected) = (target.endpoint.clone(), calling.expected);
+        return Err(DialError::WrongPeer { endpoint, found: peer.id, expected });
     }
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    let spoken = stream.get_ref().1.alpn_protocol();
+    if spoken.is_none_or(|spoken| !calling.config.alpn_protocols.iter().any(|asked| asked == spoken)) {
         return Err(target.refused(Trouble::NotHttp2));
     }
     Ok(TlsIo::new(stream.into(), peer, None))

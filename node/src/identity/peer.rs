@@ -68,6 +68,13 @@ impl Peer {
         })
     }
 
+    /// The DNS names and addresses in its certificate.
+    pub fn hosts(&self) -> Vec<String> {
+        let read = self.chain.first().and_then(|own| Certificate::read(own).ok());
+        let Some(Certificate { dns_names, addresses, .. }) = read else { return Vec::new() };
+        dns_names.into_iter().chain(addresses.iter().map(ToString::to_string)).collect()
+    }
+
     /// Ends the connection for a reason that [`ended`](Self::ended) then gives.
     pub fn cut(&self, reason: &'static str) {
         self.line.end(Trouble::Cut(reason));

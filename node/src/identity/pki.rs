@@ -5,7 +5,7 @@
 
 pub mod authority;
 pub mod dir;
-mod files;
+pub(in crate::identity) mod files;
 mod record;
 pub mod request;
 

@@ -148,6 +148,16 @@ fn key_id(list: &CertificateRevocationList<'_>) -> Vec<u8> {
     found.map(|id| id.0.to_vec()).unwrap_or_default()
 }
 
+/// Whether a list in a text revokes a certificate, by its serial number. No signature is looked at.
+pub fn revokes(text: &str, serial: &str) -> bool {
+    let lists = pem::blocks_of(text, pem::LIST).into_iter();
+    let mut lists =
+        lists.filter_map(|block| CertificateRevocationListDer::from_pem_slice(block.as_bytes()).ok());
+    lists.any(|der| {
+        RevocationList::read(&der).is_some_and(|list| list.serials.iter().any(|one| one == serial))
+    })
+}
+
 /// Puts the texts of revocation files together: the newest list of each key of an issuer, and each certificate once, in the
 /// order of the texts. No signature is looked at; [`check`] does that before lists are used.
 pub fn merge<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {

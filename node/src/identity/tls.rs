@@ -6,23 +6,26 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use guantong_gateway::division::Division;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
-use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 
 use super::certificate::{Certificate, CertificateProblem};
 use super::chain::{AnchorError, AuthorityScope, ChainCheck, Trust, Usage};
+use super::keeping::check_key_permissions;
+use super::lobby::Expired;
 use super::peer::Peer;
 use super::revocation::{self, RevocationError, RevocationList, Revocations};
 use super::seal::Signing;
 use super::spiffe::{SpiffeId, Subject};
 use super::verifier::{ClientVerifier, ServerVerifier};
 use super::words::{Fault, Trouble, Words, beijing_time};
-use super::{now_ms, provider};
+use super::{lobby, now_ms, provider, trust};
 
 /// HTTP/2 is the only protocol offered, by both sides.
 pub(super) const ALPN_HTTP2: &[u8] = b"h2";
@@ -184,11 +187,14 @@ pub struct Identity {
     id: SpiffeId,
     certificate: Certificate,
     server: Arc<ServerConfig>,
-    client: Arc<ClientConfig>,
+    pub(super) client: Arc<ClientConfig>,
     pub(super) chain: Arc<ChainCheck>,
     lists: Vec<RevocationList>,
     warnings: Vec<Words>,
     pub(super) signing: Signing,
+    pub(super) trust: trust::Trust,
+    pub(super) anchor: Option<CertificateDer<'static>>,
+    pub(super) shown_in_lobby: Arc<dyn ResolvesServerCert>,
 }
 
 impl Identity {
@@ -198,18 +204,27 @@ impl Identity {
     /// # Errors
     /// Says which file is wrong and what to do; see [`IdentityError`].
     pub fn load(files: &IdentityFiles) -> Result<Identity, IdentityError> {
+        Identity::load_with(files, Expired::Refused)
+    }
+
+    /// The same, and a certificate that has run out may be kept.
+    ///
+    /// # Errors
+    /// As [`Identity::load`].
+    pub fn load_with(files: &IdentityFiles, expired: Expired) -> Result<Identity, IdentityError> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|source| IdentityError::File { path: path.to_owned(), source })
         };
         let open_to_group = check_key_permissions(&files.key)?;
         let revocations = files.revocations.as_deref().map(read).transpose()?;
-        let mut identity = Identity::from_pem(IdentityPem {
+        let pem = IdentityPem {
             certificate: &read(&files.certificate)?,
             key: &read(&files.key)?,
             authority: &read(&files.authority)?,
             revocations: revocations.as_deref(),
             authority_scope: files.authority_scope,
-        })?;
+        };
+        let mut identity = Identity::from_pem_with(pem, expired)?;
         identity.warnings.extend(open_to_group);
         Ok(identity)
     }
@@ -219,6 +234,14 @@ impl Identity {
     /// # Errors
     /// As [`Identity::load`].
     pub fn from_pem(pem: IdentityPem<'_>) -> Result<Identity, IdentityError> {
+        Identity::from_pem_with(pem, Expired::Refused)
+    }
+
+    /// The same, and a certificate that has run out may be kept.
+    ///
+    /// # Errors
+    /// As [`Identity::load`].
+    pub fn from_pem_with(pem: IdentityPem<'_>, expired: Expired) -> Result<Identity, IdentityError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.certificate)
             .collect::<Result<_, _>>()
             .map_err(|_| IdentityError::NoCertificate)?;
@@ -239,9 +262,19 @@ impl Identity {
             covered: revoked.covered.clone(),
         });
         let check = Arc::new(check.map_err(of_anchor)?);
-        check_own(&id, &chain, &check)?;
+        match check_own(&id, &chain, &check, UnixTime::now()) {
+            Err(IdentityError::Expired(at_ms)) if expired == Expired::Kept => {
+                let then = UnixTime::since_unix_epoch(Duration::from_millis(at_ms));
+                check_own(&id, &chain, &check, then)?;
+            }
+            checked => checked?,
+        }
+        let anchor = lobby::anchor_of(&chain, &authorities);
         Ok(Identity {
             signing: Signing::new(&chain, &key).map_err(|error| of_key(&error))?,
+            trust: trust::Trust::new(pem.authority, pem.revocations),
+            shown_in_lobby: lobby::shown(&chain, anchor.clone(), &key).map_err(|error| of_key(&error))?,
+            anchor,
             server: Arc::new(server_config(&chain, &key, check.clone())?),
             client: Arc::new(client_config(chain, key, check.clone())?),
             warnings: warnings(&certificate, &authorities, &revoked),
@@ -369,11 +402,11 @@ fn check_own(
     id: &SpiffeId,
     chain: &[CertificateDer<'static>],
     check: &ChainCheck,
+    now: UnixTime,
 ) -> Result<(), IdentityError> {
     let Some((own, intermediates)) = chain.split_first() else {
         return Err(IdentityError::NoCertificate);
     };
-    let now = UnixTime::now();
     let refused = |error: rustls::Error| match Trouble::of_tls(&error) {
         Trouble::Theirs(Fault::Expired(at)) => IdentityError::Expired(at),
         Trouble::Theirs(Fault::NotYetValid(at)) => IdentityError::NotYetValid(at),
@@ -414,7 +447,13 @@ fn warnings(
 ) -> Vec<Words> {
     let now = now_ms();
     let mut warnings = Vec::new();
-    if certificate.not_after_ms < now.saturating_add(EXPIRY_WARNING_MS) {
+    if certificate.not_after_ms < now {
+        let at = beijing_time(certificate.not_after_ms);
+        warnings.push(Words::new(
+            format!("this node's certificate expired on {at}; it is good for nothing but a renewal"),
+            format!("本节点的证书已于 {at} 过期，仅可用于续期"),
+        ));
+    } else if certificate.not_after_ms < now.saturating_add(EXPIRY_WARNING_MS) {
         let at = beijing_time(certificate.not_after_ms);
         warnings.push(Words::new(
             format!("this node's certificate expires on {at}; issue a new one in time"),
@@ -453,30 +492,4 @@ fn warnings(
         ));
     }
     warnings
-}
-
-/// Refuses a key that everyone can read; a group may (a service's group often must), with a warning.
-#[cfg(unix)]
-fn check_key_permissions(path: &Path) -> Result<Option<Words>, IdentityError> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata =
-        std::fs::metadata(path).map_err(|source| IdentityError::File { path: path.to_owned(), source })?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o007 != 0 {
-        return Err(IdentityError::KeyIsOpen { path: path.to_owned(), mode });
-    }
-    Ok((mode & 0o070 != 0).then(|| {
-        Words::new(
-            format!(
-                "the key {} can be read by its group (mode {mode:04o}); chmod 600 is safer",
-                path.display()
-            ),
-            "私钥可被同组用户读取，建议执行 chmod 600",
-        )
-    }))
-}
-
-#[cfg(not(unix))]
-fn check_key_permissions(_: &Path) -> Result<Option<Words>, IdentityError> {
-    Ok(None)
 }

@@ -3,7 +3,9 @@
 //! What goes over a link is the gateway's to know. Every attempt and what became of it is shown in the node's status.
 //! It must never give up, and never dial in a tight loop.
 
+pub(crate) mod renewal;
 pub(crate) mod retry;
+mod trust;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -91,6 +93,12 @@ impl Uplink {
         self.links.attempt(parent, address);
         let replaced = self.identity.subscribe();
         let identity = self.identity.current();
+        if identity.has_expired(unix_ms()) {
+            return tokio::select! {
+                said = renewal::return_to(&self.parent, address, &self.identity) => never_up(said),
+                () = stop.cancelled() => never_up("the node is stopping".to_owned()),
+            };
+        }
         let dialed = tokio::select! {
             dialed = connect(address, &identity, ExpectedPeer::Node(parent), CONNECT_TIME) => dialed,
             () = stop.cancelled() => return never_up("the node is stopping".to_owned()),
@@ -100,10 +108,17 @@ impl Uplink {
             Err(error) => return never_up(error.to_string()),
         };
         self.checkpoints.linked(Some((parent, dialed.channel.clone())));
-        let linked = service::dial(&self.engine, &self.links, dialed.channel, parent, address, stop.clone());
+        let linked =
+            service::dial(&self.engine, &self.links, dialed.channel.clone(), parent, address, stop.clone());
+        // Beside the link, on its connection.
+        let beside = futures::future::join3(
+            self.recheck_always(&dialed.peer, replaced),
+            renewal::keep(dialed.channel.clone(), self.identity.clone()),
+            trust::follow(dialed.channel.clone(), self.identity.clone(), self.engine.clone()),
+        );
         let mut end = tokio::select! {
             end = linked => end,
-            never = self.recheck_always(&dialed.peer, replaced) => match never {},
+            (never, _, _) = beside => match never {},
         };
         self.checkpoints.linked(None);
         // Where the line itself broke, it knows better than what was spoken over it.
@@ -136,14 +151,18 @@ impl Uplink {
 
     fn show_end(&self, address: &str, reason: &str, wait: Duration) {
         let parent = self.parent.division;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let next_ms = u64::try_from((now + wait).as_millis()).unwrap_or(u64::MAX);
-        self.links.failed(parent, reason, next_ms);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.links.failed(parent, reason, unix_ms().saturating_add(wait_ms));
         tracing::warn!(%parent, address, wait_ms, "no link to the parent: {reason} (与上级的连接中断)");
     }
 }
 
 fn never_up(reason: String) -> LinkEnd {
     LinkEnd { reason, retry_after_ms: None, was_up: false }
+}
+
+/// Now, as Unix time in milliseconds.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

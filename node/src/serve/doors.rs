@@ -3,13 +3,14 @@
 //! through without that.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use guantong_gateway::audit::Event;
 use guantong_gateway::engine::Engine;
-use guantong_gateway::service::{Caller, Who};
+use guantong_gateway::service::{Caller, Shown, Visitor, Who};
 use guantong_proto::v1;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ use super::audited::Audited;
 use super::identity::NodeIdentity;
 use crate::config::Config;
 use crate::identity::accept::Incoming;
+use crate::identity::lobby::{Guest, Lobby};
 use crate::identity::{Acceptor, Peer, Refusal, Subject};
 use crate::telemetry::request_span;
 
@@ -43,6 +45,11 @@ const STREAMS_MAX: u32 = 128;
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// A line that is silent for so long is asked whether it is still there, and given up after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Calls of a guest under way on one connection, and how long one may take.
+const GUEST_STREAMS_MAX: u32 = 4;
+const GUEST_CALL_TIME: Duration = Duration::from_secs(30);
+/// The paths of the calls that look at the caller's certificate.
+const ENROLMENT: &str = "/guantong.v1.EnrolmentService/";
 /// Wait after the system could not give a connection.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,10 +87,12 @@ impl Doors {
         })
     }
 
-    /// Lets callers in until `stop`, and then waits for those inside.
+    /// Lets callers in until `stop`, and then waits for those inside. With a lobby goes how long after its certificate ran
+    /// out a node is let in there.
     pub(super) fn serve(
         self,
         services: Routes,
+        lobby: Option<(Routes, Duration)>,
         engine: &Engine,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
@@ -99,7 +108,15 @@ impl Doors {
                 engine.audit(Event::ConnectionRefused { address, reason });
             });
             // Accepting begins here: it needs the runtime, and somebody to answer.
-            tasks.spawn(serve_network(acceptor.incoming(listener), services, audited, stop.clone()));
+            let incoming = match lobby {
+                Some((lobby, grace)) => {
+                    let (incoming, guests) = acceptor.incoming_with_lobby(listener, grace);
+                    tasks.spawn(serve_lobby(guests, lobby, stop.clone()));
+                    incoming
+                }
+                None => acceptor.incoming(listener),
+            };
+            tasks.spawn(serve_network(incoming, services, audited, stop.clone()));
         }
     }
 }
@@ -163,7 +180,12 @@ async fn serve_network(incoming: Incoming, services: Routes, audited: Audited, s
         // Without a peer there is no caller, and every service refuses.
         if let Some(peer) = request.extensions().get::<Peer>() {
             let caller = Caller { who: who(&peer.id.subject), address: peer.address.to_string() };
+            let enrolling = request.uri().path().starts_with(ENROLMENT);
+            let visitor = enrolling.then(|| visitor(peer.address, false, Some(peer)));
             request.extensions_mut().insert(caller);
+            if let Some(visitor) = visitor {
+                request.extensions_mut().insert(visitor);
+            }
         }
         request
     });
@@ -174,6 +196,34 @@ async fn serve_network(incoming: Incoming, services: Routes, audited: Audited, s
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;
     ended("the network port", served);
+}
+
+/// Those who have no certificate yet, or one that has run out. They are nobody's caller.
+async fn serve_lobby(guests: Lobby, services: Routes, stop: CancellationToken) {
+    let visitors = MapRequestLayer::new(|mut request: Request<Body>| {
+        if let Some(guest) = request.extensions().get::<Guest>() {
+            let visitor = visitor(guest.address, true, guest.peer.as_ref());
+            request.extensions_mut().insert(visitor);
+        }
+        request
+    });
+    let served = server()
+        .max_concurrent_streams(GUEST_STREAMS_MAX)
+        .timeout(GUEST_CALL_TIME)
+        .layer(visitors)
+        .add_routes(services)
+        .serve_with_incoming_shutdown(guests, stop.cancelled_owned())
+        .await;
+    ended("the lobby", served);
+}
+
+fn visitor(address: SocketAddr, in_lobby: bool, peer: Option<&Peer>) -> Visitor {
+    let shown = peer.and_then(|peer| {
+        let division = peer.id.subject.division()?;
+        let (hosts, serial) = (peer.hosts(), peer.serial.to_string());
+        Some(Shown { division, hosts, serial, not_after_ms: peer.not_after_ms })
+    });
+    Visitor { address: address.ip(), in_lobby, shown }
 }
 
 fn ended(door: &str, served: Result<(), tonic::transport::Error>) {

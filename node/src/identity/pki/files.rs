@@ -73,7 +73,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DirError
 ///
 /// # Errors
 /// The failed file operation; what was there before is still there.
-pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(in crate::identity) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut unique = [0; 4];
     getrandom::fill(&mut unique).map_err(io::Error::other)?;
     let mut beside = path.as_os_str().to_owned();

@@ -32,10 +32,21 @@ impl KeyRequest {
     /// # Errors
     /// [`PkiError::Library`], if the system gives no random numbers.
     pub fn new() -> Result<KeyRequest, PkiError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        KeyRequest::of(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+    }
+
+    /// The request for a key that was made before.
+    ///
+    /// # Errors
+    /// [`PkiError::Library`], if it is no key in PEM.
+    pub fn of_key(key_pem: &str) -> Result<KeyRequest, PkiError> {
+        KeyRequest::of(&KeyPair::from_pem(key_pem)?)
+    }
+
+    fn of(key: &KeyPair) -> Result<KeyRequest, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        let request_pem = params.serialize_request(&key)?.pem()?;
+        let request_pem = params.serialize_request(key)?.pem()?;
         Ok(KeyRequest { key_pem: key.serialize_pem(), request_pem })
     }
 }

@@ -5,9 +5,11 @@ mod authority;
 mod chain;
 mod dialling;
 mod foreign;
+mod keeping;
 mod loading;
 mod reloading;
 mod rotation;
+mod trusting;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
