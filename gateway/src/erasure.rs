@@ -7,6 +7,8 @@
 
 use bytes::Bytes;
 use guantong_proto::rules::Policy;
+use guantong_proto::v1;
+use prost::Message;
 
 use crate::record::{FieldNumber, Record, Register, raw, view};
 use crate::schema::Kind;
@@ -51,6 +53,23 @@ pub fn usual_fields(kind: &Kind) -> Vec<FieldNumber> {
 pub fn latest_before(register: &Register) -> Option<Stamp> {
     let marks = register.live().flat_map(|(_, value)| view::union_entries(value));
     marks.filter_map(|mark| before_of(mark.message)).max()
+}
+
+/// The same marks, none of which reaches beyond `latest`: for those that a wrong clock made.
+pub fn not_beyond(value: &Bytes, latest: Stamp) -> Bytes {
+    let Some(tag) = raw::payload_tag(value) else { return value.clone() };
+    let mut out = Vec::with_capacity(value.len());
+    for mark in view::union_entries(value) {
+        let reaching = before_of(mark.message).filter(|before| *before > latest);
+        match reaching.and_then(|_| v1::Erasure::decode(mark.message).ok()) {
+            Some(erasure) => {
+                let erasure = v1::Erasure { before: latest.0, ..erasure };
+                raw::put_message(&mut out, tag, &erasure.encode_to_vec());
+            }
+            None => raw::put_message(&mut out, tag, mark.message),
+        }
+    }
+    out.into()
 }
 
 fn before_of(mark: &[u8]) -> Option<Stamp> {

@@ -192,12 +192,13 @@ impl Work<'_> {
         if sender.role == Role::Parent {
             return Ok(0);
         }
-        let recovered = self.judge_writers(sender, slot, field, register, audience)?;
+        let recovered = self.judge_writers(sender, slot, field, register, audience, after)?;
         self.judge_release(sender, slot, field, audience, after)?;
         Ok(recovered)
     }
 
-    /// Whether a child may pass on each entry of a register, and how many only because this node recovers.
+    /// Whether a child may pass on each entry of a register, and how many only because this node recovers. `held` is what
+    /// this node has of the field, without what is erased.
     fn judge_writers(
         &self,
         sender: &Sender,
@@ -205,8 +206,9 @@ impl Work<'_> {
         field: FieldNumber,
         register: &Register,
         audience: &Audience,
+        held: &Record,
     ) -> Result<usize, Refused> {
-        let (kind, home, held) = (self.kind(slot), self.name(slot).home, self.record(slot));
+        let (kind, home) = (self.kind(slot), self.name(slot).home);
         let rule = kind.field(field);
         let is_own = |w: Writer| self.ctx.topology.acts_for(w.division) || self.writers.is_ours(w);
         let right =

@@ -10,7 +10,7 @@ use super::topology::Topology;
 use super::{Slot, Work};
 use crate::audit::Event;
 use crate::division::Division;
-use crate::erasure::Erasures;
+use crate::erasure::{self, Erasures};
 use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{Entry, FieldNumber, Record, Register};
@@ -52,9 +52,13 @@ impl Work<'_> {
                 let Some((writer, stamp)) = stamped else { continue };
                 // Of a union, a writer's value holds all its entries.
                 let own = register.live().find(|(e, _)| union && e.writer == writer).map(|(_, v)| v.to_vec());
-                let value =
-                    own.unwrap_or_default().into_iter().chain(value.iter().copied()).collect::<Vec<u8>>();
-                merge::write(&mut register, writer, stamp, value.into(), &[(then.writer, then.stamp)]);
+                let value = own.unwrap_or_default().into_iter().chain(value.iter().copied());
+                let mut value = Bytes::from(value.collect::<Vec<u8>>());
+                if doubt == Doubt::ClockAhead && Some(*field) == kind.roles.erased {
+                    // What is written again here was not erased by it: it stands.
+                    value = erasure::not_beyond(&value, Stamp(after.0.saturating_sub(1)));
+                }
+                merge::write(&mut register, writer, stamp, value, &[(then.writer, then.stamp)]);
                 // A wrong clock says nothing about when the content was written.
                 if doubt == Doubt::Copied && !union {
                     register.written_since(writer, then.content_stamp());

@@ -13,11 +13,16 @@ pub(super) fn split(record: v1::BatchRecord, raw_bytes_max: usize) -> Option<Vec
     if raw_bytes_of(&record) <= raw_bytes_max {
         return Some(vec![record]);
     }
-    let mut whole = codec::decode(record.state.clone()).ok()?;
+    let whole = codec::decode(record.state.clone()).ok()?;
     let mut parts = Vec::new();
     let marks = whole.get(fields::ERASED).cloned();
-    whole.retain(|field, _| field != fields::ERASED);
-    halve(&record, whole, marks.as_ref(), raw_bytes_max, &mut parts)?;
+    let mut unmarked = whole.clone();
+    unmarked.retain(|field, _| field != fields::ERASED);
+    if halve(&record, unmarked, marks.as_ref(), raw_bytes_max, &mut parts).is_none() {
+        // Too many marks to stand beside each value: they go like any other field.
+        parts.clear();
+        halve(&record, whole, None, raw_bytes_max, &mut parts)?;
+    }
     // The receiver has the record once it has the first part.
     parts.iter_mut().skip(1).for_each(|part| part.fresh = false);
     Some(parts)

@@ -84,6 +84,18 @@ async fn what_the_county_erases_goes_at_the_township_too_with_its_history_and_it
 }
 
 #[tokio::test]
+async fn what_the_county_wrote_is_erased_by_the_township_too() {
+    let (township, county, _line, name) = pair().await;
+    county.write(&name, LocalWrite { acting: Some(county.own), ..title("县里的标题") }).await.unwrap();
+    until(async || township.shown(&name).await.title() == "县里的标题").await;
+    erase(&township, &name, &[fields::case::TITLE]).await.unwrap();
+    until(async || standing(&county.record(&name).await.unwrap(), fields::case::TITLE) == 0).await;
+    let owed = async || township.engine.shared().store.counts().await.unwrap();
+    until(async || county.shown(&name).await.erased.len() == 1).await;
+    assert_eq!(owed().await.quarantined, 0, "nothing of it is refused");
+}
+
+#[tokio::test]
 async fn a_restored_backup_does_not_bring_it_back() {
     let county = Node::new("220822", None).await;
     let township = Node::new("220822101", Some("220822")).await;
