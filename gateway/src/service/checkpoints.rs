@@ -133,11 +133,12 @@ impl Checkpoints {
         let words = |error: EngineError| error.to_string();
         let head = shared.store.audit_head(slot).await.map_err(|e| words(e.into()))?;
         let Some(head) = head else { return Ok(()) };
-        let last = shared.store.newest_checkpoint(own, slot).await.map_err(|e| words(e.into()))?;
+        let last = shared.store.furthest_checkpoint(own, slot, shared.epoch()).await;
+        let last = last.map_err(|e| words(e.into()))?;
         let due = last.is_none_or(|Signed { checkpoint: last, .. }| {
             let new = head.number.saturating_sub(last.head.number);
             let waited = now_ms.abs_diff(last.time_ms) >= EVERY_MS;
-            new >= ENTRIES || (waited || stopping || last.epoch != shared.epoch()) && head != last.head
+            new >= ENTRIES || (waited || stopping) && head != last.head
         });
         if !due {
             return Ok(());
@@ -158,7 +159,8 @@ impl Checkpoints {
         let (Some(seal), Some(mut parent)) = (&self.seal, self.parent()) else { return Ok(()) };
         let shared = self.engine.shared();
         for slot in shared.store.audit_slots().await? {
-            let Some(newest) = shared.store.newest_checkpoint(shared.own(), slot).await? else { continue };
+            let newest = shared.store.furthest_checkpoint(shared.own(), slot, shared.epoch()).await?;
+            let Some(newest) = newest else { continue };
             // Each turn gets the parent nearer; more than a few mean that it does not.
             let mut turns = 2 + newest.checkpoint.head.number / DIGESTS_MAX as u64;
             while kept.get(&slot) != Some(&newest.checkpoint.head.number) && turns > 0 {

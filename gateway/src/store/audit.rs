@@ -160,6 +160,20 @@ impl Store {
         rows.iter().map(signed).collect()
     }
 
+    /// The furthest checkpoint of a chain in this life of its store: whatever clocks say, it is the last.
+    pub async fn furthest_checkpoint(
+        &self,
+        division: Division,
+        slot: i64,
+        epoch: u64,
+    ) -> Result<Option<Signed>, StoreError> {
+        let furthest = "SELECT division, slot, epoch, number, hash, time_ms, signature, certificates
+            FROM audit_checkpoint WHERE division = ? AND slot = ? AND epoch = ? ORDER BY number DESC LIMIT 1";
+        let args = Args::ints(&[code(division), slot, epoch as i64]);
+        let row = self.reader().await?.sql().row(furthest, args).await?;
+        row.as_ref().map(signed).transpose()
+    }
+
     /// The checkpoint of a chain that was kept last.
     pub async fn newest_checkpoint(
         &self,

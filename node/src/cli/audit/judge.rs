@@ -126,10 +126,19 @@ impl Judge {
             |c: &&(Keeper, Signed)| c.1.checkpoint.slot == slot && c.1.checkpoint.head.number == head.number;
         let wrong =
             self.checkpoints.iter().filter(of_this).filter(|(_, c)| c.checkpoint.head.hash != head.hash);
+        let wrong = wrong.filter(|(_, c)| self.is_current(c));
         let wrong: Vec<Keeper> = wrong.map(|(keeper, _)| *keeper).collect();
         for keeper in wrong {
             self.problem(slot, head.number, contradiction(keeper, head.number));
         }
+    }
+
+    /// Whether a checkpoint is of the store's present life. What was signed before the store was put back may speak of
+    /// entries that the backup did not have; the parent has raised an alarm then.
+    fn is_current(&self, signed: &Signed) -> bool {
+        let at = &signed.checkpoint;
+        let of_slot = self.checkpoints.iter().map(|(_, c)| &c.checkpoint).filter(|c| c.slot == at.slot);
+        of_slot.max_by_key(|c| c.time_ms).is_none_or(|last| last.epoch == at.epoch)
     }
 
     fn problem(&mut self, slot: i64, entry: u64, text: String) {
@@ -147,7 +156,7 @@ impl Judge {
                 problems.push(Problem { slot: *slot, entry: last + 1, text });
             }
         }
-        for (keeper, signed) in &self.checkpoints {
+        for (keeper, signed) in self.checkpoints.iter().filter(|(_, c)| self.is_current(c)) {
             let at = signed.checkpoint;
             let last = self.chains.get(&at.slot).map_or(0, |found| found.chain.head().number);
             let broken = self.chains.get(&at.slot).is_some_and(|found| found.broken);
@@ -183,6 +192,12 @@ impl Judge {
                 "the parent was not asked: there is no link now; what it keeps was not compared (未能与上级留存核对)\n",
             );
         }
+        let earlier = self.checkpoints.iter().filter(|(_, c)| !self.is_current(c)).count();
+        if earlier > 0 {
+            text.push_str(&format!(
+                "{earlier} checkpoints are of before the store was put back, and were not compared (恢复前的检查点未核对)\n"
+            ));
+        }
         text.push_str(&format!(
             "{entries} entries fit; {own} own checkpoints and {parent} kept by the parent (已核对 {entries} 条)\n"
         ));
@@ -206,6 +221,7 @@ impl Judge {
             "chains": chains,
             "own_checkpoints": own,
             "parent_checkpoints": parent,
+            "earlier_checkpoints": earlier,
             "parent_asked": !self.parent_not_asked,
             "first_problem": first,
             "problems": told,
