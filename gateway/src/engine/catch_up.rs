@@ -144,6 +144,8 @@ impl Task {
         if openings == self.abreast.openings && !self.abreast.doubted && self.abreast.failed.is_none() {
             return Ok(());
         }
+        // A line that broke unnoticed is noticed here, at once; readers wait for a server that does not answer.
+        self.store.check().await?;
         let store = self.shared.store.clone();
         // Before all else: what is read after it is at least as new.
         let before = self.shared.revision();
