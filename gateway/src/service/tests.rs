@@ -206,7 +206,7 @@ async fn until(mut condition: impl AsyncFnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the condition never came true");
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the condition never came true");
 }
 
 fn case(node: &Node, home: &str, id: &str) -> RecordName {
