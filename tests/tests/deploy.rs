@@ -44,7 +44,7 @@ fn with_options(name: &str) -> (Config, usize) {
         if replaced && key(line).is_some() || excluded {
             continue;
         }
-        let option = line.starts_with('#') && key(line).is_some();
+        let option = line.starts_with('#') && key(line).is_some() || line.starts_with("#[");
         options += usize::from(option);
         taken.push_str(if option { &line[1..] } else { line });
         taken.push('\n');
@@ -89,6 +89,7 @@ fn settings_that_are_left_out_can_be_put_in() {
         assert!(config.store_max_mib.is_some() != config.store.is_some(), "{name}");
         assert!(config.socket_group.is_some(), "{name}");
         assert!(config.telemetry.otlp_endpoint.is_some(), "{name}");
+        assert_eq!(config.authority.is_some(), name != "township", "{name}");
         let addresses = config.parent.map_or(2, |parent| parent.address.len());
         assert_eq!(addresses, 2, "{name}");
     }

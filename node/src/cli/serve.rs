@@ -12,10 +12,10 @@ The smallest configuration of a township's node (最小配置):
   division = \"220822\"
   address = \"county.example:7443\"
   [tls]
-  certificate = \"/etc/guantong/certificate.pem\"
-  key = \"/etc/guantong/key.pem\"
-  authority = \"/etc/guantong/authority.pem\"
-  revocation_list = \"/etc/guantong/revocations.pem\"
+  certificate = \"/var/lib/guantong/certificate.pem\"
+  key = \"/var/lib/guantong/key.pem\"
+  authority = \"/var/lib/guantong/authority.pem\"
+  revocation_list = \"/var/lib/guantong/revocations.pem\"
 
 A county, prefecture or province also has listen = \"0.0.0.0:7443\"; the top of the tree has no [parent].
 A prefecture or province may keep its records in PostgreSQL: store = \"postgres://USER@HOST/DATABASE?sslmode=verify-full\";

@@ -19,7 +19,7 @@ pub(super) struct Place {
     listen: Option<String>,
     /// What the configuration says already, and as what text.
     known: Table,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Place {
