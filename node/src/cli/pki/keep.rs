@@ -133,8 +133,9 @@ pub(super) fn revoke(args: &Revoke) -> anyhow::Result<Report> {
     }
     let _ = writeln!(
         text,
-        "Next: copy {} to every node that others dial, over its revocations.pem, and reload it; its links with the \
-         revoked certificate end at once. Until then they stay.",
+        "A running node with this directory as its [authority] takes the list over within seconds, ends the links of \
+         what was revoked, and passes it on to every node below. Otherwise: copy {} to the node at the top, over its \
+         revocations.pem.",
         list.display()
     );
     Ok(Report { text, json: json!({ "revoked": revoked, "list": list }) })
