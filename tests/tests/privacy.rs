@@ -403,7 +403,7 @@ async fn what_is_planted_at_a_township_is_found_only_where_the_contract_lets_it_
     for node in TIERS {
         scene.outputs(node, "handed", &scene.allowed(node, false)).await;
     }
-    assert!(occurs(&scene.collector.bytes(), "guantong"), "traces came");
+    until("traces come", async || occurs(&scene.collector.bytes(), "guantong")).await;
 
     let case = format!("divisions/{}/cases/handed", division(TOWNSHIP));
     let sealed = v1::Case { sealed: Some(true), ..v1::Case::default() };
@@ -425,5 +425,7 @@ async fn what_is_planted_at_a_township_is_found_only_where_the_contract_lets_it_
     for node in TIERS {
         scene.outputs(node, "erased", &BTreeSet::new()).await;
     }
+    // Spans leave a node some seconds later, in their order: with those of the erasures all earlier ones have come.
+    until("traces of the erasures come", async || occurs(&scene.collector.bytes(), "EraseRecord")).await;
     scene.nothing_is_told();
 }

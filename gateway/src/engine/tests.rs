@@ -1,5 +1,6 @@
 //! The writing task on a database that others write to too, and that goes away and comes back. On PostgreSQL, where a
-//! server is named by `TEST_POSTGRES_URL`; between engine and server lies a line that the test can cut.
+//! server is named by `TEST_POSTGRES_URL`; between engine and server lies a line that the test can cut. The line has a
+//! thread beside the test's own: the server lets go of a database only when nobody is left half way through a greeting.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod line;
@@ -120,7 +121,7 @@ async fn until_someone_waits(conn: &mut PgConnection) {
     tokio::time::timeout(Duration::from_secs(20), waited).await.expect("the engine waits for the row");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_changed_meanwhile_is_decided_again() {
     let Some(node) = Node::new().await else { return };
     let name = case("a");
@@ -138,7 +139,7 @@ async fn what_others_changed_meanwhile_is_decided_again() {
     node.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_was_away_is_used_again_without_a_restart() {
     let Some(mut node) = Node::new().await else { return };
     node.write(&case("a"), "before", None).await.unwrap();
@@ -159,7 +160,7 @@ async fn a_database_that_was_away_is_used_again_without_a_restart() {
 
 /// While this gateway's line was broken another one began, and has its slot: this one goes on in another, as other
 /// writers and with other keys, and its links are greeted again.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_whose_slot_was_taken_goes_on_in_another() {
     let Some(mut node) = Node::new().await else { return };
     let shared = node.engine.shared().clone();
@@ -198,7 +199,7 @@ async fn a_gateway_whose_slot_was_taken_goes_on_in_another() {
 }
 
 /// A standby took over, and whatever it lacks, no revision shows it: it counts as a restore before anything is written.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_timeline_counts_as_a_restore() {
     let Some(mut node) = Node::new().await else { return };
     let shared = node.engine.shared().clone();
@@ -260,7 +261,7 @@ async fn another_timeline_counts_as_a_restore() {
 
 /// What one gateway learns of thresholds and divisions, the others of the store know as soon as they hear of it, and so
 /// do their streams of figures.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thresholds_and_divisions_set_at_one_gateway_count_at_the_others() {
     let Some(node) = Node::new().await else { return };
     let (one, own) = (node.engine.shared().clone(), node.engine.shared().own());
@@ -308,7 +309,7 @@ async fn thresholds_and_divisions_set_at_one_gateway_count_at_the_others() {
 
 /// The server commits, and its answer is lost with the line: nobody is told that the write is kept, its stamp is not
 /// given out again, and asking again finds it done.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_is_never_answered_and_its_stamp_never_reused() {
     let Some(mut node) = Node::new().await else { return };
     node.write(&case("a"), "before", None).await.unwrap();
@@ -326,7 +327,7 @@ async fn a_commit_whose_answer_is_lost_is_never_answered_and_its_stamp_never_reu
 }
 
 /// A standby took over that lacks the last transactions: links are greeted anew, and operators are told.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_went_back_is_noticed() {
     let Some(mut node) = Node::new().await else { return };
     node.write(&case("a"), "kept", None).await.unwrap();
