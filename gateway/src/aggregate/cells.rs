@@ -110,12 +110,19 @@ impl Line {
 /// Sorts lines and joins those of one key; nothing stays of those that come to 0.
 fn join(lines: &mut Vec<Line>) {
     lines.sort_unstable_by_key(|line| line.key);
-    lines.dedup_by(|later, first| {
-        let same = later.key == first.key;
-        first.amount += if same { later.amount } else { 0 };
+    add_up(lines, |line| line.key, |line| &mut line.amount);
+}
+
+/// Joins neighbours of one key; nothing stays of those that come to 0.
+fn add_up<T, K: PartialEq>(items: &mut Vec<T>, key: impl Fn(&T) -> K, amount: impl Fn(&mut T) -> &mut i64) {
+    items.dedup_by(|later, first| {
+        let same = key(later) == key(first);
+        if same {
+            *amount(first) += *amount(later);
+        }
         same
     });
-    lines.retain(|line| line.amount != 0);
+    items.retain_mut(|item| *amount(item) != 0);
 }
 
 /// Gathers what the records of a transaction add. Lines that are sorted once take a fraction of the time of numbers
@@ -196,12 +203,7 @@ fn push(
     mut adds: Vec<(u64, i64)>,
 ) {
     let Some(line) = lines.first() else { return };
-    adds.dedup_by(|later, first| {
-        let same = later.0 == first.0;
-        first.1 += if same { later.1 } else { 0 };
-        same
-    });
-    adds.retain(|(_, amount)| *amount != 0);
+    add_up(&mut adds, |(key, _)| *key, |(_, amount)| amount);
     if !adds.is_empty() {
         changes.push(TallyChange { cell: Cell { division: line.division, period }, restates, adds });
     }

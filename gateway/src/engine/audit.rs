@@ -118,18 +118,14 @@ impl Task {
     pub(super) async fn write_notes(&mut self, all: bool) -> Result<(), EngineError> {
         let now_ms = (self.shared.environment.now_ms)();
         let audit = self.shared.gathered().due(now_ms, all);
-        if !audit.is_empty() {
-            let changes = Changes { audit, ..Changes::default() };
+        let changes = Changes { audit, ..Changes::default() };
+        if !changes.audit.is_empty() {
             self.commit(&changes, &[]).await?;
-            self.shared.gathered().written(&changes.audit, now_ms);
-        } else {
-            self.shared.gathered().written(&[], now_ms);
         }
+        self.shared.gathered().written(&changes.audit, now_ms);
         Ok(())
     }
-}
 
-impl Task {
     /// Keeps a checkpoint, if it follows from what was kept before.
     pub(super) async fn keep_checkpoint(
         &mut self,
