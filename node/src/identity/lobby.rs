@@ -34,7 +34,7 @@ use super::provider;
 use super::spiffe::Subject;
 use super::tls::Identity;
 use super::trust::Trust;
-use super::verifier::ClientVerifier;
+use super::verifier::{ClientVerifier, signatures_of_handshakes};
 
 /// The protocol name of the lobby.
 pub const ALPN: &[u8] = b"guantong-lobby/1";
@@ -192,27 +192,7 @@ impl ClientCertVerifier for GuestVerifier {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.peers.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.peers.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.peers.supported_verify_schemes()
-    }
+    signatures_of_handshakes!();
 }
 
 /// Trusts the one authority with this fingerprint, which the server must show with its chain.

@@ -69,6 +69,15 @@ fn certificates(mut bytes: &[u8]) -> Result<Vec<CertificateDer<'_>>, String> {
 /// # Errors
 /// Why not, in plain words.
 pub fn check_signature(division: Division, statement: &[u8], signed: &Signed) -> Result<(), String> {
+    signer(division, statement, signed).map(drop)
+}
+
+/// As [`check_signature`]; gives the certificates that came with the signature, the signer's first.
+fn signer<'s>(
+    division: Division,
+    statement: &[u8],
+    signed: &'s Signed,
+) -> Result<Vec<CertificateDer<'s>>, String> {
     let chain = certificates(&signed.certificates)?;
     let own = chain.first().ok_or("it comes without a certificate")?;
     let id = Certificate::read(own).and_then(|read| read.identity()).map_err(|error| error.to_string())?;
@@ -82,7 +91,7 @@ pub fn check_signature(division: Division, statement: &[u8], signed: &Signed) ->
     let algorithms = known.map(|(_, algorithms)| *algorithms).unwrap_or_default();
     let parsed = EndEntityCert::try_from(own).map_err(|_| "its certificate cannot be read")?;
     let fits = algorithms.iter().any(|a| parsed.verify_signature(*a, statement, signature).is_ok());
-    if fits { Ok(()) } else { Err("its signature does not fit".to_owned()) }
+    if fits { Ok(chain) } else { Err("its signature does not fit".to_owned()) }
 }
 
 impl Identity {
@@ -94,8 +103,7 @@ impl Identity {
         statement: &[u8],
         signed: &Signed,
     ) -> Result<(), String> {
-        check_signature(division, statement, signed)?;
-        let chain = certificates(&signed.certificates)?;
+        let chain = signer(division, statement, signed)?;
         let (own, others) = chain.split_first().ok_or("it comes without a certificate")?;
         let then = UnixTime::since_unix_epoch(Duration::from_millis(time_ms));
         match self.chain.check(own, others, then, Usage::Dials) {
