@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use guantong::client::Client;
 use guantong::demo::tree::{NodeSpec, Tree};
+use guantong::identity::Subject;
+use guantong::identity::pki::{Request, Validity};
 use guantong_gateway::division::Division;
 use guantong_proto::v1;
 use prost::Message;
@@ -156,6 +158,14 @@ impl Fleet {
     /// A path for a file of the test's own.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A certificate of the tree's own authority for something on this machine, in a folder of its own.
+    pub fn issue(&self, name: &str, subject: Subject, validity: Validity) -> PathBuf {
+        let dir = self.path(name);
+        let request = Request::new(subject, validity).host("127.0.0.1").unwrap();
+        self.tree.authority().issue(&request, &dir, true).unwrap();
+        dir
     }
 
     /// Writes a file of the test's own.

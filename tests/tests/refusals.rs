@@ -48,24 +48,16 @@ impl Scene {
         self.fleet.tree.authority()
     }
 
-    /// A certificate of the tree's own authority, in a folder of its own.
-    fn issue(&self, name: &str, subject: Subject, validity: Validity) -> PathBuf {
-        let dir = self.fleet.path(name);
-        let request = Request::new(subject, validity).host("127.0.0.1").unwrap();
-        self.authority().issue(&request, &dir, true).unwrap();
-        dir
-    }
-
     fn node(&self, code: &str) -> PathBuf {
-        self.issue(&format!("node-{code}"), node(code), Validity::days(3))
+        self.fleet.issue(&format!("node-{code}"), node(code), Validity::days(3))
     }
 
     fn operator(&self) -> PathBuf {
-        self.issue("operator", Subject::operator("li").unwrap(), Validity::days(3))
+        self.fleet.issue("operator", Subject::operator("li").unwrap(), Validity::days(3))
     }
 
     fn partner(&self, name: &str) -> PathBuf {
-        self.issue(&format!("partner-{name}"), Subject::partner(name).unwrap(), Validity::days(3))
+        self.fleet.issue(&format!("partner-{name}"), Subject::partner(name).unwrap(), Validity::days(3))
     }
 
     /// A certificate that no authority of ours would make, in a folder of its own.
@@ -229,7 +221,7 @@ fn wrong_certificates(scene: &Scene) -> Vec<Row> {
         scene.forged(name, authority, |params| params.extended_key_usages = usage)
     };
     let right = scene.node(SECOND);
-    let revoked = scene.issue("revoked", Subject::operator("wang").unwrap(), Validity::days(3));
+    let revoked = scene.fleet.issue("revoked", Subject::operator("wang").unwrap(), Validity::days(3));
     let expired = scene.forged("expired", authority, |params| {
         (params.not_before, params.not_after) = (days(-9, 0).not_before, days(0, -1).not_after);
     });

@@ -39,16 +39,8 @@ impl Scene {
         Scene { fleet, address, writes: 0 }
     }
 
-    /// A certificate of the tree's own authority, in a folder of its own.
-    fn issue(&self, name: &str, subject: Subject, validity: Validity) -> PathBuf {
-        let dir = self.fleet.path(name);
-        let request = Request::new(subject, validity).host("127.0.0.1").unwrap();
-        self.fleet.tree.authority().issue(&request, &dir, true).unwrap();
-        dir
-    }
-
     fn node(&self, code: &str) -> PathBuf {
-        self.issue(code, Subject::node(division(code)).unwrap(), Validity::days(3))
+        self.fleet.issue(code, Subject::node(division(code)).unwrap(), Validity::days(3))
     }
 
     fn authority_file(&self) -> PathBuf {
@@ -115,7 +107,7 @@ async fn wrong_certificates(scene: &mut Scene) {
     assert!(none.contains("CertificateRequired"), "{none}");
     scene.tells("showed no certificate").await;
 
-    let expired = scene.issue("expired", Subject::node(division(SECOND)).unwrap(), past());
+    let expired = scene.fleet.issue("expired", Subject::node(division(SECOND)).unwrap(), past());
     let said = speak_tls(&address, &authority, Some(&expired), &modern).await;
     assert!(said.contains("CertificateExpired"), "{said}");
     scene.tells("certificate expired on").await;
@@ -145,8 +137,8 @@ fn foreign(scene: &Scene) -> PathBuf {
 
 async fn wrong_callers(scene: &mut Scene) {
     let address = scene.address.clone();
-    let partner = scene.issue("partner", Subject::Partner("hospital".to_owned()), Validity::days(3));
-    let operator = scene.issue("operator", Subject::Operator("li".to_owned()), Validity::days(3));
+    let partner = scene.fleet.issue("partner", Subject::Partner("hospital".to_owned()), Validity::days(3));
+    let operator = scene.fleet.issue("operator", Subject::Operator("li".to_owned()), Validity::days(3));
     for dir in [&partner, &operator] {
         let dialed = dial(&address, dir).await.unwrap();
         let refused = play(&dialed, Vec::new()).await.unwrap_err();
@@ -267,7 +259,7 @@ async fn wrong_nodes(scene: &mut Scene) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_operator_stays_outside() {
     let scene = Scene::set().await;
-    let operator = scene.issue("operator", Subject::Operator("wang".to_owned()), Validity::days(3));
+    let operator = scene.fleet.issue("operator", Subject::Operator("wang".to_owned()), Validity::days(3));
     let client =
         guantong::client::Client::over_tls(&scene.address, &IdentityFiles::in_dir(&operator)).await.unwrap();
     client.node().get_status(v1::GetStatusRequest {}).await.unwrap();
