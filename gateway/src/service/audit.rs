@@ -249,6 +249,14 @@ impl AuditService for Audit {
             Err(error @ Untaken::Contradicts { kept }) => Err(not_now(&error, CONTRADICTS, kept)),
         }
     }
+
+    async fn accept_audit_checkpoints(
+        &self,
+        request: Request<v1::AcceptAuditCheckpointsRequest>,
+    ) -> Result<Response<v1::AcceptAuditCheckpointsResponse>, Status> {
+        caller::operator(request.extensions())?;
+        Err(status::not_now("this program cannot do that yet", "NOT_YET"))
+    }
 }
 
 fn not_now(error: &Untaken, reason: &str, kept: u64) -> Status {

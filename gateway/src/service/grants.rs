@@ -60,6 +60,7 @@ fn shown(schema: &Schema, row: &GrantRow) -> v1::Grant {
         update_time: Some(view::timestamp(row.granted_ms)),
         granted_by: row.granted_by.clone(),
         units: row.grant.units.codes().map(str::to_owned).collect(),
+        rate: None,
     }
 }
 
@@ -117,6 +118,9 @@ fn granted(schema: &Schema, own: Division, grant: &v1::Grant) -> Result<Grant, S
     let kinds = if grant.kinds.is_empty() { Kinds::ALL } else { Kinds::of(kinds) };
     if let Some(text) = wrong_units(schema, &grant.units, level, kinds) {
         refuse("units", format!("grant.units: {text}"));
+    }
+    if grant.rate.is_some() {
+        refuse("rate", "grant.rate: this program does not limit rates yet".into());
     }
     let units = Units::of(grant.units.iter().map(String::as_str));
     match (scope, level) {
