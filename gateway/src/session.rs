@@ -206,6 +206,8 @@ impl Session {
             Kind::Receipt(_) if !greeted => return Err(unexpected("Receipt")),
             Kind::Checksum(_) if !greeted => return Err(unexpected("Checksum")),
             Kind::Claim(_) if !greeted => return Err(unexpected("Claim")),
+            Kind::Probe(_) if !greeted => return Err(unexpected("Probe")),
+            Kind::Finding(_) if !greeted => return Err(unexpected("Finding")),
             kind => self.greeted_frame(now_ms, kind)?,
         }
         Ok(())
@@ -242,6 +244,8 @@ impl Session {
             Kind::Batch(part) => self.batch(part)?,
             Kind::Checksum(checksum) => self.arrived.push_back(Output::PeerChecksum(checksum)),
             Kind::Claim(claim) => self.arrived.push_back(Output::PeerClaim(claim)),
+            // As an older program: checksums without sums begin no comparison, so nobody sends any.
+            Kind::Probe(_) | Kind::Finding(_) => {}
             Kind::Hello(_) | Kind::Welcome(_) | Kind::Goodbye(_) => {}
         }
         Ok(())

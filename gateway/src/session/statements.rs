@@ -41,7 +41,13 @@ impl Session {
         let still = self.position() == Some(position);
         if still {
             let Position { last_batch_sent, last_batch_received } = position;
-            let checksum = v1::Checksum { last_batch_sent, last_batch_received, sums, quarantined_count };
+            let checksum = v1::Checksum {
+                last_batch_sent,
+                last_batch_received,
+                sums,
+                quarantined_count,
+                ..v1::Checksum::default()
+            };
             self.send(Kind::Checksum(checksum));
         }
         still
