@@ -17,6 +17,7 @@ mod ending;
 pub mod greeting;
 pub mod lanes;
 mod payload;
+pub mod questions;
 mod receiving;
 mod sending;
 mod split;
@@ -38,6 +39,7 @@ pub use types::{
 };
 
 use greeting::{PROTOCOLS, Token};
+use questions::Questions;
 use receiving::Receiving;
 use sending::{Delivered, Sending};
 
@@ -108,6 +110,7 @@ pub struct Session {
     epochs: Epochs,
     sending: Sending,
     receiving: Receiving,
+    questions: Questions,
     /// Frames that go out before any batch.
     control: VecDeque<v1::Frame>,
     /// For the driver, in this order.
@@ -140,6 +143,7 @@ impl Session {
             epochs: Epochs { own: epoch, greeted: epoch, peer: 0, peer_will_say: false },
             sending: Sending::new(&limits),
             receiving: Receiving::new(settings.window_bytes),
+            questions: Questions::default(),
             control: VecDeque::new(),
             events: VecDeque::new(),
             arrived: VecDeque::new(),
@@ -202,12 +206,7 @@ impl Session {
                 Phase::AwaitingWelcome { .. } => self.welcomed(welcome)?,
                 _ => return Err(unexpected("Welcome")),
             },
-            Kind::Batch(_) if !greeted => return Err(unexpected("Batch")),
-            Kind::Receipt(_) if !greeted => return Err(unexpected("Receipt")),
-            Kind::Checksum(_) if !greeted => return Err(unexpected("Checksum")),
-            Kind::Claim(_) if !greeted => return Err(unexpected("Claim")),
-            Kind::Probe(_) if !greeted => return Err(unexpected("Probe")),
-            Kind::Finding(_) if !greeted => return Err(unexpected("Finding")),
+            kind if !greeted => return Err(unexpected(types::name_of(&kind))),
             kind => self.greeted_frame(now_ms, kind)?,
         }
         Ok(())
@@ -246,6 +245,8 @@ impl Session {
             Kind::Claim(claim) => self.arrived.push_back(Output::PeerClaim(claim)),
             // As an older program: checksums without sums begin no comparison, so nobody sends any.
             Kind::Probe(_) | Kind::Finding(_) => {}
+            Kind::Ask(ask) => self.peer_asks(ask),
+            Kind::Answer(answer) => self.peer_answers(answer),
             Kind::Hello(_) | Kind::Welcome(_) | Kind::Goodbye(_) => {}
         }
         Ok(())
@@ -446,7 +447,8 @@ impl Session {
     /// Nothing is to be sent, told, acknowledged or waited for; such a session holds no buffers.
     pub fn is_idle(&self) -> bool {
         let told = self.control.is_empty() && self.events.is_empty() && self.arrived.is_empty();
-        told && self.end.is_none() && self.sending.is_idle() && self.receiving.is_idle()
+        let asked = self.questions.is_idle();
+        told && asked && self.end.is_none() && self.sending.is_idle() && self.receiving.is_idle()
     }
 
     /// Which end this is.

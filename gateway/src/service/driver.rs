@@ -342,6 +342,8 @@ impl Driver {
                 }
             }
             Output::PeerClaim(claim) => self.peer_claims(&claim),
+            // As a node whose program is older: nobody asks yet.
+            Output::PeerAsks(_) | Output::PeerAnswers(_) => {}
             Output::End(end) => return Some(end),
         }
         None

@@ -92,6 +92,7 @@ impl Session {
         self.phase = Phase::Closed;
         self.sending.stop();
         self.receiving.forget_parts();
+        self.questions.forget();
         self.end = Some(end);
     }
 }

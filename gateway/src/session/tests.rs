@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod greetings;
+mod questions;
 mod random;
 
 use bytes::Bytes;

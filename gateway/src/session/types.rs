@@ -1,6 +1,7 @@
 //! What goes into a session and comes out of it.
 
 use guantong_proto::v1;
+use guantong_proto::v1::frame::Kind;
 
 use super::greeting::{GreetingError, Token};
 use super::payload;
@@ -131,6 +132,10 @@ pub enum Output {
     PeerChecksum(v1::Checksum),
     /// The peer's claim.
     PeerClaim(v1::Claim),
+    /// The peer asks. Each part of the answer goes to `Session::answer`, the last one marked as such.
+    PeerAsks(v1::Ask),
+    /// A part of the answer to a question of ours.
+    PeerAnswers(v1::Answer),
     /// The session is over: write out what was given before, then close the stream. Nothing follows.
     End(End),
 }
@@ -211,5 +216,22 @@ impl ProtocolError {
             ProtocolError::Greeting(error) => error.goodbye(),
             _ => v1::GoodbyeReason::ProtocolError,
         }
+    }
+}
+
+/// What a frame is called in the protocol.
+pub(super) fn name_of(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Hello(_) => "Hello",
+        Kind::Welcome(_) => "Welcome",
+        Kind::Batch(_) => "Batch",
+        Kind::Receipt(_) => "Receipt",
+        Kind::Checksum(_) => "Checksum",
+        Kind::Claim(_) => "Claim",
+        Kind::Goodbye(_) => "Goodbye",
+        Kind::Probe(_) => "Probe",
+        Kind::Finding(_) => "Finding",
+        Kind::Ask(_) => "Ask",
+        Kind::Answer(_) => "Answer",
     }
 }

@@ -287,6 +287,8 @@ impl World {
             Some(Output::Drained) => end.checksum_due = end.session.side() == Side::Child,
             Some(Output::PeerChecksum(_)) => inbox.push_back(Command::Recovered(link)),
             Some(Output::PeerClaim(claim)) => self.hear_claim(index, &end, &claim),
+            // Operators ask, and none are here.
+            Some(Output::PeerAsks(_) | Output::PeerAnswers(_)) => {}
             Some(Output::End(ended)) => {
                 self.ledger.trace(|| format!("node {index} ends link {link}: {ended:?}"));
                 over = true;

@@ -69,10 +69,12 @@ fn greeting() -> impl Strategy<Value = Kind> {
 }
 
 fn frame() -> impl Strategy<Value = v1::Frame> {
-    let other = (0..4u8, small()).prop_map(|(which, n)| match which {
+    let other = (0..6u8, small()).prop_map(|(which, n)| match which {
         0 => Some(Kind::Checksum(v1::Checksum { last_batch_sent: n, ..Default::default() })),
         1 => Some(Kind::Claim(v1::Claim::default())),
-        2 => Some(Kind::Goodbye(v1::Goodbye { reason: n as i32, ..Default::default() })),
+        2 => Some(Kind::Ask(v1::Ask { ask_id: n, ..Default::default() })),
+        3 => Some(Kind::Answer(v1::Answer { ask_id: n, last: n % 2 == 0, ..Default::default() })),
+        4 => Some(Kind::Goodbye(v1::Goodbye { reason: n as i32, ..Default::default() })),
         _ => None,
     });
     let kind = prop_oneof![

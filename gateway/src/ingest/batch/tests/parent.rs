@@ -313,6 +313,7 @@ impl Parent {
                 Output::Ingest(inbound) => self.ingest(inbound),
                 Output::End(_) => self.open = false,
                 Output::Send(_) | Output::Drained | Output::Delivered { .. } | Output::Welcomed(_) => {}
+                Output::PeerAsks(_) | Output::PeerAnswers(_) => {}
             }
         }
     }
