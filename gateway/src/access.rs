@@ -62,9 +62,6 @@ impl ChildRight<'_> {
         register: &Register,
         held: &Record,
     ) -> Option<Writer> {
-        let recovering = |writer: Writer| {
-            self.recovering_to.filter(|_| self.scope.contains(home) || (self.is_own)(writer))
-        };
         let refused = register.entries().iter().find(|entry| {
             if self.scope.contains(entry.writer.division) {
                 return false;
@@ -76,9 +73,15 @@ impl ChildRight<'_> {
                     let same = ours.live().find(|(e, _)| (e.writer, e.stamp) == (entry.writer, entry.stamp));
                     same.is_some_and(|(_, value)| Some(value) != entry.value.as_ref())
                 });
-            altered || had < Some(entry.stamp) && recovering(entry.writer) < Some(entry.stamp)
+            altered || had < Some(entry.stamp) && !self.brings_back(home, entry)
         });
         refused.map(|entry| entry.writer)
+    }
+
+    /// Whether an entry may be one that this node lost, and gets back from the child while it recovers.
+    pub fn brings_back(self, home: Division, entry: &Entry) -> bool {
+        let to = self.recovering_to.filter(|_| self.scope.contains(home) || (self.is_own)(entry.writer));
+        to >= Some(entry.stamp)
     }
 
     /// How many entries of a register that was taken are there only because this node recovers.
@@ -95,16 +98,17 @@ impl ChildRight<'_> {
             .count()
     }
 
-    /// Somebody outside the child's scope whose value `register` shows as replaced, though it brings nothing that can
-    /// have replaced it: a write that is new here, of a writer that may write the field. In a union, writers replace
-    /// nothing but their own division's values. (A register that saw the replacement saw the write that did it.)
-    pub fn dropped_value(
+    /// The values of writers outside the child's scope that `register` shows as replaced, though it brings nothing that
+    /// can have replaced them: a write that is new here, of a writer that may write the field. In a union, writers
+    /// replace nothing but their own division's values. (A register that saw the replacement saw the write that did it.
+    /// Only a store that was put back can have the replacing write and not know what it replaced.)
+    pub fn dropped_values<'r>(
         self,
         union: bool,
-        register: &Register,
+        register: &'r Register,
         ours: &Register,
         may_write: impl Fn(Division) -> bool,
-    ) -> Option<Writer> {
+    ) -> Vec<&'r Entry> {
         let stands =
             |gone: &Entry| ours.live().any(|(e, _)| (e.writer, e.stamp) == (gone.writer, gone.stamp));
         let may_replace = |gone: &Entry, e: &Entry| {
@@ -112,13 +116,13 @@ impl ChildRight<'_> {
                 && may_write(e.writer.division)
                 && (!union || e.writer.division == gone.writer.division)
         };
-        let dropped = register.entries().iter().find(|gone| {
+        let dropped = |gone: &&Entry| {
             gone.value.is_none()
                 && !self.scope.contains(gone.writer.division)
                 && stands(gone)
                 && !register.entries().iter().any(|e| may_replace(gone, e))
-        });
-        dropped.map(|gone| gone.writer)
+        };
+        register.entries().iter().filter(dropped).collect()
     }
 }
 
@@ -193,5 +197,26 @@ mod tests {
         assert!(recovering.foreign_entry(elsewhere, 6, &others, &held).is_some());
         held.purge(6);
         assert_eq!(right.foreign_entry(home, 6, &ours, &held), None, "what was purged counts as had");
+    }
+
+    #[test]
+    fn a_child_makes_a_foreign_value_go_only_by_a_write_or_while_this_node_recovers() {
+        let home = division("220822101");
+        let right = ChildRight { scope: home, recovering_to: None, is_own: &|_| false };
+        let above = Entry::new(writer("2208"), Stamp::from_ms(5), Some(Bytes::from_static(b"0\x01")));
+        let below = Entry::new(writer("220822101"), Stamp::from_ms(6), Some(Bytes::from_static(b"0\x02")));
+        let gone = Entry::seen(above.writer, above.stamp);
+        let dropped = |ours: &[&Entry], theirs: &[&Entry]| {
+            let [ours, theirs] =
+                [ours, theirs].map(|all| Register::from_entries(all.iter().map(|e| (*e).clone())));
+            right.dropped_values(false, &theirs, &ours, |_| true).len()
+        };
+        assert_eq!(dropped(&[&above], &[&gone]), 1, "by nothing");
+        assert_eq!(dropped(&[&above], &[&gone, &below]), 0, "by a write");
+        assert_eq!(dropped(&[&above, &below], &[&gone, &below]), 1, "by a write that stood beside it");
+        assert!(!right.brings_back(home, &gone));
+        let recovering = ChildRight { recovering_to: Some(above.stamp), ..right };
+        assert!(recovering.brings_back(home, &gone), "what replaced it was known here once");
+        assert!(!recovering.brings_back(home, &below), "nothing from after that");
     }
 }

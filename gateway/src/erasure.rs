@@ -120,6 +120,12 @@ impl Erasures {
         self.fields.iter().find(|erased| erased.field == field).map(|erased| erased.before)
     }
 
+    /// The present, or later than all that is erased of these fields: what is written then stands. Unix milliseconds.
+    pub fn after(&self, fields: impl IntoIterator<Item = FieldNumber>, now_ms: u64) -> u64 {
+        let latest = fields.into_iter().filter_map(|field| self.before(field)).max();
+        latest.map_or(now_ms, |before| now_ms.max(before.ms() + 1))
+    }
+
     /// What these erase and `earlier` ones did not.
     pub fn beyond(&self, earlier: &Erasures) -> Erasures {
         let new = |erased: &&ErasedField| earlier.before(erased.field) < Some(erased.before);

@@ -260,3 +260,108 @@ fn a_parent_that_was_put_back_is_told_nothing_until_it_has_everything_again() {
     world.settle_claims().unwrap();
     assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
 }
+
+/// A province above, with one prefecture, one county and one township.
+fn four_tiers() -> World {
+    let mut world = World::calm(
+        &[(PROVINCE, 0), (PREFECTURE, PROVINCE), (COUNTIES[0], PREFECTURE), (TOWNSHIPS[0], COUNTIES[0])],
+        &[],
+    );
+    world.settle().unwrap();
+    world
+}
+
+const PROVINCE: u64 = 460000000000;
+
+fn grid(code: u64) -> RecordName {
+    let schema = guantong_gateway::schema::Schema::current();
+    let kind = schema.kind_named("grid").unwrap().id;
+    RecordName::new(Division::from_code(code).unwrap(), kind, &format!("{code}001")).unwrap()
+}
+
+fn typed(name: &RecordName, grid_type: i32) -> Action {
+    let grid = v1::Grid { grid_type: Some(grid_type), ..v1::Grid::default() };
+    let fields = raw::split(&grid.encode_to_vec().into()).unwrap();
+    Action::Fields { name: name.clone(), write: LocalWrite::of(fields), seen_all: false }
+}
+
+fn types(world: &World, code: u64, name: &RecordName) -> Vec<u8> {
+    let record = world.nodes[node(world, code)].disk.record(name).unwrap_or_default();
+    let register = record.get(fields::grid::GRID_TYPE).cloned().unwrap_or_default();
+    register.live().filter_map(|(_, value)| value.last().copied()).collect()
+}
+
+#[test]
+fn a_value_that_was_replaced_does_not_come_back_when_both_neighbours_notice_a_restore() {
+    let mut world = four_tiers();
+    let name = grid(TOWNSHIPS[0]);
+    let (prefecture, county, township) =
+        (node(&world, PREFECTURE), node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
+    let named = v1::Grid {
+        grid_code: Some(format!("{}001", TOWNSHIPS[0])),
+        division: Some(TOWNSHIPS[0].to_string()),
+        display_name: Some("x".into()),
+        state: Some(1),
+        grid_type: Some(1),
+        ..v1::Grid::default()
+    };
+    let fields = raw::split(&named.encode_to_vec().into()).unwrap();
+    world
+        .ask(township, Action::Fields { name: name.clone(), write: LocalWrite::of(fields), seen_all: false });
+    world.settle().unwrap();
+    world.ask(prefecture, typed(&name, 2));
+    world.settle().unwrap();
+    // The county greets again, twice, so that the prefecture knows since when its copy of this is sure.
+    for _ in 0..2 {
+        world.crash(county);
+        world.start(county);
+        world.settle().unwrap();
+    }
+    let backup = world.nodes[prefecture].disk.clone();
+    // The province sees a later life of the prefecture, and then nothing more.
+    world.ask(prefecture, write(&case(&world, PREFECTURE), &held_by(PREFECTURE, "later")));
+    world.settle().unwrap();
+    world.nodes[prefecture].line_cut = true;
+    world.crash(prefecture);
+    world.start(prefecture);
+    world.ask(township, typed(&name, 3));
+    world.settle_but(&[prefecture]).unwrap();
+    world.crash(prefecture);
+    world.put_back(prefecture, Some(backup));
+    world.start(prefecture);
+    world.settle_but(&[prefecture]).unwrap();
+    assert_eq!(types(&world, PREFECTURE, &name), [3]);
+    assert_eq!(types(&world, PROVINCE, &name), [2], "the province was not reached yet");
+
+    world.nodes[prefecture].line_cut = false;
+    world.settle().unwrap();
+    for code in [PROVINCE, PREFECTURE, COUNTIES[0], TOWNSHIPS[0]] {
+        assert_eq!(types(&world, code, &name), [3], "{code}");
+    }
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}
+
+#[test]
+fn what_is_erased_stays_erased_when_a_store_is_put_back() {
+    let mut world = two_counties();
+    let name = case(&world, TOWNSHIPS[0]);
+    let township = node(&world, TOWNSHIPS[0]);
+    world.ask(township, write(&name, &held_by(TOWNSHIPS[0], "secret")));
+    world.settle().unwrap();
+    let backup = world.nodes[township].disk.clone();
+    world.ask(township, Action::Erase { name: name.clone(), fields: vec![fields::case::TITLE] });
+    world.settle().unwrap();
+    let gone = |world: &World| [TOWNSHIPS[0], COUNTIES[0]].iter().all(|c| title(world, *c, &name).is_empty());
+    assert!(gone(&world));
+
+    world.crash(township);
+    world.put_back(township, Some(backup));
+    world.start(township);
+    assert_eq!(title(&world, TOWNSHIPS[0], &name), [b"secret"], "the backup has it");
+    world.settle().unwrap();
+    assert!(gone(&world), "written again by the store that was put back, and older than the mark");
+    world.ask(township, write(&name, &titled("new")));
+    world.settle().unwrap();
+    assert_eq!(title(&world, COUNTIES[0], &name), [b"new"], "what is written afterwards stands");
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}

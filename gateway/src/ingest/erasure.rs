@@ -139,11 +139,4 @@ impl Work<'_> {
         let fields = new.fields().iter().map(|erased| (erased.field, erased.before)).collect();
         self.changes.erased.push(ErasedContent { key, name, fields });
     }
-
-    /// Later than all that is erased of these fields: what is written from now on must stand.
-    pub(super) fn after_erasures(&self, slot: Slot, fields: impl Iterator<Item = FieldNumber>) -> u64 {
-        let erasures = Erasures::of(self.kind(slot), self.record(slot));
-        let latest = fields.filter_map(|field| erasures.before(field)).max();
-        latest.map_or(self.ctx.now_ms, |before| self.ctx.now_ms.max(before.ms() + 1))
-    }
 }

@@ -18,6 +18,7 @@ use crate::merge;
 use crate::record::audience::Audience;
 use crate::record::{Entry, FieldNumber, Record, Register, view};
 use crate::release::{self, Concern, Direction};
+use crate::schema::Kind;
 use crate::stamp::{Stamp, Writer};
 
 /// Where a record comes from.
@@ -64,6 +65,17 @@ fn refused(field: FieldNumber, reason: RefusalReason, detail: impl Into<String>)
     Refused { field, reason, detail: detail.into(), retry_at_ms: None }
 }
 
+/// Both sides without what is erased, as they must be before any other field is merged. `after` has the marks of both.
+fn without_erased<'r>(kind: &Kind, after: &mut Record, incoming: &'r Record) -> Cow<'r, Record> {
+    let erasures = Erasures::of(kind, after);
+    erasures.apply(after);
+    let mut clean = Cow::Borrowed(incoming);
+    if !erasures.is_empty() {
+        erasures.apply(clean.to_mut());
+    }
+    clean
+}
+
 impl Work<'_> {
     /// Takes in a record that a peer sent; `state` is its encoding.
     pub fn accept(
@@ -103,13 +115,7 @@ impl Work<'_> {
         let marks = kind.roles.erased.and_then(|n| incoming.get(n).map(|r| (n, r)));
         let unmarked = marks.map(|_| taking.after.clone());
         self.take_fields(sender, slot, steps.into_iter().chain(marks), &mut taking);
-        // Both sides without what is erased, before any other field is merged.
-        let erasures = Erasures::of(kind, &taking.after);
-        erasures.apply(&mut taking.after);
-        let mut clean = Cow::Borrowed(&incoming);
-        if !erasures.is_empty() {
-            erasures.apply(clean.to_mut());
-        }
+        let clean = without_erased(kind, &mut taking.after, &incoming);
         let first = [kind.roles.steps, kind.roles.erased];
         let others = clean.fields().iter().map(|(n, r)| (*n, r)).filter(|(n, _)| !first.contains(&Some(*n)));
         self.take_fields(sender, slot, others, &mut taking);
@@ -128,6 +134,10 @@ impl Work<'_> {
                 self.touched[slot.0].encoded = Some(state.clone());
             }
             self.owe_all(slot, Some(sender.peer), lane, traceparent);
+            if completed {
+                // What this node wrote itself the sender does not have, whatever was refused of the field.
+                self.owe(sender.peer, lane, false, traceparent, self.key(slot));
+            }
         }
         self.owe_back(sender, slot, incoming, &accepted.refused, traceparent);
         accepted
@@ -231,10 +241,11 @@ impl Work<'_> {
             return Err(refused(field, RefusalReason::WriterNotAllowed, detail));
         }
         let union = rule.is_some_and(|r| r.policy == Policy::Union);
-        let dropped = held.get(field).and_then(|ours| right.dropped_value(union, register, ours, may_write));
-        if let Some(writer) = dropped {
-            let detail =
-                format!("a value of {} in {} is gone, and nothing replaced it", writer.division, name());
+        let dropped = held.get(field).map(|ours| right.dropped_values(union, register, ours, may_write));
+        let dropped = dropped.unwrap_or_default();
+        if let Some(gone) = dropped.iter().find(|gone| !right.brings_back(home, gone)) {
+            let division = gone.writer.division;
+            let detail = format!("a value of {division} in {} is gone, and nothing replaced it", name());
             return Err(refused(field, RefusalReason::ForeignWriter, detail));
         }
         if Some(field) == kind.roles.steps {
@@ -244,7 +255,7 @@ impl Work<'_> {
                 return Err(refused(field, RefusalReason::Malformed, detail));
             }
         }
-        Ok(right.recovered(field, register, held))
+        Ok(right.recovered(field, register, held) + dropped.len())
     }
 
     /// Stamps and observations from the future.
@@ -368,5 +379,66 @@ impl Work<'_> {
         let kind = self.kind(slot);
         let lanes = changed.iter().filter_map(|n| kind.field(*n)).map(|f| f.lane);
         lanes.min().unwrap_or(Lane::Bulk)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Context;
+    use super::super::topology::Topology;
+    use super::super::writers::Writers;
+    use super::*;
+    use crate::division::Divisions;
+    use crate::record::{RecordName, codec};
+    use crate::schema::Schema;
+
+    #[test]
+    fn what_a_node_adds_goes_back_to_a_sender_whose_own_field_was_refused() {
+        let (schema, divisions) = (Schema::current(), Divisions::embedded());
+        let home = Division::parse("220822101").unwrap();
+        let mut topology = Topology::new(home.county());
+        topology.set_parent(PeerId(1), Division::parse("2208").unwrap());
+        let mut writers = Writers::new(Vec::new());
+        writers.provide_ids(4, || 2);
+        let ctx = Context {
+            schema: &schema,
+            topology: &topology,
+            divisions: &divisions,
+            now_ms: 9_000,
+            drift_ms: 1_000,
+        };
+        let kind = schema.kind_named("grid").unwrap();
+        let writer = Writer { division: home, id: 1 };
+        let text = |field, text: &[u8]| {
+            let mut value = Vec::new();
+            crate::record::raw::put_message(&mut value, crate::record::raw::message_tag(field), text);
+            Bytes::from(value)
+        };
+        let note = kind.field_named("display_name").unwrap().number;
+        let complete = kind.roles.record_complete.unwrap();
+        let mut incoming = Record::default();
+        incoming.set(note, Register::single(writer, Stamp::from_ms(5_000), text(note, b"x")));
+        let ahead = Register::single(writer, Stamp::from_ms(50_000), vec![0xe8, 5, 0].into());
+        incoming.set(complete, ahead);
+
+        let mut work = Work::new(ctx, &mut writers);
+        let name = RecordName::new(home, kind.id, "g").unwrap();
+        let slot = work.bring(name, 1, None).unwrap();
+        let sender = Sender {
+            peer: PeerId(1),
+            role: Role::Parent,
+            division: Division::parse("2208").unwrap(),
+            recovering_to: None,
+            same_epoch: true,
+            bulk: false,
+        };
+        let state = codec::encode(&incoming);
+        let accepted = work.accept(&sender, slot, incoming, &state, None);
+        let refused: Vec<FieldNumber> = accepted.refused.iter().map(|r| r.field).collect();
+        assert_eq!(refused, [complete]);
+        assert!(work.record(slot).get(complete).is_some(), "the county says it itself");
+        let owed = work.finish().outbox;
+        assert!(owed.iter().any(|group| group.peer == PeerId(1) && !group.fresh), "{owed:?}");
     }
 }

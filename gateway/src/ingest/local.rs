@@ -12,6 +12,7 @@ use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive, unio
 use crate::access;
 use crate::casework::{self, First, MoveRefused};
 use crate::division::Division;
+use crate::erasure::Erasures;
 use crate::grant::Mandate;
 use crate::merge;
 use crate::record::audience::Audience;
@@ -251,7 +252,8 @@ impl Work<'_> {
         }
         self.judge_mandate(slot, write, division, &wanted)?;
         // The stamp is taken before the rules are judged; one that is not used is lost, which costs nothing.
-        let later_ms = self.after_erasures(slot, wanted.iter().map(|w| w.0));
+        let erasures = Erasures::of(kind, self.record(slot));
+        let later_ms = erasures.after(wanted.iter().map(|w| w.0), self.ctx.now_ms);
         let stamped = self.writers.stamp(division, &write.purpose, later_ms);
         let (writer, stamp) = stamped.ok_or(WriteError::NoWriter)?;
         let mut after = self.record(slot).clone();

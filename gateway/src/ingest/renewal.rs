@@ -37,18 +37,21 @@ impl Work<'_> {
     /// stay as they are.
     pub fn restamp(&mut self, slot: Slot, after: Stamp, doubt: Doubt) {
         let kind = self.kind(slot);
-        let mut record = self.record(slot).clone();
-        let mut changed = false;
-        for (field, register) in self.record(slot).clone().fields() {
+        let before = self.record(slot).clone();
+        let mut record = before.clone();
+        // The marks first: nothing may be written again at a moment that is erased.
+        let marks = before.fields().iter().filter(|(field, _)| Some(*field) == kind.roles.erased);
+        let others = before.fields().iter().filter(|(field, _)| Some(*field) != kind.roles.erased);
+        for (field, register) in marks.chain(others) {
             let rule = kind.field(*field);
             if rule.is_some_and(|r| r.derived_from.is_some()) || !self.is_suspect(register, after) {
                 continue;
             }
             let union = rule.is_some_and(|r| r.policy == Policy::Union);
-            let before = register;
+            let now_ms = Erasures::of(kind, &record).after([*field], self.ctx.now_ms);
             let mut register = register.clone();
             for (author, (then, value)) in self.suspect(&register, after) {
-                let stamped = self.writers.stamp(author.0, &author.1, self.ctx.now_ms);
+                let stamped = self.writers.stamp(author.0, &author.1, now_ms);
                 let Some((writer, stamp)) = stamped else { continue };
                 // Of a union, a writer's value holds all its entries.
                 let own = register.live().find(|(e, _)| union && e.writer == writer).map(|(_, v)| v.to_vec());
@@ -68,12 +71,11 @@ impl Work<'_> {
                 let doubtful = self.unsee(&mut register, after);
                 record.remember_purged(*field, &doubtful);
             }
-            changed |= register != *before;
             record.set(*field, register);
         }
         // Where nothing stood and nothing is sure to be seen, nothing is known: an empty register is no register.
         record.retain(|_, register| !register.entries().is_empty());
-        if changed {
+        if record != before {
             // What is derived from something doubtful is doubtful itself: it is made anew.
             let sources: Vec<FieldNumber> = record.fields().iter().map(|f| f.0).collect();
             record.retain(|field, _| {
@@ -183,6 +185,8 @@ mod tests {
     use crate::schema::Schema;
     use crate::stamp::Clock;
 
+    use guantong_proto::rules::fields::ERASED;
+
     const TITLE: FieldNumber = 12;
 
     fn value(text: &str) -> Bytes {
@@ -202,6 +206,12 @@ mod tests {
     }
 
     fn restamped_after(after: Stamp, title: Register, doubt: Doubt) -> Record {
+        let mut record = Record::default();
+        record.set(TITLE, title);
+        restamped_record(after, record, doubt)
+    }
+
+    fn restamped_record(after: Stamp, record: Record, doubt: Doubt) -> Record {
         let (schema, divisions) = (Schema::current(), Divisions::embedded());
         let writer = own_writer();
         let own = writer.division;
@@ -219,8 +229,6 @@ mod tests {
             drift_ms: 1_000,
         };
         let mut work = Work::new(ctx, &mut writers);
-        let mut record = Record::default();
-        record.set(TITLE, title);
         let name = RecordName::new(own, schema.kind_named("case").unwrap().id, "c").unwrap();
         let slot = work.bring(name, 1, Some((1, codec::encode(&record)))).unwrap();
         work.restamp(slot, after, doubt);
@@ -238,6 +246,31 @@ mod tests {
         let mut live: Vec<_> = register.live().map(|(_, v)| v.clone()).collect();
         live.sort();
         assert_eq!(live, [value("x"), value("y")], "both stand, for a person to choose");
+    }
+
+    #[test]
+    fn what_is_written_again_by_a_clock_that_was_put_back_stands_after_what_was_erased_before_it() {
+        let home = Division::parse("2208").unwrap();
+        let mark = guantong_proto::v1::Erasure {
+            id: "m".into(),
+            field_numbers: vec![TITLE],
+            before: Stamp::from_ms(12_000).0,
+            stamp: Stamp::from_ms(12_000).0,
+        };
+        let tag = crate::record::raw::message_tag(ERASED);
+        let mut marks = Vec::new();
+        crate::record::raw::put_message(&mut marks, tag, &prost::Message::encode_to_vec(&mark));
+        let mut record = Record::default();
+        let theirs = Writer { division: home, id: 7 };
+        record.set(ERASED, Register::single(theirs, Stamp::from_ms(12_000), marks.into()));
+        record.set(TITLE, Register::single(own_writer(), Stamp::from_ms(13_000), value("x")));
+        // The clock says 9 s; everybody else has had the mark for a while.
+        let record = restamped_record(Stamp::from_ms(9_000), record, Doubt::ClockAhead);
+        let schema = Schema::current();
+        let mut elsewhere = record.clone();
+        Erasures::of(schema.kind_named("case").unwrap(), &record).apply(&mut elsewhere);
+        assert_eq!(elsewhere, record, "nothing of it is erased where it arrives");
+        assert!(record.get(TITLE).unwrap().live().any(|(e, _)| e.writer != own_writer()), "written again");
     }
 
     #[test]

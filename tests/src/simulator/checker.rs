@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use guantong_gateway::aggregate::{self, Cell, Sheet};
+use guantong_gateway::erasure::Erasures;
 use guantong_gateway::ingest::renewal;
 use guantong_gateway::period::Day;
 use guantong_gateway::record::audience::Audience;
-use guantong_gateway::record::{Record, RecordName, codec, view};
+use guantong_gateway::record::{Entry, Record, RecordName, codec, view};
 use guantong_gateway::release::{self, Concern};
+use guantong_proto::rules::Policy;
 use guantong_proto::v1::RefusalReason;
 
-use super::ledger::{Change, Ledger};
+use super::ledger::{Change, Ledger, contents};
 use super::node::Node;
 use super::world::World;
 
@@ -29,6 +32,8 @@ pub fn check(world: &World) -> Vec<String> {
         at_rest(node, &mut wrong);
     }
     writes(world, &records, &held_back, &mut wrong);
+    erased(world, &records, &mut wrong);
+    ended(world, &records, &mut wrong);
     wrong.extend(
         (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent).flat_map(|i| world.claims_hold(i)),
     );
@@ -252,8 +257,63 @@ fn above_hold(
     false
 }
 
-/// Whether a record holds a write, or a write that replaced it.
+/// Nobody holds what was erased: neither as it was written, nor written again by a store that was put back.
+fn erased(world: &World, records: &[BTreeMap<RecordName, Record>], wrong: &mut Vec<String>) {
+    let names: BTreeSet<&RecordName> = records.iter().flat_map(|all| all.keys()).collect();
+    let here = || world.nodes.iter().zip(records).filter(|(node, _)| !node.absent && !node.is_copy);
+    for name in names {
+        let kind = world.schema.kind(name.kind);
+        let mut whole = Record::default();
+        for record in here().filter_map(|(_, all)| all.get(name)) {
+            guantong_gateway::merge::merge_record(&mut whole, record);
+        }
+        for mark in Erasures::of(kind, &whole).fields() {
+            let union = kind.field(mark.field).is_some_and(|f| f.policy == Policy::Union);
+            for (node, record) in here().filter_map(|(node, all)| Some((node, all.get(name)?))) {
+                let Some(register) = record.get(mark.field) else { continue };
+                let stands = |entry: &Entry, value: &Bytes| {
+                    let earlier = |e: view::UnionEntry<'_>| e.stamp <= mark.before.0;
+                    let rewritten = || {
+                        !union
+                            && !world.ledger.wrong_clocks
+                            && !value.is_empty()
+                            && world.ledger.is_only_older(name, mark.field, value, mark.before)
+                    };
+                    entry.content_stamp() <= mark.before
+                        || union && view::union_entries(value).any(earlier)
+                        || rewritten()
+                };
+                if let Some((entry, _)) = register.live().find(|(entry, value)| stands(entry, value)) {
+                    let division = node.division;
+                    wrong.push(format!("{division} holds {entry:?} of {name:?} {}, erased", mark.field));
+                }
+            }
+        }
+    }
+}
+
+/// Nobody who has a mark holds anything that was there when it was made, whatever the clocks said then.
+fn ended(world: &World, records: &[BTreeMap<RecordName, Record>], wrong: &mut Vec<String>) {
+    for name in world.ledger.erasures.keys() {
+        for (node, all) in world.nodes.iter().zip(records).filter(|(node, _)| !node.absent) {
+            let Some(record) = all.get(name) else { continue };
+            let fields: Vec<u32> = record.fields().iter().map(|f| f.0).collect();
+            let held = contents(&world.schema, name, record, &fields);
+            for mark in world.ledger.marks_in(record, name) {
+                if let Some(content) = mark.ended.iter().find(|content| held.contains(content)) {
+                    wrong
+                        .push(format!("{} holds {content:?} of {name:?}, erased by {mark:?}", node.division));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a record holds a write, or a write that replaced it, or a mark by which it was erased.
 pub(super) fn present(ledger: &Ledger, record: &Record, change: &Change) -> bool {
+    if ledger.is_erased(record, change) {
+        return true;
+    }
     let Some(register) = record.get(change.field) else { return false };
     if let Some(entries) = &change.entries {
         let held: Vec<(Vec<u8>, u64)> = register
@@ -261,7 +321,10 @@ pub(super) fn present(ledger: &Ledger, record: &Record, change: &Change) -> bool
             .flat_map(|(_, v)| view::union_entries(v))
             .map(|e| (e.id.to_vec(), e.stamp))
             .collect();
-        return entries.iter().all(|(id, stamp)| held.iter().any(|(h, s)| h == id && s >= stamp));
+        let stands = |id: &[u8], stamp| held.iter().any(|(h, s)| h == id && *s >= stamp);
+        return entries
+            .iter()
+            .all(|(id, stamp)| stands(id, *stamp) || ledger.entry_replaced(record, change, id));
     }
     let stands = register.live().any(|(e, _)| (e.writer, e.stamp) == (change.writer, change.stamp));
     stands || ledger.replaced(record, change)

@@ -170,7 +170,17 @@ impl Node {
             .iter()
             .map(|g| format!("{:?}: {:?}", division(g.peer), g.keys.iter().map(name).collect::<Vec<_>>()))
             .collect();
-        format!("{} at {} changed {changed:?}, owes {owed:?}", self.division, self.disk.revision)
+        let watched: String = changed.iter().filter_map(|name| self.watched(name)).collect();
+        format!("{} at {} changed {changed:?}, owes {owed:?}{watched}", self.division, self.disk.revision)
+    }
+
+    /// What the node has of a field that somebody wants to follow: `GUANTONG_SIM_WATCH=RECORD:FIELD`.
+    fn watched(&self, name: &str) -> Option<String> {
+        let watch = std::env::var("GUANTONG_SIM_WATCH").ok()?;
+        let field: u32 = watch.strip_prefix(name)?.strip_prefix(':')?.parse().ok()?;
+        let stored = self.disk.records.values().find(|s| format!("{:?}", s.name) == name)?;
+        let record = codec::decode(stored.state.clone()).ok()?;
+        Some(format!("\n      {name} {field}: {:?}", record.get(field)))
     }
 
     fn prepare(&self, command: Command) -> Option<Vec<Prepared>> {

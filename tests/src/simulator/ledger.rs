@@ -3,12 +3,14 @@
 //! It never looks at how the engine did it, only at what came out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use guantong_gateway::erasure::Erasures;
 use guantong_gateway::record::{FieldNumber, Record, RecordName, view};
 use guantong_gateway::schema::Schema;
 use guantong_gateway::stamp::{Stamp, Writer};
-use guantong_proto::rules::Policy;
+use guantong_proto::rules::{Policy, fields};
 
 use super::disk::Disk;
 
@@ -28,10 +30,46 @@ pub struct Change {
     pub stamp: Stamp,
     /// What.
     pub value: Bytes,
+    /// When it was written first, by a store that has been put back since and has written it again.
+    pub content: Stamp,
     /// The values that it replaced, because its author saw them.
     pub replaced: Vec<(Writer, Stamp)>,
     /// Of a union: the entries that it added or changed, with their stamps.
     pub entries: Option<Vec<(Vec<u8>, u64)>>,
+    /// Of an erasure: the content that it ended.
+    pub ended: Vec<Content>,
+}
+
+/// Content of a record that can be told from any other: by who wrote it when, or as an entry of a union.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// A value.
+    Value(FieldNumber, Writer, Stamp),
+    /// An entry, by its id and stamp.
+    Entry(FieldNumber, Vec<u8>, u64),
+}
+
+/// All content of some fields of a record.
+pub(super) fn contents(
+    schema: &Schema,
+    name: &RecordName,
+    record: &Record,
+    of: &[FieldNumber],
+) -> Vec<Content> {
+    let kind = schema.kind(name.kind);
+    let mut all = Vec::new();
+    for (field, register) in record.fields().iter().filter(|(field, _)| of.contains(field)) {
+        let union = kind.field(*field).is_some_and(|rule| rule.policy == Policy::Union);
+        for (entry, value) in register.live() {
+            match union {
+                true => all.extend(
+                    view::union_entries(value).map(|e| Content::Entry(*field, e.id.to_vec(), e.stamp)),
+                ),
+                false => all.push(Content::Value(*field, entry.writer, entry.stamp)),
+            }
+        }
+    }
+    all
 }
 
 /// What a write did to a record.
@@ -72,8 +110,10 @@ pub(super) fn changes_between(
                 writer: entry.writer,
                 stamp: entry.stamp,
                 value: value.clone(),
+                content: entry.content_stamp(),
                 replaced: gone.iter().filter(of_author).copied().collect(),
                 entries: union.then_some(entries),
+                ended: Vec::new(),
             });
         }
     }
@@ -102,10 +142,13 @@ pub struct Written {
 }
 
 /// All changes.
-#[derive(Default)]
 pub struct Ledger {
+    /// The rules of today's program.
+    pub schema: Arc<Schema>,
     /// In order.
     pub written: Vec<Written>,
+    /// The erasures of a record.
+    pub erasures: BTreeMap<RecordName, Vec<usize>>,
     /// The changes that replaced a value.
     pub replaced_by: BTreeMap<Value, Vec<usize>>,
     /// The world's step.
@@ -125,6 +168,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// An empty book.
+    pub fn new(schema: Arc<Schema>, verbose: bool) -> Ledger {
+        Ledger {
+            schema,
+            written: Vec::new(),
+            erasures: BTreeMap::new(),
+            replaced_by: BTreeMap::new(),
+            step: 0,
+            claimed: BTreeMap::new(),
+            copied: BTreeSet::new(),
+            unsure: BTreeSet::new(),
+            claims_heard: 0,
+            wrong_clocks: false,
+            verbose,
+        }
+    }
+
     /// Tells what happens, if anyone listens.
     pub fn trace(&self, what: impl FnOnce() -> String) {
         if self.verbose {
@@ -142,6 +202,9 @@ impl Ledger {
             for (writer, stamp) in &change.replaced {
                 let value = (change.name.clone(), change.field, *writer, *stamp);
                 self.replaced_by.entry(value).or_default().push(self.written.len());
+            }
+            if !change.ended.is_empty() {
+                self.erasures.entry(change.name.clone()).or_default().push(self.written.len());
             }
             let late = change.stamp.ms() <= self.claimed.get(&node).copied().unwrap_or(0);
             assert!(!late || self.wrong_clocks, "node {node} wrote under its own claim: {change:?}");
@@ -174,18 +237,73 @@ impl Ledger {
         }
     }
 
-    /// Whether a record has taken in a change, or one that replaced it.
+    /// Whether a record has taken in a change, or one that replaced it, or a mark by which it was erased.
     pub fn has(&self, record: &Record, change: &Change) -> bool {
         // What was purged is not there any more. A later stamp of the same writer says nothing by itself: copies of a
         // store write as the same.
         record.get(change.field).and_then(|r| r.seen(change.writer)) == Some(change.stamp)
             || self.replaced(record, change)
+            || self.is_erased(record, change)
+    }
+
+    /// Whether a record has a mark by which a change was erased.
+    pub fn is_erased(&self, record: &Record, change: &Change) -> bool {
+        let marks = Erasures::of(self.schema.kind(change.name.kind), record);
+        let Some(before) = marks.before(change.field) else { return false };
+        let is_older = match &change.entries {
+            Some(entries) => change.stamp <= before || entries.iter().all(|(_, stamp)| *stamp <= before.0),
+            None => change.content <= before,
+        };
+        // A mark that a wrong clock made is written again and reaches less far; what it ended stays ended.
+        let seen = || record.get(change.field).and_then(|r| r.seen(change.writer));
+        is_older || self.wrong_clocks && (seen() >= Some(change.stamp) || self.was_ended(record, change))
+    }
+
+    /// Whether a mark that a record has was made when the change, or what replaced it, was there.
+    fn was_ended(&self, record: &Record, change: &Change) -> bool {
+        let value = Content::Value(change.field, change.writer, change.stamp);
+        let there = |mark: &Change| match &change.entries {
+            None => mark.ended.contains(&value),
+            Some(entries) => entries
+                .iter()
+                .all(|(id, stamp)| mark.ended.contains(&Content::Entry(change.field, id.clone(), *stamp))),
+        };
+        self.marks_in(record, &change.name).any(there)
+            || self.successors(change).any(|by| self.was_ended(record, by))
+    }
+
+    /// The erasures whose marks a record has.
+    pub fn marks_in(&self, record: &Record, name: &RecordName) -> impl Iterator<Item = &Change> {
+        let marks = self.erasures.get(name).into_iter().flatten().map(|i| &self.written[*i].change);
+        let values = record.get(fields::ERASED).into_iter().flat_map(|register| register.live());
+        let ids: Vec<Vec<u8>> =
+            values.flat_map(|(_, v)| view::union_entries(v)).map(|e| e.id.to_vec()).collect();
+        marks.filter(move |mark| mark.entries.iter().flatten().any(|(id, _)| ids.contains(id)))
+    }
+
+    /// Whether a value was written up to a moment, and since then only by stores that wrote what they held again.
+    pub fn is_only_older(&self, name: &RecordName, field: FieldNumber, value: &Bytes, before: Stamp) -> bool {
+        let same = |c: &Change| c.field == field && c.value == *value && c.name == *name;
+        let all: Vec<&Change> = self.written.iter().map(|w| &w.change).filter(|c| same(c)).collect();
+        let again = |c: &Change| all.iter().any(|o| c.replaced.contains(&(o.writer, o.stamp)));
+        all.iter().any(|c| c.stamp <= before) && all.iter().all(|c| c.stamp <= before || again(c))
     }
 
     /// Whether a record has taken in a change that replaced this one.
     pub fn replaced(&self, record: &Record, change: &Change) -> bool {
+        self.successors(change).any(|by| self.has(record, by))
+    }
+
+    /// Whether a record has taken in a change of its own author that replaced an entry of this one, whatever the clock
+    /// said then.
+    pub fn entry_replaced(&self, record: &Record, change: &Change, id: &[u8]) -> bool {
+        let rewrote = |by: &Change| by.entries.iter().flatten().any(|(other, _)| other == id);
+        self.successors(change)
+            .any(|by| rewrote(by) && self.has(record, by) || self.entry_replaced(record, by, id))
+    }
+
+    fn successors(&self, change: &Change) -> impl Iterator<Item = &Change> {
         let value = (change.name.clone(), change.field, change.writer, change.stamp);
-        let by = self.replaced_by.get(&value);
-        by.is_some_and(|all| all.iter().any(|i| self.has(record, &self.written[*i].change)))
+        self.replaced_by.get(&value).into_iter().flatten().map(|i| &self.written[*i].change)
     }
 }

@@ -6,7 +6,9 @@ use guantong_gateway::aggregate::snapshot::entry;
 use guantong_gateway::calendar;
 use guantong_gateway::casework::{self, MoveRequest};
 use guantong_gateway::division::{Division, Tier};
+use guantong_gateway::erasure;
 use guantong_gateway::ingest::Work;
+use guantong_gateway::ingest::erasure::Erase;
 use guantong_gateway::ingest::local::{Basis, LocalWrite, WriteError, etag};
 use guantong_gateway::measure::{Code, Count};
 use guantong_gateway::period::Day;
@@ -20,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::disk::Disk;
 use super::engine::bring;
-use super::ledger::{Change, changes_between};
+use super::ledger::{Change, changes_between, contents};
 use super::node::Node;
 
 /// Something that a local system asks for.
@@ -46,6 +48,13 @@ pub enum Action {
         /// Which of the legal moves.
         choice: usize,
     },
+    /// Content of a record is erased.
+    Erase {
+        /// Which record.
+        name: RecordName,
+        /// Which fields.
+        fields: Vec<FieldNumber>,
+    },
     /// The node says how much a division has.
     Snapshot {
         /// The division's month.
@@ -59,12 +68,14 @@ impl Action {
     /// Does it. A write that is refused changes nothing.
     pub fn take(self, work: &mut Work<'_>, disk: &mut Disk, seed: u64) -> Vec<Change> {
         let name = match &self {
-            Action::Fields { name, .. } | Action::Move { name, .. } | Action::Snapshot { name, .. } => {
-                name.clone()
-            }
+            Action::Fields { name, .. }
+            | Action::Move { name, .. }
+            | Action::Erase { name, .. }
+            | Action::Snapshot { name, .. } => name.clone(),
         };
         let slot = bring(work, disk, &name);
         let before = work.record(slot).clone();
+        let mut ended = Vec::new();
         let outcome = match self {
             Action::Fields { mut write, seen_all, .. } => {
                 if seen_all {
@@ -76,6 +87,10 @@ impl Action {
                 work.write(slot, &write, None).map(drop)
             }
             Action::Move { actor, to, choice, .. } => next_move(work, slot, actor, to, choice, seed),
+            Action::Erase { fields, .. } => {
+                ended = contents(work.context().schema, &name, &before, &fields);
+                work.erase(slot, &Erase { fields, ..Erase::default() }, None).map(drop)
+            }
             Action::Snapshot { day, .. } => {
                 if work.add_snapshot(slot, day) {
                     Ok(())
@@ -85,7 +100,12 @@ impl Action {
             }
         };
         match outcome {
-            Ok(()) => changes_between(work.context().schema, &name, &before, work.record(slot)),
+            Ok(()) => {
+                let mut changes = changes_between(work.context().schema, &name, &before, work.record(slot));
+                let mark = changes.iter_mut().find(|change| change.field == fields::ERASED);
+                mark.into_iter().for_each(|mark| mark.ended = std::mem::take(&mut ended));
+                changes
+            }
             Err(error) => {
                 assert!(before == *work.record(slot), "a write was refused ({error}) and changed something");
                 if std::env::var_os("GUANTONG_SIM_REFUSED").is_some() {
@@ -160,6 +180,9 @@ pub(super) fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Opti
         }
         return create(rng, node, home, acting);
     };
+    if rng.random_bool(0.04) {
+        return erase(rng, node, name);
+    }
     let kind = node.schema.kind(name.kind).rule.name;
     if kind == "case" && rng.random_bool(0.5) {
         let to = *places.all.choose(rng)?;
@@ -185,6 +208,18 @@ pub(super) fn action(rng: &mut ChaCha8Rng, node: &Node, places: &Places) -> Opti
         fields.iter_mut().filter(|f| f.0 == clear).for_each(|f| f.1 = Bytes::new());
     }
     Some(fields_action(rng, node, name, fields, acting))
+}
+
+fn erase(rng: &mut ChaCha8Rng, node: &Node, name: RecordName) -> Option<Action> {
+    let kind = node.schema.kind(name.kind);
+    let erasable = |number: &FieldNumber| {
+        let derived = kind.field(*number).is_none_or(|field| field.derived_from.is_some());
+        !derived && erasure::may_erase(kind, *number)
+    };
+    let held = node.disk.record(&name)?;
+    let held: Vec<FieldNumber> = held.fields().iter().map(|f| f.0).filter(erasable).collect();
+    let fields = held.choose_multiple(rng, 3).copied().collect();
+    Some(Action::Erase { name, fields })
 }
 
 fn snapshot(rng: &mut ChaCha8Rng, node: &Node, home: Division) -> Option<Action> {

@@ -111,7 +111,7 @@ impl World {
             now_ms: START_MS,
             nodes,
             wires: BTreeMap::new(),
-            ledger: Ledger { verbose, ..Ledger::default() },
+            ledger: Ledger::new(schema.clone(), verbose),
             places: Places { all },
             weather,
             schema,
