@@ -28,8 +28,9 @@ declare -A MAY_IMPORT=(
     [merge]="record stamp"
     [release]="division record schema"
     [access]="division record schema stamp"
-    [grant]="division record schema"
-    [invitation]="division"
+    [pace]=""
+    [grant]="division pace record schema"
+    [invitation]="division pace"
     [period]="calendar"
     [measure]=""
     [duplicates]="calendar facet record"
@@ -46,7 +47,7 @@ declare -A MAY_IMPORT=(
     [store]="aggregate audit claiming division erasure facet grant ingest invitation measure period record schema session::greeting stamp"
     [engine]="aggregate audit casework claiming completeness division grant ingest invitation measure outgoing peering period record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing period record schema session stamp store tabular threshold"
+    [service]="aggregate audit calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

@@ -161,6 +161,13 @@ pub enum Event {
         units: Vec<String>,
         /// Who granted it.
         by: String,
+        /// How often it may call, such as `50/s`; empty: as often as it likes.
+        rate: String,
+    },
+    /// A partner called more often than its grant allows: these calls were refused.
+    RateExceeded {
+        /// The partner's name.
+        partner: String,
     },
     /// A partner's grant was taken away.
     GrantRemoved {
@@ -288,6 +295,24 @@ pub enum Event {
         kept: u64,
         /// The number of the one that contradicts it.
         signed: u64,
+    },
+    /// An operator took what a child signs of its log now in place of what was kept before, which was removed.
+    CheckpointAccepted {
+        /// The child.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// The gateway whose chain it is.
+        slot: i64,
+        /// The number of the last checkpoint that was kept before.
+        kept: u64,
+        /// Its hash, 64 hexadecimal digits.
+        kept_hash: String,
+        /// The number of the one that is kept now.
+        signed: u64,
+        /// Its hash, 64 hexadecimal digits.
+        signed_hash: String,
+        /// Who accepted it.
+        by: String,
     },
     /// A child's store was put back: its log goes on from an earlier entry than the last one kept of it.
     CheckpointAnew {

@@ -160,6 +160,7 @@ pub struct Shared {
     duty: watch::Sender<bool>,
     /// Entries of the audit log that wait to be written.
     gathered: Mutex<Gathered>,
+    contradictions: Mutex<audit::Contradictions>,
     outages: outage::Outages,
 }
 
@@ -215,6 +216,11 @@ impl Shared {
         if alarms.len() > 20 {
             alarms.remove(0);
         }
+    }
+
+    /// What an alarm told of is settled.
+    fn end_alarm(&self, text: &str) {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != text);
     }
 
     /// Wakes whoever sends to a peer. Register before reading its outbox, so that nothing is missed.
@@ -291,6 +297,7 @@ impl Engine {
             board: Default::default(),
             elsewhere: RwLock::default(),
             gathered: Mutex::default(),
+            contradictions: Mutex::default(),
             others_wrote: AtomicBool::new(false),
             // A file is one process's: the duty is its own from the start.
             duty: watch::Sender::new(!store.is_for_many()),

@@ -4,11 +4,15 @@
 //! It judges and does nothing else: who calls is the certificate's to say, and what is written is judged by `access`
 //! and the checks of local writes beside this.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guantong_proto::rules;
 
 use crate::division::Division;
+use crate::pace::Pace;
 use crate::record::audience::Audience;
 use crate::schema::KindId;
 
@@ -99,6 +103,104 @@ impl Units {
     }
 }
 
+/// How often a partner may call. Written as `50/s`, `600/min` or `2000/h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    requests: u32,
+    period: Period,
+}
+
+/// A period of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Period {
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+}
+
+/// What is no rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RateError {
+    /// The number of requests.
+    #[error(
+        "a rate has 1 to {max} requests; without a rate a partner calls as often as it likes (次数须为1至{max})",
+        max = Rate::REQUESTS_MAX
+    )]
+    Requests,
+    /// The period, or no form of a rate at all.
+    #[error(
+        "write a rate as a number and s, min or h, such as 50/s, 600/min or 2000/h (频率写作 50/s、600/min 或 2000/h)"
+    )]
+    Form,
+}
+
+impl Rate {
+    /// The most requests in a period.
+    pub const REQUESTS_MAX: u32 = 100_000;
+
+    /// So many requests in each period, and as many at once.
+    ///
+    /// # Errors
+    /// [`RateError::Requests`].
+    pub fn new(requests: u32, period: Period) -> Result<Rate, RateError> {
+        let allowed = (1..=Rate::REQUESTS_MAX).contains(&requests);
+        if allowed { Ok(Rate { requests, period }) } else { Err(RateError::Requests) }
+    }
+
+    /// How many requests.
+    pub const fn requests(self) -> u32 {
+        self.requests
+    }
+
+    /// In which time.
+    pub const fn period(self) -> Period {
+        self.period
+    }
+
+    /// As it is counted.
+    pub fn pace(self) -> Pace {
+        let seconds = match self.period {
+            Period::Second => 1,
+            Period::Minute => 60,
+            Period::Hour => 3_600,
+        };
+        Pace::new(self.requests, Duration::from_secs(seconds) / self.requests)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let period = match self.period {
+            Period::Second => "s",
+            Period::Minute => "min",
+            Period::Hour => "h",
+        };
+        write!(f, "{}/{period}", self.requests)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Rate, RateError> {
+        let (requests, period) = text.trim().split_once('/').ok_or(RateError::Form)?;
+        let period = match period.trim() {
+            "s" => Period::Second,
+            "min" => Period::Minute,
+            "h" => Period::Hour,
+            _ => return Err(RateError::Form),
+        };
+        let requests = requests.trim();
+        if requests.is_empty() || !requests.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(RateError::Form);
+        }
+        Rate::new(requests.parse().map_err(|_| RateError::Requests)?, period)
+    }
+}
+
 /// Whom a write is made for, where that limits what it may do with cases. Operators and ledgers have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mandate {
@@ -130,12 +232,15 @@ pub struct Grant {
     pub personal: bool,
     /// In whose name cases are handled.
     pub units: Units,
+    /// How often it calls; `None`: as often as it likes.
+    pub rate: Option<Rate>,
 }
 
 impl Grant {
     /// What operators of a node may: everything that it holds.
     pub const fn everything(own: Division) -> Grant {
-        Grant { scope: own, kinds: Kinds::ALL, level: Level::Write, personal: true, units: Units::All }
+        let (kinds, units) = (Kinds::ALL, Units::All);
+        Grant { scope: own, kinds, level: Level::Write, personal: true, units, rate: None }
     }
 
     /// Whether all that a node holds is seen and written, whatever is done with cases.
@@ -209,6 +314,7 @@ mod tests {
             level: Level::Read,
             personal: false,
             units: Units::of([]),
+            rate: None,
         };
         let (inside, outside) = (division("220822101"), division("220821101"));
         assert!(grant.may_read(CASE, inside) && !grant.may_read(CASE, outside));
@@ -265,7 +371,25 @@ mod tests {
         assert!(!mandate.acts_for(division("2208"), "court"), "its scope ends below");
     }
 
+    #[test]
+    fn a_rate_that_is_none_says_how_one_is_written() {
+        for text in ["", "50", "50/d", "50 per s", "-1/s", "+5/s", "/s", "1.5/s", "50/S", "五/s"] {
+            assert_eq!(text.parse::<Rate>(), Err(RateError::Form), "{text}");
+        }
+        for text in ["0/s", "100001/min", "99999999999999999999/h"] {
+            assert_eq!(text.parse::<Rate>(), Err(RateError::Requests), "{text}");
+        }
+        assert_eq!(" 50 / s ".parse(), Rate::new(50, Period::Second));
+    }
+
     proptest! {
+        #[test]
+        fn a_rate_is_read_as_it_is_written(requests in 1..=Rate::REQUESTS_MAX, period in 0..3_usize) {
+            let period = [Period::Second, Period::Minute, Period::Hour][period];
+            let rate = Rate::new(requests, period);
+            prop_assert_eq!(rate.map(|rate| rate.to_string().parse()), Ok(rate));
+        }
+
         #[test]
         fn kinds_are_what_they_were_made_of(numbers in proptest::collection::btree_set(0u32..63, 0..10), asked in 0u32..80) {
             let kinds = Kinds::of(numbers.iter().map(|n| KindId(*n)));

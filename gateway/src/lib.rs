@@ -21,6 +21,7 @@ pub mod invitation;
 pub mod measure;
 pub mod merge;
 pub mod outgoing;
+pub mod pace;
 pub mod peering;
 pub mod period;
 pub mod record;

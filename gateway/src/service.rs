@@ -46,6 +46,7 @@ mod list;
 mod moves;
 mod node;
 mod page;
+mod rates;
 mod records;
 mod reports;
 mod resources;
@@ -65,8 +66,9 @@ pub use caller::{Caller, Who};
 pub use checkpoints::{Checkpoints, Seal};
 pub use describing::describe;
 pub use driver::{LinkEnd, dial};
-pub use enrolment::{Registrar, RegistrarError, Shown, Visitor};
+pub use enrolment::{Enrolment, Registrar, RegistrarError, Shown, Visitor};
 pub use links::Links;
+pub use rates::Rates;
 
 /// The largest message that a caller may send, in bytes.
 pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -90,8 +92,7 @@ pub struct NodeInfo {
 }
 
 /// The one service of the lobby, where callers show no certificate, or one that has run out.
-pub fn lobby(engine: Engine, links: Links, registrar: Arc<dyn Registrar>, stop: CancellationToken) -> Routes {
-    let enrolment = enrolment::Enrolment::new(engine, links, registrar, stop);
+pub fn lobby(enrolment: Enrolment) -> Routes {
     Routes::new(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(ENROLMENT_MAX_BYTES))
 }
 
@@ -102,10 +103,10 @@ pub fn routes(
     info: NodeInfo,
     checkpoints: Arc<Checkpoints>,
     registrar: Arc<dyn Registrar>,
+    enrolment: Enrolment,
     stop: CancellationToken,
 ) -> Routes {
-    let invitations = invitations::Invitations::new(engine.clone(), registrar.clone());
-    let enrolment = enrolment::Enrolment::new(engine.clone(), links.clone(), registrar, stop.clone());
+    let invitations = invitations::Invitations::new(engine.clone(), registrar);
     let exchange =
         exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop.clone());
     let records = records::Records::new(engine.clone(), links.clone());

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 use guantong_gateway::engine::{Engine, Environment};
-use guantong_gateway::service::{self, Checkpoints, Links, NodeInfo, Seal};
+use guantong_gateway::service::{self, Checkpoints, Enrolment, Links, NodeInfo, Seal};
 use guantong_gateway::store::{self, Store, StoreError};
 use tokio::signal::unix::Signal;
 use tokio::task::{JoinHandle, JoinSet};
@@ -93,17 +93,19 @@ async fn serve(
         identity.as_ref().map(|identity| -> Arc<dyn Seal> { Arc::new(NodeSeal(identity.store.clone())) });
     let checkpoints = Checkpoints::new(engine.clone(), links.clone(), seal);
     let registrar = NodeRegistrar::new(identity.as_ref(), config.authority.clone());
+    let enrolment = Enrolment::new(engine.clone(), links.clone(), registrar.clone(), stop.clone());
     let services = service::routes(
         engine.clone(),
         links.clone(),
         info.clone(),
         checkpoints.clone(),
         registrar.clone(),
+        enrolment.clone(),
         stop.clone(),
     );
     let lobby = config.authority.as_ref().map(|authority| {
-        let lobby = service::lobby(engine.clone(), links.clone(), registrar.clone(), stop.clone());
-        (lobby, Duration::from_secs(u64::from(authority.renewal_grace_days) * 24 * 3600))
+        let grace = Duration::from_secs(u64::from(authority.renewal_grace_days) * 24 * 3600);
+        (service::lobby(enrolment), grace)
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(registrar.clone().follow(stop.clone()));

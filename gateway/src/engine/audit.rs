@@ -10,6 +10,7 @@ use super::command::Command;
 use super::task::Task;
 use super::{Engine, EngineError, Shared};
 use crate::audit::{Event, Gathered, Hash, Note, Side, Signed, Standing, Untaken, judge};
+use crate::division::Division;
 use crate::ingest::changes::{Changes, LinkChange};
 use crate::ingest::topology::{PeerId, Role};
 use crate::record::RecordName;
@@ -101,7 +102,21 @@ impl Exchanges {
     }
 }
 
+/// What children sign of their logs that contradicts what is kept of them: for an operator to look at. By child and slot;
+/// there are no more than children can sign for.
+pub(super) type Contradictions = BTreeMap<(Division, i64), Contradiction>;
+
+/// The last one of a chain.
+pub(super) struct Contradiction {
+    signed: Signed,
+    alarm: String,
+}
+
 impl Shared {
+    fn contradictions(&self) -> MutexGuard<'_, Contradictions> {
+        self.contradictions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes an event that no transaction tells of. Never blocks: what finds no room is counted, and the count is
     /// written.
     pub fn audit(&self, event: Event) {
@@ -152,17 +167,63 @@ impl Task {
                 Err(untaken) => {
                     if let Untaken::Contradicts { kept } = untaken {
                         self.shared.audit(Event::CheckpointContradicted { peer, slot, kept, signed: number });
-                        self.shared.alarm(format!(
+                        let alarm = format!(
                             "the audit log of {peer} was changed: what it signs now contradicts its checkpoint at entry \
-                             {kept} (下级节点的审计日志与其先前签名不符，疑被篡改)"
-                        ));
+                             {kept}; once it is known why, `guantong audit accept {peer}` goes on from there \
+                             (下级节点的审计日志与其先前签名不符，疑被篡改；查明后可用该命令确认)"
+                        );
+                        self.shared.alarm(alarm.clone());
+                        let found = Contradiction { signed: handed.signed.clone(), alarm };
+                        self.shared.contradictions().insert((peer, slot), found);
                     }
                     return Ok(Err(untaken));
                 }
             }
         }
         self.commit(&changes, &[LinkChange::Checkpoint(handed.signed.clone())]).await?;
+        // It goes on with what it signed before: there is nothing to accept, and the alarm stands.
+        self.shared.contradictions().remove(&(peer, slot));
         Ok(Ok(standing))
+    }
+
+    /// Keeps what a child signed last in place of what it contradicts.
+    pub(super) async fn accept_checkpoints(
+        &mut self,
+        child: Division,
+        by: &str,
+    ) -> Result<Vec<Signed>, EngineError> {
+        let chains = (child, 0)..=(child, i64::MAX);
+        let signed = |(_, found): (_, &Contradiction)| found.signed.clone();
+        let accepted: Vec<Signed> = self.shared.contradictions().range(chains.clone()).map(signed).collect();
+        let (mut audit, mut links) = (Vec::new(), Vec::new());
+        for signed in &accepted {
+            let (slot, new) = (signed.checkpoint.slot, signed.checkpoint.head);
+            let newest = self.shared.store.newest_checkpoint(child, slot).await?;
+            let old = newest.map(|newest| newest.checkpoint.head);
+            let event = Event::CheckpointAccepted {
+                peer: child,
+                slot,
+                kept: old.map_or(0, |old| old.number),
+                kept_hash: old.map(|old| old.hash.to_string()).unwrap_or_default(),
+                signed: new.number,
+                signed_hash: new.hash.to_string(),
+                by: by.to_owned(),
+            };
+            audit.push(event.into());
+            links.push(LinkChange::CheckpointInstead(signed.clone()));
+        }
+        if links.is_empty() {
+            return Ok(accepted);
+        }
+        self.commit(&Changes { audit, ..Changes::default() }, &links).await?;
+        let mut contradictions = self.shared.contradictions();
+        for signed in &accepted {
+            if let Some(over) = contradictions.remove(&(child, signed.checkpoint.slot)) {
+                self.shared.end_alarm(&over.alarm);
+            }
+        }
+        drop(contradictions);
+        Ok(accepted)
     }
 }
 
@@ -171,6 +232,12 @@ impl Engine {
     /// alarm is raised. Whose it is and who signed it was checked.
     pub async fn keep_checkpoint(&self, handed: HandedIn) -> Result<Result<Standing, Untaken>, EngineError> {
         self.ask(|reply| Command::Checkpoint(Box::new(handed), reply)).await
+    }
+
+    /// Keeps what a child's gateways signed last in place of what was kept of them and contradicts it. Gives what is kept
+    /// now; nothing: no contradiction is known.
+    pub async fn accept_checkpoints(&self, child: Division, by: &str) -> Result<Vec<Signed>, EngineError> {
+        self.ask(|reply| Command::AcceptCheckpoints(child, by.to_owned(), reply)).await
     }
 
     /// Notes an event that no transaction tells of: see [`Shared::audit`]. What a transaction does is noted in its

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Answer, EngineError, Greeted, HandedIn};
 use crate::aggregate::TallyChange;
-use crate::audit::{Standing, Untaken};
+use crate::audit::{Signed, Standing, Untaken};
 use crate::division::Division;
 use crate::grant::Mandate;
 use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
@@ -176,6 +176,8 @@ pub(super) enum Command {
     RepairCounts(Vec<TallyChange>, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
     Checkpoint(Box<HandedIn>, Reply<Result<Standing, Untaken>>),
+    /// A child's, and who accepts them.
+    AcceptCheckpoints(Division, String, Reply<Vec<Signed>>),
     /// Another gateway changed what all keep in memory.
     ReadAgain,
     Stop(oneshot::Sender<()>),

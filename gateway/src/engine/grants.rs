@@ -58,6 +58,7 @@ fn noted(change: &LinkChange) -> Option<Event> {
             personal: grant.personal,
             units: grant.units.codes().map(str::to_owned).collect(),
             by: granted_by.clone(),
+            rate: grant.rate.map(|rate| rate.to_string()).unwrap_or_default(),
         }),
         LinkChange::Revoke(partner) => Some(Event::GrantRemoved { partner: partner.clone() }),
         _ => None,

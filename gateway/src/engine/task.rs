@@ -325,6 +325,9 @@ impl Task {
             Command::Checkpoint(handed, reply) => {
                 let _ = reply.send(abreast!(self, self.keep_checkpoint(&handed)));
             }
+            Command::AcceptCheckpoints(child, by, reply) => {
+                let _ = reply.send(abreast!(self, self.accept_checkpoints(child, &by)));
+            }
             Command::ReadAgain => {
                 self.doubt_others();
                 // If that fails, it is tried again before the next decision.

@@ -278,6 +278,8 @@ pub enum LinkChange {
     Report(ReportRow),
     /// A signed checkpoint of this node's or a child's audit log.
     Checkpoint(Signed),
+    /// The same in place of all that were kept of its chain before.
+    CheckpointInstead(Signed),
 }
 
 /// What a partner was granted, by whom and when.

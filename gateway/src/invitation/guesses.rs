@@ -3,53 +3,29 @@
 //! It is pure: time is an argument. A try is counted before it is known whether it is right, so that many at once are
 //! slowed like many in a row. Memory must stay bounded, whoever tries.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::pace::{Pace, Paces, Used};
 
 /// Tries that one address has at once, and how long it takes to get one back.
-const ADDRESS: Pace = Pace { burst: 5, interval_ms: 30_000 };
+const ADDRESS: Pace = Pace::new(5, Duration::from_secs(30));
 /// The same for all addresses together.
-const ALL: Pace = Pace { burst: 200, interval_ms: 500 };
+const ALL: Pace = Pace::new(200, Duration::from_millis(500));
 /// Addresses that are remembered; beyond them only the common limit holds.
 const ADDRESSES_MAX: usize = 10_000;
 
-/// So many at once, and then one in each interval.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    burst: u64,
-    interval_ms: u64,
-}
-
-/// How much was used: the moment at which everything will have been given back.
-#[derive(Clone, Copy, Debug, Default)]
-struct Used(u64);
-
-impl Pace {
-    /// As it stands now; a clock that was set back does not lock anybody out for long.
-    fn now(self, used: Used, now_ms: u64) -> Used {
-        Used(used.0.clamp(now_ms, now_ms.saturating_add(self.burst * self.interval_ms)))
-    }
-
-    /// How long until the next try, 0: now.
-    fn wait_ms(self, used: Used, now_ms: u64) -> u64 {
-        let room_ms = (self.burst - 1) * self.interval_ms;
-        self.now(used, now_ms).0.saturating_sub(now_ms.saturating_add(room_ms))
-    }
-
-    fn take(self, used: Used, now_ms: u64) -> Used {
-        Used(self.now(used, now_ms).0.saturating_add(self.interval_ms))
-    }
-
-    fn give_back(self, used: Used) -> Used {
-        Used(used.0.saturating_sub(self.interval_ms))
-    }
-}
-
 /// Who has tried how often.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Guesses {
     all: Used,
-    by_address: HashMap<IpAddr, Used>,
+    by_address: Paces<IpAddr>,
+}
+
+impl Default for Guesses {
+    fn default() -> Guesses {
+        Guesses { all: Used::default(), by_address: Paces::new(ADDRESSES_MAX) }
+    }
 }
 
 impl Guesses {
@@ -59,27 +35,18 @@ impl Guesses {
     /// How long to wait before the next one, in milliseconds. Nothing was counted.
     pub fn take(&mut self, from: IpAddr, now_ms: u64) -> Result<(), u64> {
         let place = place_of(from);
-        let used = self.by_address.get(&place).copied().unwrap_or_default();
-        let wait_ms = ADDRESS.wait_ms(used, now_ms).max(ALL.wait_ms(self.all, now_ms));
-        if wait_ms > 0 {
+        self.by_address.take(place, ADDRESS, now_ms)?;
+        if let Err(wait_ms) = ALL.take(&mut self.all, now_ms) {
+            self.by_address.give_back(&place, ADDRESS);
             return Err(wait_ms);
-        }
-        self.all = ALL.take(self.all, now_ms);
-        if self.by_address.len() >= ADDRESSES_MAX {
-            self.by_address.retain(|_, used| used.0 > now_ms);
-        }
-        if self.by_address.len() < ADDRESSES_MAX || self.by_address.contains_key(&place) {
-            self.by_address.insert(place, ADDRESS.take(used, now_ms));
         }
         Ok(())
     }
 
     /// The try was right: it does not count.
     pub fn was_right(&mut self, from: IpAddr) {
-        self.all = ALL.give_back(self.all);
-        if let Some(used) = self.by_address.get_mut(&place_of(from)) {
-            *used = ADDRESS.give_back(*used);
-        }
+        ALL.give_back(&mut self.all);
+        self.by_address.give_back(&place_of(from), ADDRESS);
     }
 }
 
@@ -93,8 +60,13 @@ fn place_of(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use proptest::prelude::*;
+
+    const BURST: u64 = 5;
+    const INTERVAL_MS: u64 = 30_000;
 
     fn address(n: u32) -> IpAddr {
         IpAddr::V4(n.into())
@@ -103,17 +75,15 @@ mod tests {
     #[test]
     fn after_a_few_wrong_codes_an_address_waits_and_others_do_not() {
         let mut guesses = Guesses::default();
-        for _ in 0..ADDRESS.burst {
+        for _ in 0..BURST {
             assert_eq!(guesses.take(address(1), 1_000), Ok(()));
         }
-        assert_eq!(guesses.take(address(1), 1_000), Err(ADDRESS.interval_ms));
+        assert_eq!(guesses.take(address(1), 1_000), Err(INTERVAL_MS));
         assert_eq!(guesses.take(address(2), 1_000), Ok(()));
-        assert_eq!(guesses.take(address(1), 1_000 + ADDRESS.interval_ms), Ok(()));
-        assert!(guesses.take(address(1), 1_000 + ADDRESS.interval_ms).is_err());
+        assert_eq!(guesses.take(address(1), 1_000 + INTERVAL_MS), Ok(()));
+        assert!(guesses.take(address(1), 1_000 + INTERVAL_MS).is_err());
         // A clock that is set back a year makes nobody wait longer than for all of the burst.
-        assert!(
-            guesses.take(address(1), 0).is_err_and(|wait_ms| wait_ms <= ADDRESS.burst * ADDRESS.interval_ms)
-        );
+        assert!(guesses.take(address(1), 0).is_err_and(|wait_ms| wait_ms <= BURST * INTERVAL_MS));
     }
 
     #[test]
@@ -130,7 +100,7 @@ mod tests {
         let neighbour = |n: u128| IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | n));
         let mut guesses = Guesses::default();
         let allowed = (0..100).filter(|n| guesses.take(neighbour(*n), 0).is_ok()).count();
-        assert_eq!(allowed as u64, ADDRESS.burst);
+        assert_eq!(allowed as u64, BURST);
         assert_eq!(place_of("::ffff:10.0.0.1".parse().unwrap_or(address(0))), address(0x0a00_0001));
     }
 
@@ -147,16 +117,16 @@ mod tests {
                 }
             }
             for one in allowed.values() {
-                prop_assert!(*one <= ADDRESS.burst + now_ms / ADDRESS.interval_ms);
+                prop_assert!(*one <= BURST + now_ms / INTERVAL_MS);
             }
-            prop_assert!(allowed.values().sum::<u64>() <= ALL.burst + now_ms / ALL.interval_ms);
+            prop_assert!(allowed.values().sum::<u64>() <= 200 + now_ms / 500);
         }
 
         #[test]
         fn memory_is_bounded(from in any::<u32>()) {
             let mut guesses = Guesses::default();
             for n in 0..(ADDRESSES_MAX as u32 + 50) {
-                let _ = guesses.take(address(from.wrapping_add(n)), u64::from(n) * ALL.interval_ms);
+                let _ = guesses.take(address(from.wrapping_add(n)), u64::from(n) * 500);
             }
             prop_assert!(guesses.by_address.len() <= ADDRESSES_MAX);
         }

@@ -254,8 +254,20 @@ impl AuditService for Audit {
         &self,
         request: Request<v1::AcceptAuditCheckpointsRequest>,
     ) -> Result<Response<v1::AcceptAuditCheckpointsResponse>, Status> {
-        caller::operator(request.extensions())?;
-        Err(status::not_now("this program cannot do that yet", "NOT_YET"))
+        let by = caller::operator(request.extensions())?.name();
+        let child = page::parent("division", &request.get_ref().division)?;
+        let accepted =
+            self.engine.accept_checkpoints(child, &by).await.map_err(|e| status::unfinished(&e))?;
+        if accepted.is_empty() {
+            let text = format!(
+                "nothing that {child} signed of its audit log contradicts what this gateway keeps of it, as far as it \
+                 knows; a child hands in its checkpoint some seconds after it has linked (没有待确认的审计检查点)"
+            );
+            return Err(status::not_now(text, "NO_CONTRADICTION"));
+        }
+        tracing::warn!(%child, %by, "what a child signs of its audit log was accepted in place of what was kept (已确认下级审计日志)");
+        let checkpoints = accepted.iter().map(shown).collect();
+        Ok(Response::new(v1::AcceptAuditCheckpointsResponse { checkpoints }))
     }
 }
 

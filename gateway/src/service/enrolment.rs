@@ -16,7 +16,7 @@ use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Extensions, Request, Response, Status};
+use tonic::{Code, Extensions, Request, Response, Status};
 
 use super::links::Links;
 use super::{caller, status};
@@ -25,8 +25,14 @@ use crate::division::Division;
 use crate::engine::Engine;
 use crate::invitation::guesses::Guesses;
 use crate::invitation::{Admission, FINGERPRINT_BYTES, Fate, Invitation, NotAccepted, secret_hash};
+use crate::pace::{Pace, Paces};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Certificates that one node is given at once, and how long it takes until it may have one more. A node asks once in a
+/// certificate's time; one that cannot keep what it was given asks again and again.
+const RENEWALS: Pace = Pace::new(10, Duration::from_secs(600));
+/// Nodes that are remembered for that: more than one node has below it.
+const RENEWERS_MAX: usize = 50_000;
 
 /// Who is at the other end of a connection from outside. Put into the extensions of requests by the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,22 +120,27 @@ pub trait Registrar: Send + Sync + 'static {
     fn trust(&self) -> watch::Receiver<Arc<v1::Trust>>;
 }
 
-pub(super) struct Enrolment {
+/// The service. Clones count together: the same node may come by its link and by the lobby.
+#[derive(Clone)]
+pub struct Enrolment {
     engine: Engine,
     links: Links,
     registrar: Arc<dyn Registrar>,
-    guesses: Mutex<Guesses>,
+    guesses: Arc<Mutex<Guesses>>,
+    renewals: Arc<Mutex<Paces<Division>>>,
     stop: CancellationToken,
 }
 
 impl Enrolment {
-    pub(super) fn new(
+    /// One for each process. `stop` ends what watches what is trusted.
+    pub fn new(
         engine: Engine,
         links: Links,
         registrar: Arc<dyn Registrar>,
         stop: CancellationToken,
     ) -> Enrolment {
-        Enrolment { engine, links, registrar, guesses: Mutex::default(), stop }
+        let renewals = Arc::new(Mutex::new(Paces::new(RENEWERS_MAX)));
+        Enrolment { engine, links, registrar, guesses: Arc::default(), renewals, stop }
     }
 
     fn now_ms(&self) -> u64 {
@@ -258,8 +269,20 @@ impl EnrolmentService for Enrolment {
         let pem = request.into_inner().signing_request;
         let old = shown.clone();
         let (division, now_ms) = (shown.division, self.now_ms());
+        let renewals = || self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(wait_ms) = renewals().take(division, RENEWALS, now_ms) {
+            self.engine.audit(Event::RenewalRefused { division, reason: "too_many".into() });
+            tracing::warn!(%division, wait_ms, "a node asks for certificates again and again (下级节点频繁申请续期)");
+            let text = "this node was given many certificates in a short time; see why it does not keep them \
+                        (续期过于频繁，请检查该节点为何未保存证书)";
+            return Err(status::busy(text, Duration::from_millis(wait_ms)));
+        }
         let renewed = lend(&self.registrar, move |registrar| registrar.renew(&pem, &old)).await;
         let certificate = renewed.inspect_err(|status| {
+            // That this node cannot sign is not the child's doing.
+            if matches!(status.code(), Code::FailedPrecondition | Code::Unavailable) {
+                renewals().give_back(&division, RENEWALS);
+            }
             let reason = status::reason(status);
             self.engine.audit(Event::RenewalRefused { division, reason });
         })?;

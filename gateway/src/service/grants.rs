@@ -8,7 +8,7 @@ use super::{caller, page, status, view};
 use crate::casework;
 use crate::division::Division;
 use crate::engine::Engine;
-use crate::grant::{Grant, Kinds, Level, Units, is_partner_name};
+use crate::grant::{Grant, Kinds, Level, Period, Rate, RateError, Units, is_partner_name};
 use crate::ingest::changes::GrantRow;
 use crate::schema::{Kind, KindId, Schema};
 
@@ -60,8 +60,27 @@ fn shown(schema: &Schema, row: &GrantRow) -> v1::Grant {
         update_time: Some(view::timestamp(row.granted_ms)),
         granted_by: row.granted_by.clone(),
         units: row.grant.units.codes().map(str::to_owned).collect(),
-        rate: None,
+        rate: row.grant.rate.map(|rate| {
+            let period = match rate.period() {
+                Period::Second => v1::RatePeriod::Second,
+                Period::Minute => v1::RatePeriod::Minute,
+                Period::Hour => v1::RatePeriod::Hour,
+            };
+            let requests = i32::try_from(rate.requests()).unwrap_or(i32::MAX);
+            v1::RequestRate { requests, period: period.into() }
+        }),
     }
+}
+
+/// The rate of a request.
+fn rate(asked: &v1::RequestRate) -> Result<Rate, RateError> {
+    let period = match asked.period() {
+        v1::RatePeriod::Second => Period::Second,
+        v1::RatePeriod::Minute => Period::Minute,
+        v1::RatePeriod::Hour => Period::Hour,
+        v1::RatePeriod::Unspecified => return Err(RateError::Form),
+    };
+    Rate::new(u32::try_from(asked.requests).map_err(|_| RateError::Requests)?, period)
 }
 
 /// What is wrong with the units of a grant that goes so far and covers these kinds.
@@ -119,13 +138,15 @@ fn granted(schema: &Schema, own: Division, grant: &v1::Grant) -> Result<Grant, S
     if let Some(text) = wrong_units(schema, &grant.units, level, kinds) {
         refuse("units", format!("grant.units: {text}"));
     }
-    if grant.rate.is_some() {
-        refuse("rate", "grant.rate: this program does not limit rates yet".into());
-    }
+    let rate = grant.rate.as_ref().map(rate).transpose();
+    let rate = rate.unwrap_or_else(|error| {
+        refuse("rate", format!("grant.rate: {error}"));
+        None
+    });
     let units = Units::of(grant.units.iter().map(String::as_str));
     match (scope, level) {
         (Some(scope), Some(level)) if wrong.is_empty() => {
-            Ok(Grant { scope, kinds, level, personal: grant.personal_data, units })
+            Ok(Grant { scope, kinds, level, personal: grant.personal_data, units, rate })
         }
         _ => Err(status::invalid_fields(wrong)),
     }
@@ -174,7 +195,7 @@ impl GrantService for Grants {
         let granted_ms = (shared.environment.now_ms)();
         let row = GrantRow { partner: name.to_owned(), grant, granted_ms, granted_by };
         let (grant, by) = (&row.grant, &row.granted_by);
-        tracing::info!(partner = name, scope = %grant.scope, level = ?grant.level, units = ?grant.units, %by, "a grant was given (已授权)");
+        tracing::info!(partner = name, scope = %grant.scope, level = ?grant.level, units = ?grant.units, rate = ?grant.rate, %by, "a grant was given (已授权)");
         let answer = shown(&shared.schema, &row);
         self.engine.set_grant(row).await.map_err(|e| status::unfinished(&e))?;
         Ok(Response::new(answer))

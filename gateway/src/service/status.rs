@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::enrolment::RegistrarError;
 use crate::engine::EngineError;
+use crate::grant::Rate;
 use crate::ingest::checks::Violation;
 use crate::ingest::local::WriteError;
 use crate::ingest::mandate::NotGranted;
@@ -105,6 +106,17 @@ pub fn busy(message: impl Into<String>, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(retry_after));
     details.set_error_info("BUSY", DOMAIN, HashMap::new());
     made(Code::ResourceExhausted, message.into(), details)
+}
+
+/// More often than a grant allows.
+pub(super) fn too_often(rate: Rate, retry_after: Duration) -> Status {
+    let message = format!(
+        "the grant allows {rate} requests, counted over all connections of this partner; wait before the next one, or ask the \
+         node's operator for a higher rate (调用频率超出授权，请稍后再试)"
+    );
+    let mut details = ErrorDetails::with_retry_info(Some(retry_after));
+    details.set_error_info("RATE_EXCEEDED", DOMAIN, HashMap::from([("rate".to_owned(), rate.to_string())]));
+    made(Code::ResourceExhausted, message, details)
 }
 
 /// A second node with the identity of one that is linked.

@@ -14,6 +14,7 @@ mod ledgers;
 mod lists;
 mod mandates;
 mod partners;
+mod rates;
 mod reports;
 mod restores;
 mod subscriptions;

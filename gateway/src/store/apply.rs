@@ -126,5 +126,6 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Invited { id, fate } => invitations::decide(sql, *id, fate).await,
         LinkChange::Report(row) => reports::put(sql, row).await,
         LinkChange::Checkpoint(signed) => audit::keep(sql, signed, now_ms).await,
+        LinkChange::CheckpointInstead(signed) => audit::keep_instead(sql, signed, now_ms).await,
     }
 }

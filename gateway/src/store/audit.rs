@@ -70,6 +70,14 @@ pub(super) async fn keep(sql: &mut Sql<'_>, signed: &Signed, now_ms: u64) -> Res
     sql.run(too_old, Args::ints(&[division, slot, division, slot, CHECKPOINTS_MAX - 1])).await.map(|_| ())
 }
 
+/// Keeps a checkpoint in place of all that were kept of its chain.
+pub(super) async fn keep_instead(sql: &mut Sql<'_>, signed: &Signed, now_ms: u64) -> Result<(), StoreError> {
+    let Checkpoint { division, slot, .. } = signed.checkpoint;
+    let former = "DELETE FROM audit_checkpoint WHERE division = ? AND slot = ?";
+    sql.run(former, Args::ints(&[code(division), slot])).await?;
+    keep(sql, signed, now_ms).await
+}
+
 /// From division, slot, epoch, number, hash, time, signature, certificates.
 fn signed(row: &Row) -> Result<Signed, StoreError> {
     let checkpoint = Checkpoint {

@@ -107,7 +107,8 @@ fn is_shared(change: &LinkChange) -> bool {
         | LinkChange::Invite(_)
         | LinkChange::Invited { .. }
         | LinkChange::Report(_)
-        | LinkChange::Checkpoint(_) => false,
+        | LinkChange::Checkpoint(_)
+        | LinkChange::CheckpointInstead(_) => false,
     }
 }
 

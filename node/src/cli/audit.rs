@@ -9,6 +9,7 @@ mod when;
 
 use std::path::PathBuf;
 
+use guantong_gateway::division::Division;
 use guantong_proto::v1;
 use guantong_proto::v1::audit_service_client::AuditServiceClient;
 use serde_json::{Map, Value, json};
@@ -27,6 +28,7 @@ const EXAMPLE: &str = "\
   guantong audit verify --file audit.jsonl
   guantong audit show --since 2026-11-01 --event connection_refused
   guantong audit export audit.jsonl
+  guantong audit accept 220822101
 
 `verify` computes every hash anew, and compares with what this node signed and what its parent keeps of that. Exit status
 3 if anything does not fit, or the parent could not be asked (有不符或无法向上级核对时退出码为3).";
@@ -64,6 +66,13 @@ enum Command {
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
+    /// Take what a child signs of its log now in place of what was kept of it and contradicts it, after you have looked why
+    /// (确认下级审计日志)
+    Accept {
+        /// The child
+        #[arg(value_name = "CODE")]
+        division: Division,
+    },
     /// Write all of it, with hashes and checkpoints, as JSON lines that anybody can check (导出)
     Export {
         /// Where to; it must not exist
@@ -77,6 +86,7 @@ pub(crate) async fn run(args: &AuditArgs) -> anyhow::Result<Report> {
     match &args.command {
         Command::Verify { file: Some(file) } => file::verify(file),
         Command::Verify { file: None } => verify(&args.node.connect().await?).await,
+        Command::Accept { division } => accept(&args.node.connect().await?, *division).await,
         Command::Export { file } => export(&args.node.connect().await?, file).await,
         Command::Show { since, until, event, limit } => {
             let asked = v1::ListAuditEntriesRequest {
@@ -88,6 +98,20 @@ pub(crate) async fn run(args: &AuditArgs) -> anyhow::Result<Report> {
             show(&args.node.connect().await?, asked, *limit).await
         }
     }
+}
+
+async fn accept(client: &Client, division: Division) -> anyhow::Result<Report> {
+    let request = v1::AcceptAuditCheckpointsRequest { division: division.to_string() };
+    let accepted =
+        client.audit().accept_audit_checkpoints(request).await.map_err(problem::plain)?.into_inner();
+    let words = |checkpoint: &v1::AuditCheckpoint| {
+        let (slot, number) = (checkpoint.slot, checkpoint.number);
+        format!("the audit log of {division}, gateway {slot}, is followed from entry {number} on (已确认)\n")
+    };
+    let text = accepted.checkpoints.iter().map(words).collect::<String>();
+    let kept = accepted.checkpoints.iter().map(|c| json!({ "slot": c.slot, "number": c.number }));
+    let kept: Vec<Value> = kept.collect();
+    Ok(Report::done(text, json!({ "division": division.to_string(), "checkpoints": kept })))
 }
 
 fn bar() -> indicatif::ProgressBar {

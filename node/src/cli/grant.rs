@@ -1,6 +1,7 @@
 //! `guantong grant`: what partners may see and write at a node.
 
 use guantong_gateway::division::Division;
+use guantong_gateway::grant::{Period, Rate};
 use guantong_proto::{codes, v1};
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ const EXAMPLE: &str = "\
   guantong grant set hotline-12345 --scope 220822 --kind case --level write --personal-data
   guantong grant set court-system --scope 220822 --kind case --level write --unit court
   guantong grant set county-platform --scope 220822 --level write --personal-data --unit '*'
-  guantong grant set data-centre --scope 22 --level aggregates
+  guantong grant set data-centre --scope 22 --level aggregates --rate 600/min
   guantong grant list
   guantong grant remove hotline-12345
 
@@ -75,6 +76,10 @@ struct Set {
     /// `*`: every unit. Without it: none (以何部门名义办理事件)
     #[arg(long = "unit", value_name = "CODE")]
     units: Vec<String>,
+    /// How often it may call, over all its connections: 50/s, 600/min or 2000/h. Without it: as often as it likes
+    /// (调用频率上限)
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -108,6 +113,7 @@ pub(crate) async fn run(args: &GrantArgs) -> anyhow::Result<Report> {
                 level: v1::GrantLevel::from(set.level).into(),
                 personal_data: set.personal_data,
                 units: set.units.clone(),
+                rate: set.rate.map(message),
                 ..v1::Grant::default()
             };
             let request = v1::UpdateGrantRequest { grant: Some(grant), allow_missing: true };
@@ -171,6 +177,27 @@ fn units(grant: &v1::Grant) -> String {
     }
 }
 
+fn message(rate: Rate) -> v1::RequestRate {
+    let period = match rate.period() {
+        Period::Second => v1::RatePeriod::Second,
+        Period::Minute => v1::RatePeriod::Minute,
+        Period::Hour => v1::RatePeriod::Hour,
+    };
+    v1::RequestRate { requests: i32::try_from(rate.requests()).unwrap_or(i32::MAX), period: period.into() }
+}
+
+/// As it is written at the command line.
+fn rate(grant: &v1::Grant) -> String {
+    let Some(rate) = &grant.rate else { return "-".into() };
+    let period = match rate.period() {
+        v1::RatePeriod::Second => "s",
+        v1::RatePeriod::Minute => "min",
+        v1::RatePeriod::Hour => "h",
+        v1::RatePeriod::Unspecified => "?",
+    };
+    format!("{}/{period}", rate.requests)
+}
+
 fn of_grant(grant: &v1::Grant) -> anyhow::Result<Value> {
     messages::of_message("guantong.v1.Grant", grant)
 }
@@ -183,6 +210,7 @@ fn one(grant: &v1::Grant) -> anyhow::Result<Report> {
         line("level 级别", level(grant).to_owned()),
         line("personal data 个人信息", personal(grant).to_owned()),
         line("handles cases as 办理部门", units(grant)),
+        line("rate 调用频率", if grant.rate.is_some() { rate(grant) } else { "no limit (不限)".into() }),
         line("granted 授权时间", time(grant.update_time.as_ref())),
         line("by 授权人", grant.granted_by.clone()),
     ];
@@ -190,14 +218,14 @@ fn one(grant: &v1::Grant) -> anyhow::Result<Report> {
 }
 
 fn all(grants: &[v1::Grant]) -> anyhow::Result<Report> {
-    let rows: Vec<[String; 7]> = grants
+    let rows: Vec<[String; 8]> = grants
         .iter()
         .map(|grant| {
             let partner = grant.name.strip_prefix("grants/").unwrap_or(&grant.name).to_owned();
             let at = time(grant.update_time.as_ref());
             let (level, personal) = (level(grant).to_owned(), personal(grant).to_owned());
             let units = if grant.units.is_empty() { "-".into() } else { grant.units.join(", ") };
-            [partner, grant.scope.clone(), kinds(grant), level, personal, units, at]
+            [partner, grant.scope.clone(), kinds(grant), level, personal, units, rate(grant), at]
         })
         .collect();
     let headers = [
@@ -207,6 +235,7 @@ fn all(grants: &[v1::Grant]) -> anyhow::Result<Report> {
         "level 级别",
         "personal 个人信息",
         "units 部门",
+        "rate 频率",
         "granted 授权时间",
     ];
     let text = match rows.as_slice() {

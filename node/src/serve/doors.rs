@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use guantong_gateway::audit::Event;
 use guantong_gateway::engine::Engine;
-use guantong_gateway::service::{Caller, Shown, Visitor, Who};
+use guantong_gateway::service::{Caller, Rates, Shown, Visitor, Who};
 use guantong_proto::v1;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::http::Request;
-use tonic::service::Routes;
+use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tower::util::MapRequestLayer;
@@ -116,7 +116,8 @@ impl Doors {
                 }
                 None => acceptor.incoming(listener),
             };
-            tasks.spawn(serve_network(incoming, services, audited, stop.clone()));
+            let rates = Rates::new(audited.0.clone());
+            tasks.spawn(serve_network(incoming, services, audited, rates, stop.clone()));
         }
     }
 }
@@ -175,7 +176,13 @@ async fn serve_local(socket: LocalSocket, services: Routes, audited: Audited, st
     socket.remove();
 }
 
-async fn serve_network(incoming: Incoming, services: Routes, audited: Audited, stop: CancellationToken) {
+async fn serve_network(
+    incoming: Incoming,
+    services: Routes,
+    audited: Audited,
+    rates: Rates,
+    stop: CancellationToken,
+) {
     let callers = MapRequestLayer::new(|mut request: Request<Body>| {
         // Without a peer there is no caller, and every service refuses.
         if let Some(peer) = request.extensions().get::<Peer>() {
@@ -189,8 +196,13 @@ async fn serve_network(incoming: Incoming, services: Routes, audited: Audited, s
         }
         request
     });
+    let rated = InterceptorLayer::new(move |request: tonic::Request<()>| {
+        rates.admit(request.extensions())?;
+        Ok(request)
+    });
     let served = server()
         .layer(callers)
+        .layer(rated)
         .layer(audited)
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())

@@ -27,8 +27,8 @@ pub(super) struct Lens {
 impl Lens {
     /// Of whoever has this grant; personal fields only where they are wanted too.
     pub(super) fn new(grant: &Grant, personal: bool) -> Lens {
-        // In whose name the reader handles cases makes no difference to what it sees.
-        let grant = Grant { units: Units::of([]), ..grant.clone() };
+        // In whose name the reader handles cases, and how often it calls, makes no difference to what it sees.
+        let grant = Grant { units: Units::of([]), rate: None, ..grant.clone() };
         Lens { personal: personal && grant.personal, grant }
     }
 

@@ -42,7 +42,7 @@ async fn log(node: &Node) -> Vec<Row> {
     rows
 }
 
-async fn has(node: &Node, words: &[&str]) -> bool {
+pub(super) async fn has(node: &Node, words: &[&str]) -> bool {
     log(node).await.iter().any(|row| words.iter().all(|word| row.line.contains(word)))
 }
 
@@ -171,8 +171,14 @@ async fn a_parent_takes_what_follows_and_an_alarm_is_raised_for_what_contradicts
     }
     assert_eq!(county.engine.shared().alarms().len(), 1);
     until(async || has(&county, &["checkpoint_contradicted", "\"kept\":20", "\"signed\":15"]).await).await;
+    assert!(
+        accept(&county, division("220822102")).await.unwrap_err().code() == Code::FailedPrecondition,
+        "a sister's log is in order"
+    );
     // What it signed stays, and it can still go on with that.
     submit(submission(child, &rows[..30], 20, 7)).await.unwrap();
+
+    assert!(accept(&county, child).await.is_err(), "there is nothing to accept any more");
 
     // A store that was put back is taken, and seen.
     submit(submission(child, &rows[..12], 0, 8)).await.unwrap();
@@ -183,6 +189,45 @@ async fn a_parent_takes_what_follows_and_an_alarm_is_raised_for_what_contradicts
     // Of one day the last of each life of the store.
     let numbers: Vec<_> = kept.checkpoints.iter().map(|c| (c.epoch, c.number)).collect();
     assert_eq!(numbers, [(8, 12), (7, 30)]);
+}
+
+async fn accept(county: &Node, child: Division) -> Result<v1::AcceptAuditCheckpointsResponse, tonic::Status> {
+    let request = v1::AcceptAuditCheckpointsRequest { division: child.to_string() };
+    let operator = from(Who::Operator("li".into()), request);
+    service(county).accept_audit_checkpoints(operator).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn what_contradicts_is_kept_once_an_operator_accepts_it() {
+    let county = Node::new("220822", None).await;
+    let service = service(&county);
+    let child = division("220822101");
+    let (rows, other) = (chain_of(child, 30, 0), chain_of(child, 30, 1));
+    let submit = async |request| service.submit_audit_checkpoint(request).await.map(drop);
+    submit(submission(child, &rows[..10], 0, 7)).await.unwrap();
+    assert_eq!(accept(&county, child).await.unwrap_err().code(), Code::FailedPrecondition);
+    submit(submission(child, &other[..10], 0, 7)).await.unwrap_err();
+    assert_eq!(county.engine.shared().alarms().len(), 1);
+    let request = v1::AcceptAuditCheckpointsRequest { division: child.to_string() };
+    for who in [Who::Node(child), Who::Partner("hotline".into())] {
+        let refused = service.accept_audit_checkpoints(from(who, request.clone())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    }
+
+    let accepted = accept(&county, child).await.unwrap().checkpoints;
+    assert_eq!(
+        accepted.iter().map(|c| (c.number, &c.hash[..])).collect::<Vec<_>>(),
+        [(10, &other[9].hash.0[..])]
+    );
+    assert!(county.engine.shared().alarms().is_empty(), "it is settled");
+    let (before, after) = (rows[9].hash.to_string(), other[9].hash.to_string());
+    assert!(has(&county, &["checkpoint_accepted", &before, &after, "operator li"]).await);
+    submit(submission(child, &other[..20], 10, 7)).await.unwrap();
+    submit(submission(child, &rows[..20], 10, 7)).await.unwrap_err();
+    let kept = county.engine.shared().store.checkpoints(child, None, 100).await.unwrap();
+    assert!(kept.iter().all(|signed| signed.checkpoint.head.hash != rows[9].hash), "{kept:?}");
+    assert!(county.engine.shared().alarms().len() == 1 && accept(&county, child).await.is_ok());
+    assert!(accept(&county, child).await.is_err(), "once");
 }
 
 #[tokio::test]
