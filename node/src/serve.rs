@@ -8,6 +8,7 @@ mod doors;
 mod identity;
 mod registrar;
 mod signals;
+mod unread;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 pub mod collector;
+pub mod rude;
 pub mod wire;
 
 /// When a condition counts as one that never comes true. Nothing is ever waited for so long where all is well.

@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::identity::pki::dir::AuthorityDir;
 use crate::identity::pki::{Request, Validity};
 use crate::identity::{Subject, TrustDomain};
-use line::CuttableLine;
+use line::{CuttableLine, State};
 use process::Process;
 
 /// Where every node listens.
@@ -224,17 +224,22 @@ impl Tree {
 
     /// Cuts the line of a child to its parent: connections break, new ones fail. Lines that are direct stay.
     pub fn cut(&mut self, child: Division) {
-        self.set_line(child, false);
+        self.set_line(child, State::Cut);
     }
 
     /// Mends the line of a child to its parent.
     pub fn mend(&mut self, child: Division) {
-        self.set_line(child, true);
+        self.set_line(child, State::Whole);
     }
 
-    fn set_line(&mut self, child: Division, whole: bool) {
+    /// Silences the line of a child to its parent: nothing arrives any more, and no connection breaks.
+    pub fn silence(&mut self, child: Division) {
+        self.set_line(child, State::Silent);
+    }
+
+    fn set_line(&mut self, child: Division, state: State) {
         if let Some(line) = self.nodes.get(&child).and_then(|node| node.line.as_ref()) {
-            line.set(whole);
+            line.set(state);
         }
     }
 

@@ -25,6 +25,7 @@ use tower::util::MapRequestLayer;
 
 use super::audited::Audited;
 use super::identity::NodeIdentity;
+use super::unread::Unread;
 use crate::config::Config;
 use crate::identity::accept::Incoming;
 use crate::identity::lobby::{Guest, Lobby};
@@ -116,8 +117,10 @@ impl Doors {
                 }
                 None => acceptor.incoming(listener),
             };
+            let unread = Unread::default();
+            tasks.spawn(unread.clone().end(stop.clone()));
             let rates = Rates::new(audited.0.clone());
-            tasks.spawn(serve_network(incoming, services, audited, rates, stop.clone()));
+            tasks.spawn(serve_network(incoming, services, audited, rates, unread, stop.clone()));
         }
     }
 }
@@ -181,6 +184,7 @@ async fn serve_network(
     services: Routes,
     audited: Audited,
     rates: Rates,
+    unread: Unread,
     stop: CancellationToken,
 ) {
     let callers = MapRequestLayer::new(|mut request: Request<Body>| {
@@ -204,6 +208,7 @@ async fn serve_network(
         .layer(callers)
         .layer(rated)
         .layer(audited)
+        .layer(unread)
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;

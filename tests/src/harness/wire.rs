@@ -1,6 +1,7 @@
 //! Callers that no well-behaved program would be: TLS without a certificate, with an old one, in an old version; frames
 //! in the wrong order. It must never be gentle.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +9,21 @@ use std::time::Duration;
 use guantong::identity::{DialError, Dialed, ExpectedPeer, Identity, IdentityFiles, connect};
 use guantong_proto::v1;
 use guantong_proto::v1::exchange_service_client::ExchangeServiceClient;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// For one call to go wrong.
 const CALL_TIME: Duration = Duration::from_secs(30);
+
+/// What HTTP/2 begins with.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Speaks TLS with a node, with the certificate of a folder or without one, and reads until the node ends it. Gives
 /// what the client's own library says.
@@ -37,10 +44,30 @@ pub async fn speak(
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&str],
 ) -> String {
+    let spoken = async {
+        let mut stream = shake_hands(address, authority, certificate, versions, protocols).await?;
+        stream.write_all(PREFACE).await?;
+        stream.flush().await?;
+        stream.read_to_end(&mut Vec::new()).await
+    };
+    match tokio::time::timeout(CALL_TIME, spoken).await.unwrap() {
+        Ok(bytes) => format!("{bytes} bytes and no error"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Connects by TLS, with whatever certificate lies in the folder: whether its key fits is not looked at.
+pub(super) async fn shake_hands(
+    address: &str,
+    authority: &Path,
+    certificate: Option<&Path>,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&str],
+) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
@@ -50,21 +77,27 @@ pub async fn speak(
             let chain = CertificateDer::pem_file_iter(dir.join("certificate.pem")).unwrap();
             let chain = chain.map(Result::unwrap).collect();
             let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
+            let key = provider.key_provider.load_private_key(key).unwrap();
+            builder.with_client_cert_resolver(Arc::new(Shows(Arc::new(CertifiedKey::new(chain, key)))))
         }
     };
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let tcp = TcpStream::connect(address).await.unwrap();
+    let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    let spoken = async {
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
-        stream.flush().await?;
-        stream.read_to_end(&mut Vec::new()).await
-    };
-    match tokio::time::timeout(CALL_TIME, spoken).await.unwrap() {
-        Ok(bytes) => format!("{bytes} bytes and no error"),
-        Err(error) => error.to_string(),
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+}
+
+/// Shows one certificate to whoever asks.
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -260,6 +260,7 @@ impl Disk {
             | LinkChange::Revoke(_)
             | LinkChange::Report(_)
             | LinkChange::Checkpoint(_)
+            | LinkChange::CheckpointInstead(_)
             | LinkChange::Invite(_)
             | LinkChange::Invited { .. } => {}
         }

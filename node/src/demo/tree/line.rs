@@ -10,10 +10,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::HOST;
 use super::process::Port;
 
+/// How a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It carries.
+    Whole,
+    /// It carries nothing any more, and tells neither end: connections stay open.
+    Silent,
+    /// Connections break, and new ones fail.
+    Cut,
+}
+
 /// A line; dropping it cuts it for ever.
 pub(super) struct CuttableLine {
     port: u16,
-    whole: watch::Sender<bool>,
+    state: watch::Sender<State>,
     task: JoinHandle<()>,
 }
 
@@ -22,9 +33,9 @@ impl CuttableLine {
     pub(super) async fn open(target: Port) -> Result<CuttableLine> {
         let listener = TcpListener::bind((HOST, 0)).await.context("no free port for a line")?;
         let port = listener.local_addr()?.port();
-        let (whole, state) = watch::channel(true);
-        let task = tokio::spawn(pass_on(listener, target, state));
-        Ok(CuttableLine { port, whole, task })
+        let (state, now) = watch::channel(State::Whole);
+        let task = tokio::spawn(pass_on(listener, target, now));
+        Ok(CuttableLine { port, state, task })
     }
 
     /// Where the child dials.
@@ -32,9 +43,9 @@ impl CuttableLine {
         self.port
     }
 
-    /// Cuts or mends the line.
-    pub(super) fn set(&self, whole: bool) {
-        self.whole.send_replace(whole);
+    /// Cuts, silences or mends the line.
+    pub(super) fn set(&self, state: State) {
+        self.state.send_replace(state);
     }
 }
 
@@ -44,14 +55,14 @@ impl Drop for CuttableLine {
     }
 }
 
-async fn pass_on(listener: TcpListener, target: Port, state: watch::Receiver<bool>) {
+async fn pass_on(listener: TcpListener, target: Port, state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (Ok((child, _)), Some(port)) = (accepted, target.get()) else { continue };
                 let state = state.clone();
-                if *state.borrow() {
+                if *state.borrow() != State::Cut {
                     connections.spawn(carry(child, port, state));
                 }
             }
@@ -60,18 +71,20 @@ async fn pass_on(listener: TcpListener, target: Port, state: watch::Receiver<boo
     }
 }
 
-/// One connection, until an end closes it or the line is cut.
-async fn carry(mut child: TcpStream, port: u16, mut state: watch::Receiver<bool>) {
+/// One connection, until an end closes it or the line is cut. One that fell silent never carries again.
+async fn carry(mut child: TcpStream, port: u16, mut state: watch::Receiver<State>) {
+    let Ok(mut parent) = TcpStream::connect((HOST, port)).await else { return };
     let carried = async {
-        let mut parent = TcpStream::connect((HOST, port)).await?;
         // Small frames must not wait for each other here; the nodes themselves do the same.
         child.set_nodelay(true)?;
         parent.set_nodelay(true)?;
         copy_bidirectional(&mut child, &mut parent).await
     };
+    // How a connection ended is for the nodes to notice.
     tokio::select! {
-        // How a connection ended is for the nodes to notice.
-        _ = carried => {}
-        _ = state.wait_for(|whole| !whole) => {}
+        _ = carried => return,
+        _ = state.wait_for(|state| *state != State::Whole) => {}
     }
+    // Both sockets stay open until the line is cut or mended.
+    let _ = state.wait_for(|state| *state != State::Silent).await;
 }
