@@ -8,10 +8,11 @@
 mod form;
 mod judge;
 mod subject;
+mod workbook;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-pub(crate) use form::read;
-pub(crate) use judge::{Finding, Kind, Statement, judge, state};
+pub use form::{FormError, Row, of_bytes, read};
+pub use judge::{Finding, Kind, Recorded, Statement, judge, state};

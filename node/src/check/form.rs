@@ -1,34 +1,39 @@
 //! Reading the form: a table with named columns, whoever wrote it and with whatever program. Cells stay as they were
 //! written, since their digits matter.
 
-use std::io::{BufReader, Cursor};
 use std::path::Path;
 
-use calamine::{Data, DataRef, Reader as _, Xlsx};
 use serde_json::Value;
 
+use super::workbook::first_sheet;
 use crate::ledger::{self, LedgerError, header_key};
 
 /// Bytes of a file; a report of figures is much smaller.
 const FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
 /// Lines of a form.
-const ROWS_MAX: usize = 20_000;
+pub(super) const ROWS_MAX: usize = 20_000;
 /// Columns of a sheet that are looked at.
-const COLUMNS_MAX: u32 = 64;
+pub(super) const COLUMNS_MAX: u32 = 64;
+/// Commas in JSON: 32 for each line.
+const COMMAS_MAX: usize = 32 * ROWS_MAX;
 /// The first lines of a sheet, among which its headers are.
 const HEADERS_WITHIN: usize = 20;
-/// Decimals to which a spreadsheet's binary number is taken.
-const DECIMALS: usize = 12;
 
 /// Why a form cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FormError {
+pub enum FormError {
     /// The file.
     #[error("cannot read {0}: {1} (无法读取文件)")]
     File(String, std::io::Error),
     /// It is too large.
     #[error("the file has more than 8 MiB or 20,000 lines; part it (文件过大)")]
     TooLarge,
+    /// It is a workbook that unpacks to too much.
+    #[error(
+        "the workbook unpacks to more than 16 MiB, or has too many cells or texts; save the sheet with the figures as CSV \
+         (工作簿解压后过大，请将该工作表另存为 CSV)"
+    )]
+    Unpacked,
     /// It is not text.
     #[error(transparent)]
     Text(#[from] LedgerError),
@@ -50,18 +55,27 @@ pub(crate) enum FormError {
 
 /// One line of a form, as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Row {
+pub struct Row {
     /// From 1, headers included; in a JSON list the position.
-    pub(crate) line: usize,
-    pub(crate) division: String,
-    pub(crate) period: String,
-    pub(crate) measure: String,
-    pub(crate) class: String,
-    pub(crate) op: String,
-    pub(crate) value: String,
-    pub(crate) unit: String,
-    pub(crate) numerator: String,
-    pub(crate) denominator: String,
+    pub line: usize,
+    /// Code of the division; empty: that of the command line.
+    pub division: String,
+    /// The period, such as 2026-10; empty: that of the command line.
+    pub period: String,
+    /// English name or Chinese label.
+    pub measure: String,
+    /// A class of one of its dimensions; empty: the whole.
+    pub class: String,
+    /// `eq`, `ge`, `approx` or their signs; empty: `eq`.
+    pub op: String,
+    /// The figure.
+    pub value: String,
+    /// `percent`, where a rate is written without its sign.
+    pub unit: String,
+    /// Of a rate.
+    pub numerator: String,
+    /// Of a rate.
+    pub denominator: String,
 }
 
 /// The headers of a column, the one that says most first.
@@ -98,20 +112,28 @@ impl Row {
 ///
 /// # Errors
 /// What is wrong with the file as a whole.
-pub(crate) fn read(file: &Path) -> Result<Vec<Row>, FormError> {
+pub fn read(file: &Path) -> Result<Vec<Row>, FormError> {
     let unreadable = |error| FormError::File(file.display().to_string(), error);
     if std::fs::metadata(file).map_err(unreadable)?.len() > FILE_MAX_BYTES {
         return Err(FormError::TooLarge);
     }
-    let bytes = std::fs::read(file).map_err(unreadable)?;
+    of_bytes(std::fs::read(file).map_err(unreadable)?)
+}
+
+/// As [`read`], of what stands in a file.
+///
+/// # Errors
+/// What is wrong with the file as a whole.
+pub fn of_bytes(bytes: Vec<u8>) -> Result<Vec<Row>, FormError> {
     if bytes.starts_with(b"PK\x03\x04") {
-        return of_table(sheet(bytes)?);
+        return of_table(first_sheet(bytes)?);
     }
     let text = ledger::decoded(&bytes)?;
     if text.trim_start().starts_with(['[', '{']) { of_json(&text) } else { of_table(csv_lines(&text)?) }
 }
 
-type Line = (usize, Vec<String>);
+/// A line by its number from 1, and its cells.
+pub(super) type Line = (usize, Vec<String>);
 
 fn csv_lines(text: &str) -> Result<Vec<Line>, FormError> {
     let mut reader =
@@ -124,55 +146,12 @@ fn csv_lines(text: &str) -> Result<Vec<Line>, FormError> {
             return Err(FormError::TooLarge);
         }
         let line = usize::try_from(place(record.position())).unwrap_or_default();
-        lines.push((line, record.iter().map(|cell| cell.trim().to_owned()).collect()));
+        lines.push((
+            line,
+            record.iter().take(COLUMNS_MAX as usize).map(|cell| cell.trim().to_owned()).collect(),
+        ));
     }
     Ok(lines)
-}
-
-/// The cells of a workbook's first sheet. They are read one after another, since a sheet may claim to be of any size.
-fn sheet(bytes: Vec<u8>) -> Result<Vec<Line>, FormError> {
-    let wrong = |error: calamine::XlsxError| FormError::Workbook(error.to_string());
-    let mut workbook = Xlsx::new(BufReader::new(Cursor::new(bytes))).map_err(wrong)?;
-    let name = workbook.sheet_names().first().cloned().ok_or(FormError::NoHeaders)?;
-    let mut cells = workbook.worksheet_cells_reader(&name).map_err(wrong)?;
-    let mut lines: std::collections::BTreeMap<u32, Vec<String>> = std::collections::BTreeMap::new();
-    while let Some(cell) = cells.next_cell().map_err(wrong)? {
-        let (row, column) = cell.get_position();
-        let text = text_of(cell.get_value());
-        if column >= COLUMNS_MAX || text.is_empty() {
-            continue;
-        }
-        let line = lines.entry(row).or_default();
-        line.resize(line.len().max(column as usize + 1), String::new());
-        if let Some(place) = line.get_mut(column as usize) {
-            *place = text;
-        }
-        if lines.len() > ROWS_MAX {
-            return Err(FormError::TooLarge);
-        }
-    }
-    Ok(lines.into_iter().map(|(row, line)| (row as usize + 1, line)).collect())
-}
-
-/// A cell as it would have been typed.
-fn text_of(cell: &DataRef<'_>) -> String {
-    match Data::from(cell.clone()) {
-        Data::Int(number) => number.to_string(),
-        Data::Float(number) => plain(number),
-        Data::String(text) | Data::DateTimeIso(text) | Data::DurationIso(text) => text.trim().to_owned(),
-        // A month that was typed as 2026-10 has become its first day.
-        Data::DateTime(moment) => match moment.to_ymd_hms_milli() {
-            (year, month, 1, ..) => format!("{year:04}-{month:02}"),
-            (year, month, day, ..) => format!("{year:04}-{month:02}-{day:02}"),
-        },
-        Data::Bool(_) | Data::Error(_) | Data::Empty => String::new(),
-    }
-}
-
-/// A binary number in digits, without the noise at its end.
-fn plain(number: f64) -> String {
-    let text = format!("{number:.DECIMALS$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 fn of_table(lines: Vec<Line>) -> Result<Vec<Row>, FormError> {
@@ -206,6 +185,10 @@ fn place(headers: &[String], column: &str) -> Option<usize> {
 }
 
 fn of_json(text: &str) -> Result<Vec<Row>, FormError> {
+    // A value takes up many times the bytes that it is written with.
+    if text.bytes().filter(|byte| *byte == b',').count() > COMMAS_MAX {
+        return Err(FormError::TooLarge);
+    }
     let value: Value = serde_json::from_str(text).map_err(|error| FormError::Json(error.to_string()))?;
     let list = match &value {
         Value::Object(object) => object.get("figures").and_then(Value::as_array),

@@ -10,15 +10,20 @@ use super::form::Row;
 use super::subject::{self, Subject};
 use crate::stated::{Impossible, NumberError, Op, Stated, rate_can_be};
 
+/// Lines about one division and period that are judged beside each other: more figures than there are measures.
+const BESIDE_MAX: usize = 1_000;
+/// Wholes that one line is too large for, as far as they are told of.
+const WHOLES_MAX: usize = 4;
+
 /// A line that can be judged.
 #[derive(Clone, Debug)]
-pub(crate) struct Statement {
+pub struct Statement {
     pub(crate) line: usize,
     pub(crate) division: Division,
     /// As it was written: not every period that is published is one of the calendar.
     pub(crate) period: String,
     pub(crate) subject: Subject,
-    /// As it was written.
+    /// As it was written, as far as it is shown.
     pub(crate) text: String,
     stated: Stated,
     part: Option<Stated>,
@@ -34,7 +39,7 @@ impl Statement {
 
 /// What a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The numbers contradict each other.
     CannotBe,
     /// The number is another one than what is recorded.
@@ -67,11 +72,13 @@ impl Kind {
 
 /// Something that a person must look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    pub(crate) kind: Kind,
-    pub(crate) line: usize,
+pub struct Finding {
+    /// What it is.
+    pub kind: Kind,
+    /// The line that it is about.
+    pub line: usize,
     /// What is wrong, in English and Chinese.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 fn finding(kind: Kind, line: usize, english: impl Into<String>, chinese: &str) -> Finding {
@@ -79,11 +86,10 @@ fn finding(kind: Kind, line: usize, english: impl Into<String>, chinese: &str) -
 }
 
 /// Reads a line. A division or a period that it leaves out is the one of the command line.
-pub(crate) fn state(
-    row: &Row,
-    division: Option<Division>,
-    period: Option<Period>,
-) -> Result<Statement, Finding> {
+///
+/// # Errors
+/// What is wrong with it, or that nothing is known about what it states.
+pub fn state(row: &Row, division: Option<Division>, period: Option<Period>) -> Result<Statement, Finding> {
     let unreadable = |english: String, chinese: &str| finding(Kind::Unreadable, row.line, english, chinese);
     let shown = |text: &str| text.chars().take(40).collect::<String>();
     let division = match row.division.as_str() {
@@ -127,7 +133,7 @@ pub(crate) fn state(
         division,
         period,
         subject,
-        text: row.value.clone(),
+        text: shown(&row.value),
         stated: stated.map_err(|error| wrong("value", &row.value, error))?,
         part: count("numerator", &row.numerator)?,
         whole: count("denominator", &row.denominator)?,
@@ -135,24 +141,33 @@ pub(crate) fn state(
 }
 
 /// What is recorded of a statement's figure; `None`: nothing that can be compared.
-pub(crate) type Recorded<'r> = &'r dyn Fn(&Statement) -> Option<Value>;
+pub type Recorded<'r> = &'r dyn Fn(&Statement) -> Option<Value>;
+
+/// Lines by division and period.
+type Together<'s> = BTreeMap<(Division, &'s str), Vec<&'s Statement>>;
 
 /// Judges all lines of a form.
-pub(crate) fn judge(statements: &[Statement], recorded: Recorded<'_>) -> Vec<Finding> {
+pub fn judge(statements: &[Statement], recorded: Recorded<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut together: BTreeMap<(Division, &str), Vec<&Statement>> = BTreeMap::new();
+    let mut together = Together::new();
     for statement in statements {
-        together.entry((statement.division, &statement.period)).or_default().push(statement);
+        let beside = together.entry((statement.division, &statement.period)).or_default();
+        if beside.len() < BESIDE_MAX {
+            beside.push(statement);
+            continue;
+        }
+        let english = format!("there are more than {BESIDE_MAX} lines about its division and period");
+        findings.push(finding(Kind::LeftOut, statement.line, english, "同一区划同一报告期的行数过多"));
     }
     for beside in together.values() {
         for statement in beside {
             findings.extend(rate(statement, beside));
             findings.extend(twice(statement, beside));
             findings.extend(part(statement, beside));
+            findings.extend(inner(statement, &together));
         }
         findings.extend(classes(beside));
     }
-    findings.extend(statements.iter().flat_map(|statement| inner(statement, statements)));
     for statement in statements {
         findings.extend(recorded(statement).and_then(|value| against(statement, value)));
     }
@@ -270,7 +285,7 @@ fn part(statement: &Statement, beside: &[&Statement]) -> Vec<Finding> {
     let larger = wholes.filter(|whole| {
         !statement.subject.measure.is_rate() && !statement.stated.may_be_at_most(&whole.stated)
     });
-    larger.map(|whole| above(statement, whole, "部分大于整体")).collect()
+    larger.take(WHOLES_MAX).map(|whole| above(statement, whole, "部分大于整体")).collect()
 }
 
 fn above(part: &Statement, whole: &Statement, chinese: &str) -> Finding {
@@ -322,15 +337,15 @@ fn classes(beside: &[&Statement]) -> Vec<Finding> {
 }
 
 /// A count of a division beside that of one around it.
-fn inner(statement: &Statement, all: &[Statement]) -> Vec<Finding> {
-    let around = all.iter().filter(|other| {
-        other.division.strictly_contains(statement.division)
-            && other.period == statement.period
-            && other.subject == statement.subject
+fn inner(statement: &Statement, together: &Together<'_>) -> Vec<Finding> {
+    let enclosing = statement.division.enclosing().filter(|around| *around != statement.division);
+    let beside = enclosing.filter_map(|around| together.get(&(around, statement.period.as_str())));
+    let around = beside.flatten().filter(|other| {
+        other.subject == statement.subject
             && !statement.subject.measure.is_rate()
             && !statement.stated.may_be_at_most(&other.stated)
     });
-    around.map(|whole| above(statement, whole, "下级大于上级")).collect()
+    around.take(WHOLES_MAX).map(|whole| above(statement, whole, "下级大于上级")).collect()
 }
 
 /// A stated figure against the recorded one.

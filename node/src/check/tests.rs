@@ -124,6 +124,28 @@ fn stated_totals_are_compared_with_recorded_ones() {
     assert_eq!(found, [(Kind::Differs, 2), (Kind::Differs, 5)]);
 }
 
+/// Each line beside each other one would be a hundred million pairs.
+#[test]
+fn lines_that_no_form_has_so_many_of_are_left_out() {
+    let about =
+        |division: &str, lines: usize, value: &str| format!("{division},cameras,,{value}\n").repeat(lines);
+    let form = format!(
+        "division,measure,class,value\n{}{}{}",
+        about("220822", 10, "8"),
+        about("220822101", 3_000, "9"),
+        "220822,cameras,public,10\n"
+    );
+    let found = lines(&form);
+    let count = |kind| found.iter().filter(|(of, _)| *of == kind).count();
+    assert_eq!(count(Kind::LeftOut), 2_000);
+    // The inner ones beside the first four of those around them, and the last line.
+    assert_eq!(count(Kind::CannotBe), 1_000 * 4 + 4);
+    assert!(lines(&"measure,value\ncameras,1件".replace("件", &"件".repeat(50_000))).is_empty());
+    let json = format!("[{}0]", "0,".repeat(700_000));
+    let refused = of_bytes(json.into_bytes()).unwrap_err().to_string();
+    assert!(refused.contains("part it"), "{refused}");
+}
+
 #[test]
 fn what_cannot_be_read_is_named_with_its_line() {
     let form = "measure,value,op,division\n\
