@@ -7,6 +7,8 @@ mod file;
 mod judge;
 mod when;
 
+pub use file::is_intact;
+
 use std::path::PathBuf;
 
 use guantong_gateway::division::Division;
@@ -135,7 +137,7 @@ async fn verify(client: &Client) -> anyhow::Result<Report> {
     while let Some(piece) = log.message().await.map_err(problem::plain)? {
         if let Some(chain) = &piece.chain {
             slot = chain.slot;
-            bar.set_length(bar.length().unwrap_or(0) + chain.entry_count.unsigned_abs());
+            bar.set_length(bar.length().unwrap_or(0).saturating_add(chain.entry_count.unsigned_abs()));
             judge.begin(&chain.division, i64::from(slot), chain.entry_count.unsigned_abs())?;
         }
         for entry in &piece.entries {
@@ -208,7 +210,7 @@ async fn export(client: &Client, path: &std::path::Path) -> anyhow::Result<Repor
         service.read_audit_log(v1::ReadAuditLogRequest {}).await.map_err(problem::plain)?.into_inner();
     while let Some(piece) = log.message().await.map_err(problem::plain)? {
         if let Some(chain) = &piece.chain {
-            bar.set_length(bar.length().unwrap_or(0) + chain.entry_count.unsigned_abs());
+            bar.set_length(bar.length().unwrap_or(0).saturating_add(chain.entry_count.unsigned_abs()));
             out.chain(chain)?;
         }
         piece.entries.iter().try_for_each(|entry| out.entry(entry))?;

@@ -5,7 +5,7 @@
 //! it went.
 
 mod aggregates;
-mod audit;
+pub mod audit;
 mod case_move;
 mod completeness;
 mod conflicts;

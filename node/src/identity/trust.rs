@@ -52,9 +52,13 @@ impl Trust {
     pub fn with(&self, offered: &Trust, now_ms: u64) -> (Trust, Vec<NotTaken>) {
         let mut not_taken = Vec::new();
         let mut known = certificates(&self.authorities);
-        let mut offers = certificates(&offered.authorities);
-        offers.extend(certificates(&offered.revocations));
-        offers.retain(|offer| !known.contains(offer));
+        let mut offers = Vec::new();
+        for offer in certificates(&offered.authorities).into_iter().chain(certificates(&offered.revocations))
+        {
+            if !known.contains(&offer) && !offers.contains(&offer) {
+                offers.push(offer);
+            }
+        }
         let between = self.between(&known, &offers);
         let lists = self.lists(&known, &between, &offers, offered, now_ms, &mut not_taken);
         let mut authorities = self.authorities.clone();
@@ -130,10 +134,17 @@ impl Trust {
 }
 
 /// A certificate of an authority in an offer, and its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Offer<'t> {
     der: CertificateDer<'static>,
     text: &'t str,
+}
+
+/// The same certificate is the same, however its text is broken into lines.
+impl PartialEq for Offer<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
 }
 
 /// The authorities in a text; other certificates are passed over.

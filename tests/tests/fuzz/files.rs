@@ -3,9 +3,15 @@
 use std::io::Cursor;
 
 use encoding_rs::GB18030;
+use guantong::check;
 use guantong::config::Config;
 use guantong::ledger::{Crs, Ledger, Options, describe, json_to_fields, record_to_json};
 use guantong::stated::{Op, Stated, rate_can_be};
+
+use guantong::cli::audit::is_intact;
+use guantong_gateway::audit::{Chain, Event, Note};
+use guantong_gateway::division::Division;
+use guantong_gateway::measure::Value;
 
 use super::runner::{fuzz, turn};
 
@@ -58,6 +64,106 @@ fn fields_and_json() {
             if let Ok(json) = serde_json::from_slice(input) {
                 let _ = json_to_fields(kind, &json);
             }
+        }
+    });
+}
+
+/// The input is a form in any of its formats: it is read and judged, by itself and beside what is recorded.
+#[test]
+fn forms_of_stated_figures() {
+    let turn = turn();
+    let csv = "区划代码,报告期,指标,类别,关系,数值,单位,分子,分母\n220822,2026-10,受理,,=,\"1,312\",,,\n\
+               220822101,,调处成功率,,约,97.12,percent,7762,7792\n,,cameras,public,ge,1.2万,,,\n";
+    let json = r#"{"figures": [{"measure": "cameras", "value": 1}, {"指标": "grids", "数值": "约1,312"}]}"#;
+    let many = format!("measure,value\n{}", "cameras,9\n".repeat(1_100));
+    let samples = [
+        csv.as_bytes().to_vec(),
+        GB18030.encode(csv).0.into_owned(),
+        json.as_bytes().to_vec(),
+        many.into_bytes(),
+        workbook(false),
+        workbook(true),
+    ];
+    let division = Division::parse("220822101").ok();
+    fuzz(&turn, "forms", &samples, |input| {
+        let Ok(rows) = check::of_bytes(input.to_vec()) else { return };
+        let statements: Vec<_> =
+            rows.iter().filter_map(|row| check::state(row, division, "2026-10".parse().ok()).ok()).collect();
+        for recorded in [Value::Number(1), Value::Rate { numerator: 7, denominator: 0 }, Value::Unknown] {
+            for finding in check::judge(&statements, &|_| Some(recorded)) {
+                assert!(rows.iter().any(|row| row.line == finding.line), "{finding:?}");
+            }
+        }
+    });
+}
+
+/// A workbook with cells of every sort; stored as it is, so that changes reach its XML, or packed.
+fn workbook(packed: bool) -> Vec<u8> {
+    let mut book = rust_xlsxwriter::Workbook::new();
+    let sheet = book.add_worksheet();
+    let month = rust_xlsxwriter::Format::new().set_num_format("yyyy-mm");
+    for (column, text) in ["报告期", "指标", "数值", "分母"].into_iter().enumerate() {
+        sheet.write(2, column as u16, text).unwrap();
+    }
+    for row in 3..9 {
+        sheet.write_with_format(row, 0, 46_296, &month).unwrap();
+        sheet.write(row, 1, "cameras <&>").unwrap();
+        sheet.write(row, 2, f64::from(row) * 1.1).unwrap();
+        sheet.write(row, 3, rust_xlsxwriter::Formula::new("=1").set_result("97.12%")).unwrap();
+    }
+    let bytes = book.save_to_buffer().unwrap();
+    if packed { bytes } else { unpacked(bytes) }
+}
+
+/// The same workbook without compression.
+fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
+    let mut from = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut to = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for at in 0..from.len() {
+        let mut part = from.by_index(at).unwrap();
+        to.start_file(part.name().unwrap().into_owned(), stored).unwrap();
+        std::io::copy(&mut part, &mut to).unwrap();
+    }
+    to.finish().unwrap().into_inner()
+}
+
+/// The input is an export of the audit log. As long as a checkpoint stands in it, nothing that it covers can be changed
+/// unseen.
+#[test]
+fn exports_of_the_audit_log() {
+    let turn = turn();
+    let own = Division::parse("220822101").unwrap();
+    let mut chain = Chain::new(own, 0);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut entries = String::new();
+    for number in 1..6 {
+        let row = chain.add(number * 1_000, &Note::from(Event::StampForked));
+        let entry = serde_json::json!({ "hash": row.hash.to_string(), "line": row.line });
+        entries.push_str(&format!("{entry}\n"));
+    }
+    let signed = super::trust::signed(own, chain.head());
+    let checkpoint = serde_json::json!({ "checkpoint": {
+        "kept_by": "parent", "division": own.to_string(), "slot": 0, "epoch": "0000000000000007", "number": 5,
+        "hash": chain.head().hash.to_string(), "time_ms": signed.checkpoint.time_ms,
+        "signature": hex(&signed.signature), "certificates": hex(&signed.certificates),
+    } })
+    .to_string();
+    let of = serde_json::json!({ "chain": { "division": own.to_string(), "slot": 0, "entries": 5 } });
+    let export = format!("{checkpoint}\n{of}\n{entries}");
+    assert!(is_intact(export.as_bytes()).unwrap(), "what is not changed is intact");
+    fuzz(&turn, "exports", &[export.into_bytes()], |input| {
+        if !is_intact(input).unwrap_or(false) {
+            return;
+        }
+        let text = String::from_utf8_lossy(input);
+        if text.lines().any(|line| line == checkpoint) {
+            let said = |text: &str| -> Vec<String> {
+                let lines =
+                    text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+                lines.filter_map(|line| Some(line.get("line")?.as_str()?.to_owned())).collect()
+            };
+            assert_eq!(said(&text), said(&entries));
         }
     });
 }

@@ -1,14 +1,23 @@
 //! What strangers show at the door, and what an authority is asked for: certificates, lists, names, codes.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use guantong::identity::Subject;
 use guantong::identity::certificate::Certificate;
+use guantong::identity::pki::dir::AuthorityDir;
 use guantong::identity::pki::{Authority, KeyRequest, Request, Revoked, Validity, read_list_pem};
 use guantong::identity::revocation::RevocationList;
-use guantong::identity::spiffe::{SpiffeId, TrustDomain};
+use guantong::identity::seal::NodeSeal;
+use guantong::identity::spiffe::SpiffeId;
+use guantong::identity::trust::Trust;
+use guantong::identity::{IdentityFiles, IdentityStore, Subject, TrustDomain};
+use guantong_gateway::audit::{Checkpoint, Hash, Head, Signed, Standing, digest, extend, judge};
 use guantong_gateway::division::Division;
 use guantong_gateway::invitation::{Code, FINGERPRINT_BYTES, SECRET_BYTES};
+use guantong_gateway::service::Seal as _;
+use guantong_gateway::service::checkpoints::read;
+use guantong_proto::v1;
+use prost::Message as _;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -74,6 +83,111 @@ fn signing_requests() {
             }
         },
     );
+}
+
+/// Now, in whole seconds: certificates that were made before begin before it.
+fn now_ms() -> u64 {
+    OffsetDateTime::now_utc().unix_timestamp() as u64 * 1_000
+}
+
+/// A checkpoint that a node of the division signed itself.
+pub(super) fn signed(division: Division, head: Head) -> Signed {
+    let checkpoint = Checkpoint { division, slot: 0, epoch: 7, head, time_ms: now_ms() };
+    let (_folder, identity) = identity(division);
+    let (signature, certificates) = NodeSeal(identity).sign(checkpoint.statement().as_bytes()).unwrap();
+    Signed { checkpoint, signature, certificates }
+}
+
+/// The node of a division, and the folder with its files.
+fn identity(division: Division) -> (tempfile::TempDir, Arc<IdentityStore>) {
+    let folder = tempfile::tempdir().unwrap();
+    let root =
+        AuthorityDir::create(&folder.path().join("root"), TrustDomain::default(), Validity::days(3), false);
+    let request = Request::new(Subject::node(division).unwrap(), Validity::days(1));
+    let place = folder.path().join("node");
+    root.unwrap().issue(&request, &place, false).unwrap();
+    let identity = IdentityStore::open(IdentityFiles::in_dir(&place)).unwrap();
+    (folder, Arc::new(identity))
+}
+
+/// The input is what a child hands in.
+#[test]
+fn checkpoints() {
+    let turn = turn();
+    let division = Division::parse("220822101").unwrap();
+    let (_folder, identity) = identity(division);
+    let seal = NodeSeal(identity);
+    let kept = Checkpoint {
+        division,
+        slot: 0,
+        epoch: 7,
+        head: Head { number: 4, hash: digest("four") },
+        time_ms: now_ms(),
+    };
+    let lines = ["five", "six"].map(digest);
+    let head = Head { number: 6, hash: lines.iter().fold(kept.head.hash, |hash, line| extend(hash, *line)) };
+    let new = Checkpoint { head, ..kept };
+    let (signature, certificates) = seal.sign(new.statement().as_bytes()).unwrap();
+    let request = v1::SubmitAuditCheckpointRequest {
+        checkpoint: Some(v1::AuditCheckpoint {
+            division: division.to_string(),
+            slot: 0,
+            epoch: 7,
+            number: 6,
+            hash: head.hash.0.to_vec().into(),
+            time: Some(prost_types::Timestamp { seconds: (kept.time_ms / 1_000) as i64, nanos: 0 }),
+            signature: signature.into(),
+            certificates: certificates.into(),
+        }),
+        after_number: 4,
+        digests: lines.iter().flat_map(|line| line.0).collect(),
+    };
+    let (mut taken, samples) = (0, [request.encode_to_vec()]);
+    fuzz(&turn, "checkpoints", &samples, |input| {
+        let Ok(request) = v1::SubmitAuditCheckpointRequest::decode(input) else { return };
+        let Some(signed) = request.checkpoint.as_ref().and_then(read) else { return };
+        let at = &signed.checkpoint;
+        let digests: Option<Vec<Hash>> = request.digests.chunks(32).map(Hash::of_bytes).collect();
+        let after = u64::try_from(request.after_number).unwrap_or(u64::MAX);
+        let follows = judge(Some(&kept), at, after, &digests.unwrap_or_default());
+        if seal.verify(division, at.time_ms, at.statement().as_bytes(), &signed).is_ok() {
+            assert_eq!(*at, new, "nothing else was signed");
+            taken += usize::from(follows == Ok(Standing::Next));
+        }
+    });
+    assert!(taken > 0, "what was signed is taken");
+}
+
+/// The input is what a parent says of roots and revocation lists. Whatever it is, what was trusted stays.
+#[test]
+fn offers_of_trust() {
+    let turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let root =
+        AuthorityDir::create(&folder.path().join("root"), TrustDomain::default(), Validity::days(3), false)
+            .unwrap();
+    let known = Trust {
+        authorities: root.authority().trusted_pem().to_owned(),
+        revocations: root.revocations().unwrap(),
+    };
+    let new = root.rotate(Validity::days(3)).unwrap();
+    let offered =
+        [new.authority().trusted_pem(), new.authority().chain_pem(), &new.revocations().unwrap()].concat();
+    let both =
+        |text: &str| known.with(&Trust { authorities: text.into(), revocations: text.into() }, now_ms());
+    let taken = both(&offered).0.authorities;
+    assert_eq!(taken.matches("BEGIN").count(), 2, "what proves itself is taken");
+    let samples = [offered.into_bytes(), known.revocations.clone().into_bytes()];
+    fuzz(&turn, "offers", &samples, |input| {
+        let (trust, not_taken) = both(&String::from_utf8_lossy(input));
+        assert!(trust.authorities.starts_with(known.authorities.trim_end()));
+        assert!(not_taken.iter().all(|left| !left.to_string().is_empty()));
+        // Roots are what signed itself: nothing of a stranger is among them.
+        for root in trust.authorities.split_inclusive("-----END CERTIFICATE-----") {
+            let own = new.authority().trusted_pem();
+            assert!(root.trim().is_empty() || own.contains(root.trim()), "{root}");
+        }
+    });
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! `guantong_gateway::audit::Checkpoint::statement`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufRead, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -20,9 +20,13 @@ use guantong_gateway::audit::{Hash, Row};
 use guantong_proto::v1;
 use serde::{Deserialize, Serialize};
 
+use super::super::Outcome;
 use super::super::progress::{Watched, bar};
 use super::super::report::Report;
 use super::judge::{Judge, Keeper};
+
+/// The longest line, in bytes. Those of a program are a hundred times shorter.
+const LINE_MAX_BYTES: u64 = 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
@@ -99,7 +103,7 @@ impl Export {
             epoch: format!("{:016x}", sent.epoch),
             number: sent.number,
             hash: hex(&sent.hash),
-            time_ms: time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000,
+            time_ms: time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000),
             signature: hex(&sent.signature),
             certificates: hex(&sent.certificates),
         };
@@ -152,13 +156,35 @@ impl Checkpoint {
 pub(super) fn verify(path: &Path) -> anyhow::Result<Report> {
     let file = File::open(path).with_context(|| format!("cannot read {} (无法读取)", path.display()))?;
     let bar = bar(file.metadata().map_or(0, |metadata| metadata.len()));
-    let lines = BufReader::new(Watched::new(file, bar.clone())).lines();
+    let lines = BufReader::new(Watched::new(file, bar.clone()));
+    let judge = judge(lines).with_context(|| format!("{} (无法校验)", path.display()))?;
+    bar.finish_and_clear();
+    Ok(judge.report())
+}
+
+/// Whether an export is as it was written; nobody is asked.
+///
+/// # Errors
+/// What is no export, and which line.
+pub fn is_intact(export: impl BufRead) -> anyhow::Result<bool> {
+    Ok(judge(export)?.report().outcome == Outcome::Done)
+}
+
+fn judge(mut export: impl BufRead) -> anyhow::Result<Judge> {
     let mut judge = Judge::default();
     let mut slot = 0;
     let mut next = 1;
-    for (line, at) in lines.zip(1..) {
-        let wrong = || format!("line {at} of {} is not one of an export (不是导出的内容)", path.display());
-        match serde_json::from_str(&line.with_context(wrong)?).with_context(wrong)? {
+    let mut text = Vec::new();
+    for at in 1.. {
+        text.clear();
+        let wrong = || format!("line {at} is not one of an export (不是导出的内容)");
+        // One byte more than a line may have.
+        export.by_ref().take(LINE_MAX_BYTES + 1).read_until(b'\n', &mut text).with_context(wrong)?;
+        if text.is_empty() {
+            break;
+        }
+        anyhow::ensure!(text.len() as u64 <= LINE_MAX_BYTES, "{}: it is longer than 1 MiB", wrong());
+        match serde_json::from_slice(&text).with_context(wrong)? {
             Line::Checkpoint { checkpoint } => {
                 let (keeper, sent) = checkpoint.read().with_context(wrong)?;
                 judge.take(keeper, vec![sent])?;
@@ -179,6 +205,34 @@ pub(super) fn verify(path: &Path) -> anyhow::Result<Report> {
             }
         }
     }
-    bar.finish_and_clear();
-    Ok(judge.report())
+    Ok(judge)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::judge::row;
+    use super::*;
+
+    #[test]
+    fn a_line_that_has_no_end_is_not_read_to_its_end() {
+        let error = is_intact(BufReader::new(std::io::repeat(b' '))).unwrap_err();
+        assert!(error.to_string().contains("longer than 1 MiB"), "{error}");
+        let error =
+            is_intact(&b"{\"chain\":{\"division\":\"22\",\"slot\":0,\"entries\":0}}\nx\n"[..]).unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn times_that_no_clock_shows_are_not_reckoned_with() {
+        let time = Some(prost_types::Timestamp { seconds: i64::MIN, nanos: i32::MIN });
+        let entry = v1::AuditEntry { number: 1, time, hash: vec![0; 32].into(), ..v1::AuditEntry::default() };
+        assert_eq!(row(&entry).unwrap().time_ms, u64::MAX);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut export = Export::create(&path).unwrap();
+        export.checkpoint(Keeper::Own, &v1::AuditCheckpoint { time, ..Default::default() }).unwrap();
+        export.finish().unwrap();
+        assert!(std::fs::read_to_string(path).unwrap().contains("-9223372036854775808"));
+    }
 }

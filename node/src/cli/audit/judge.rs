@@ -47,7 +47,10 @@ pub(super) struct Problem {
 /// What was found so far.
 #[derive(Default)]
 pub(super) struct Judge {
-    checkpoints: Vec<(Keeper, Signed)>,
+    /// By gateway and entry.
+    checkpoints: BTreeMap<(i64, u64), Vec<(Keeper, Signed)>>,
+    /// When the last of a gateway's was signed, and the store that it is of.
+    newest: BTreeMap<i64, (u64, u64)>,
     chains: BTreeMap<i64, Found>,
     problems: Vec<Problem>,
     parent_not_asked: bool,
@@ -63,7 +66,9 @@ struct Found {
 /// An entry as a node sends it.
 pub(super) fn row(entry: &v1::AuditEntry) -> anyhow::Result<Row> {
     let time = entry.time.unwrap_or_default();
-    let time_ms = time.seconds.unsigned_abs() * 1_000 + u64::from(time.nanos.unsigned_abs()) / 1_000_000;
+    let millis = u64::from(time.nanos.unsigned_abs()) / 1_000_000;
+    // A time that no line can say is one that does not fit.
+    let time_ms = time.seconds.unsigned_abs().saturating_mul(1_000).saturating_add(millis);
     Ok(Row {
         number: u64::try_from(entry.number).context("an entry without a number")?,
         time_ms,
@@ -91,7 +96,11 @@ impl Judge {
                 );
                 self.problem(at.slot, at.head.number, text);
             }
-            self.checkpoints.push((keeper, signed));
+            let newest = self.newest.entry(at.slot).or_default();
+            if at.time_ms >= newest.0 {
+                *newest = (at.time_ms, at.epoch);
+            }
+            self.checkpoints.entry((at.slot, at.head.number)).or_default().push((keeper, signed));
         }
         Ok(())
     }
@@ -122,10 +131,8 @@ impl Judge {
             return;
         }
         let head = found.chain.head();
-        let of_this =
-            |c: &&(Keeper, Signed)| c.1.checkpoint.slot == slot && c.1.checkpoint.head.number == head.number;
-        let wrong =
-            self.checkpoints.iter().filter(of_this).filter(|(_, c)| c.checkpoint.head.hash != head.hash);
+        let of_this = self.checkpoints.get(&(slot, head.number)).into_iter().flatten();
+        let wrong = of_this.filter(|(_, c)| c.checkpoint.head.hash != head.hash);
         let wrong = wrong.filter(|(_, c)| self.is_current(c));
         let wrong: Vec<Keeper> = wrong.map(|(keeper, _)| *keeper).collect();
         for keeper in wrong {
@@ -137,8 +144,11 @@ impl Judge {
     /// entries that the backup did not have; the parent has raised an alarm then.
     fn is_current(&self, signed: &Signed) -> bool {
         let at = &signed.checkpoint;
-        let of_slot = self.checkpoints.iter().map(|(_, c)| &c.checkpoint).filter(|c| c.slot == at.slot);
-        of_slot.max_by_key(|c| c.time_ms).is_none_or(|last| last.epoch == at.epoch)
+        self.newest.get(&at.slot).is_none_or(|(_, epoch)| *epoch == at.epoch)
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &(Keeper, Signed)> {
+        self.checkpoints.values().flatten()
     }
 
     fn problem(&mut self, slot: i64, entry: u64, text: String) {
@@ -156,7 +166,7 @@ impl Judge {
                 problems.push(Problem { slot: *slot, entry: last + 1, text });
             }
         }
-        for (keeper, signed) in self.checkpoints.iter().filter(|(_, c)| self.is_current(c)) {
+        for (keeper, signed) in self.kept().filter(|(_, c)| self.is_current(c)) {
             let at = signed.checkpoint;
             let last = self.chains.get(&at.slot).map_or(0, |found| found.chain.head().number);
             let broken = self.chains.get(&at.slot).is_some_and(|found| found.broken);
@@ -178,7 +188,7 @@ impl Judge {
     pub(super) fn report(mut self) -> Report {
         self.close();
         let entries: u64 = self.chains.values().map(|found| found.chain.head().number).sum();
-        let count = |keeper| self.checkpoints.iter().filter(|(of, _)| *of == keeper).count();
+        let count = |keeper| self.kept().filter(|(of, _)| *of == keeper).count();
         let (own, parent) = (count(Keeper::Own), count(Keeper::Parent));
         let mut text = String::new();
         for problem in self.problems.iter().take(TOLD_MAX) {
@@ -192,7 +202,7 @@ impl Judge {
                 "the parent was not asked: there is no link now; what it keeps was not compared (未能与上级留存核对)\n",
             );
         }
-        let earlier = self.checkpoints.iter().filter(|(_, c)| !self.is_current(c)).count();
+        let earlier = self.kept().filter(|(_, c)| !self.is_current(c)).count();
         if earlier > 0 {
             text.push_str(&format!(
                 "{earlier} checkpoints are of before the store was put back, and were not compared (恢复前的检查点未核对)\n"

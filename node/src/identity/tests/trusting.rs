@@ -81,6 +81,11 @@ fn a_new_root_needs_one_that_vouches_for_it() {
     // Who comes later learns it from this node.
     assert_eq!(own.with(&taken, NOW_MS()).0, taken);
     assert_eq!(taken.with(&vouched, NOW_MS()).0, taken);
+    // A root that comes twice, or with its text broken otherwise, is one root.
+    let twice = Trust { authorities: vouched.authorities.repeat(2), ..vouched.clone() };
+    assert_eq!(own.with(&twice, NOW_MS()).0.authorities, taken.authorities);
+    let otherwise = Trust { authorities: vouched.authorities.replace('\n', "\r\n"), ..vouched };
+    assert_eq!(taken.with(&otherwise, NOW_MS()).0.authorities, taken.authorities);
 
     let stranger = other_authority();
     let forged = Trust { authorities: format!("{}{}", alone.authorities, cross(&stranger, &new)), ..alone };
