@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
+mod calls;
 mod exchange;
 mod files;
+mod office;
 mod runner;
 mod trust;
