@@ -9,7 +9,7 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Code, Status};
 
-use super::office::{HOME, Office, callers, methods};
+use super::office::{HOME, Office, callers};
 use super::runner::{fuzz, turn};
 
 /// Codes that say that we are at fault, or that nothing is there.
@@ -35,7 +35,7 @@ fn judge(method: &MethodDescriptor, answer: &Result<Bytes, Status>) {
 fn calls() {
     let turn = turn();
     let office = Office::open();
-    let (methods, callers) = (methods(), callers());
+    let (methods, callers) = (office.methods(), callers());
     let mut samples = Vec::new();
     let mut succeeded = 0;
     for (at, method) in methods.iter().enumerate() {
@@ -193,7 +193,8 @@ fn page_tokens() {
     let turn = turn();
     let office = Office::open();
     let [local, ..] = callers();
-    let methods: Vec<MethodDescriptor> = methods()
+    let methods: Vec<MethodDescriptor> = office
+        .methods()
         .into_iter()
         .filter(|method| method.input().get_field_by_name("page_token").is_some())
         .collect();

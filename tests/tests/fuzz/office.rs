@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::service::Routes;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 const OWN: &str = "220822";
 pub(super) const HOME: &str = "220822101000";
@@ -36,12 +36,12 @@ pub(super) struct Office {
     _folder: tempfile::TempDir,
 }
 
-/// What others call, links aside.
-pub(super) fn methods() -> Vec<MethodDescriptor> {
+/// What others call, but for links, which have targets of their own, and backups, which ask nothing.
+fn methods() -> Vec<MethodDescriptor> {
     let pool = DescriptorPool::decode(guantong_proto::FILE_DESCRIPTOR_SET).unwrap();
     let ours = pool.services().filter(|service| service.package_name() == "guantong.v1");
     let methods: Vec<_> = ours.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
-    methods.into_iter().filter(|method| method.name() != "Link").collect()
+    methods.into_iter().filter(|method| !["Link", "CreateBackup"].contains(&method.name())).collect()
 }
 
 /// Everybody who can call: a local program, a partner that may write, another node, a partner without a grant.
@@ -65,6 +65,16 @@ impl Office {
         let office = Office { runtime, routes, _folder: folder };
         office.fill();
         office
+    }
+
+    /// What can be called.
+    pub(super) fn methods(&self) -> Vec<MethodDescriptor> {
+        let offered = |method: &MethodDescriptor| {
+            let [local, ..] = callers();
+            let answer = self.call(method, local, Bytes::new());
+            answer.err().is_none_or(|status| status.code() != Code::Unimplemented)
+        };
+        methods().into_iter().filter(offered).collect()
     }
 
     /// One call: its answer as bytes, the first of several.
