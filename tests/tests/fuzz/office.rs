@@ -8,7 +8,7 @@ use guantong_gateway::division::Division;
 use guantong_gateway::engine::{Engine, Environment};
 use guantong_gateway::invitation::FINGERPRINT_BYTES;
 use guantong_gateway::service::{
-    Caller, Checkpoints, Links, NodeInfo, Registrar, RegistrarError, Shown, Who, routes,
+    Caller, Checkpoints, Enrolment, Links, NodeInfo, Registrar, RegistrarError, Shown, Who, routes,
 };
 use guantong_gateway::store::{Options, Store};
 use guantong_proto::v1;
@@ -223,7 +223,10 @@ async fn start(path: &str) -> Routes {
     };
     let links = Links::new();
     let checkpoints = Checkpoints::new(engine.clone(), links.clone(), None);
-    routes(engine, links, info, checkpoints, Arc::new(Clerk), CancellationToken::new())
+    let stop = CancellationToken::new();
+    let clerk: Arc<dyn Registrar> = Arc::new(Clerk);
+    let enrolment = Enrolment::new(engine.clone(), links.clone(), clerk.clone(), stop.clone());
+    routes(engine, links, info, checkpoints, clerk, enrolment, stop)
 }
 
 /// An authority that certifies nobody.
