@@ -104,9 +104,9 @@ pub enum Event {
         #[serde(serialize_with = "codes::code")]
         peer: Division,
     },
-    /// A child has sent everything that this restored node asked it for: it speaks for its own scope only again.
+    /// A peer has given everything that this restored node lacked: a child speaks for its own scope only again.
     RecoveryEnded {
-        /// The child.
+        /// The peer.
         #[serde(serialize_with = "codes::code")]
         peer: Division,
     },
@@ -270,6 +270,18 @@ pub enum Event {
     StoreRenewed {
         /// The store's new random number, 16 hexadecimal digits.
         epoch: String,
+    },
+    /// The store was put back from a backup, while no node ran on it.
+    StorePutBack {
+        /// Who did it: `local user N`.
+        by: String,
+    },
+    /// The store of before was damaged and set aside; this one began with what could be read of it.
+    StoreRebuilt {
+        /// Records that were saved.
+        records: u64,
+        /// Who did it: `local user N`.
+        by: String,
     },
     /// The database went back to an earlier transaction while the program ran.
     StoreWentBack {

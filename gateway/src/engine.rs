@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use guantong_proto::rules::Lane;
@@ -18,6 +18,7 @@ use crate::audit::Gathered;
 use crate::division::{Division, Divisions};
 use crate::ingest::changes::{Changes, PeerState, RecordKey, Subscription};
 use crate::ingest::local::{WriteError, Written};
+use crate::ingest::recovery::Recovery;
 use crate::ingest::topology::{PeerId, Role, Topology};
 use crate::outgoing::Route;
 use crate::record::RecordName;
@@ -39,6 +40,7 @@ mod import;
 mod invitations;
 mod jobs;
 mod outage;
+mod recovery;
 mod reports;
 mod snapshots;
 mod subscribers;
@@ -162,6 +164,12 @@ pub struct Shared {
     gathered: Mutex<Gathered>,
     contradictions: Mutex<audit::Contradictions>,
     outages: outage::Outages,
+    /// Why nothing more is written.
+    damage: OnceLock<StoreError>,
+    /// How the store is filled again, or was last.
+    recovery: RwLock<Option<Recovery>>,
+    /// Children that have not given back everything yet.
+    recovering: RwLock<Vec<Division>>,
 }
 
 impl Shared {
@@ -302,6 +310,9 @@ impl Engine {
             // A file is one process's: the duty is its own from the start.
             duty: watch::Sender::new(!store.is_for_many()),
             outages: Default::default(),
+            damage: OnceLock::new(),
+            recovery: RwLock::default(),
+            recovering: RwLock::default(),
             own,
             store,
             schema,
@@ -310,6 +321,7 @@ impl Engine {
         let task = task::Task::load(shared.clone(), writer, parent).await?;
         let (commands, receiver) = mpsc::channel(QUEUE_MAX);
         gateways::begin(&shared, &commands);
+        shared.look_for_damage();
         let handle = tokio::spawn(task.run(receiver));
         Ok((Engine { commands, shared }, handle))
     }
@@ -388,7 +400,8 @@ impl Engine {
         self.ask(|reply| Command::Refill { peer, filled_for, asked, reply }).await
     }
 
-    /// A child has sent all that it owed at the greeting: it may no longer send foreign stamps.
+    /// A peer and this node were found to hold the same: it has given what this store lacked. A child may no longer send
+    /// foreign stamps.
     pub async fn recovered(&self, peer: PeerId) -> Result<(), EngineError> {
         self.ask(|reply| Command::Recovered(peer, reply)).await
     }

@@ -37,6 +37,7 @@ pub mod import;
 pub mod link;
 pub mod local;
 pub mod mandate;
+pub mod recovery;
 pub mod renewal;
 pub mod snapshot;
 pub mod topology;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_server::AggregateServiceServer;
 use guantong_proto::v1::audit_service_server::AuditServiceServer;
+use guantong_proto::v1::backup_service_server::BackupServiceServer;
 use guantong_proto::v1::camera_service_server::CameraServiceServer;
 use guantong_proto::v1::case_service_server::CaseServiceServer;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
@@ -26,6 +27,7 @@ use crate::engine::Engine;
 
 mod aggregates;
 mod audit;
+mod backups;
 mod caller;
 mod cameras;
 mod cases;
@@ -48,6 +50,7 @@ mod node;
 mod page;
 mod rates;
 mod records;
+mod recovery;
 mod reports;
 mod resources;
 mod sight;
@@ -120,6 +123,7 @@ pub fn routes(
     let reports = reports::Reports::new(engine.clone());
     let submissions = submissions::Submissions::new(engine.clone());
     let audit = audit::Audit::new(engine.clone(), checkpoints);
+    let backups = backups::Backups::new(engine.clone(), info.software_version.clone());
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
@@ -137,5 +141,6 @@ pub fn routes(
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(InvitationServiceServer::new(invitations).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(ENROLMENT_MAX_BYTES))
+        .add_service(BackupServiceServer::new(backups).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

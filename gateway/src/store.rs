@@ -8,6 +8,7 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod claims;
 mod erasure;
 mod error;
@@ -28,7 +29,11 @@ mod postgres;
 mod quarantine;
 mod records;
 mod recount;
+mod recovery;
+mod replace;
 mod reports;
+mod restore;
+mod space;
 mod sql;
 mod sqlite;
 mod subscriptions;
@@ -36,19 +41,23 @@ mod tallies;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use backup::{Copied, Copying};
 pub use erasure::REWRITTEN_MAX_BYTES;
 pub use error::StoreError;
 pub use facets::{Listed, Position, Stretch, Way};
 pub use gateways::{Hold, Notice, Notices, View};
 pub use history::ResolutionRow;
 pub use imports::{HeldEntry, SourceRow, VanishedRow};
+pub use migrations::KNOWN as FORMAT;
 pub use outbox_read::{Backlog, LaneBacklog, Owed, OwedRow};
 pub use postgres::distribute::{Distribution, distribute};
 pub use postgres::schemas;
 pub use quarantine::QuarantineEntry;
 pub use records::{ConflictRow, Loaded, Span, StoredRecord};
 pub use recount::Frozen;
+pub use recovery::StoredLineage;
 pub use reports::ReportHead;
+pub use restore::{Restored, Restoring};
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 
 use std::ops::Range;
@@ -56,7 +65,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use crate::division::Division;
-use crate::ingest::changes::RecordKey;
+use crate::ingest::changes::{Lineage, RecordKey};
 use meta::Founding;
 use sql::{Args, Conn, Reader};
 
@@ -119,8 +128,8 @@ pub struct Writer {
     faults: Option<Arc<AtomicI64>>,
     /// How often `conn` was opened.
     openings: u64,
-    /// The timeline of PostgreSQL that `conn` writes on, where it can be read.
-    timeline: Option<i64>,
+    /// Where `conn` writes, as far as that can be read.
+    lineage: Lineage,
     /// Of the last transaction, Unix milliseconds.
     moment_ms: u64,
     /// Numbers for records that are reserved on disk.
@@ -162,9 +171,9 @@ impl Store {
             (Database::Sqlite(database), conn)
         };
         let view = gateways::stored_view(&mut conn.sql(None)).await?;
-        let timeline = match &database {
-            Database::Sqlite(_) => None,
-            Database::Postgres(database) => database.timeline(&mut conn).await?,
+        let lineage = match &database {
+            Database::Sqlite(_) => Lineage::default(),
+            Database::Postgres(database) => database.lineage(&mut conn).await?,
         };
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
@@ -172,7 +181,7 @@ impl Store {
         let conn = Some(conn);
         Ok((
             store,
-            Writer { database, conn, faults, openings: 1, timeline, moment_ms: 0, reserved: 0..0, view },
+            Writer { database, conn, faults, openings: 1, lineage, moment_ms: 0, reserved: 0..0, view },
         ))
     }
 
@@ -267,9 +276,9 @@ impl Writer {
         self.openings
     }
 
-    /// The timeline of PostgreSQL that this process writes on; `None` with SQLite, and where it cannot be read.
-    pub fn timeline(&self) -> Option<i64> {
-        self.timeline
+    /// Where this process writes, as far as that can be read.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
     }
 
     /// Everything that is decided from now on is decided from what was read after this.
@@ -306,7 +315,7 @@ impl Writer {
             Database::Sqlite(database) => database.connect().await?,
             Database::Postgres(database) => {
                 let mut conn = database.connect().await?;
-                self.timeline = database.timeline(&mut conn).await?;
+                self.lineage = database.lineage(&mut conn).await?;
                 database.sits(&conn);
                 conn
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use guantong_proto::v1::aggregate_service_client::AggregateServiceClient;
 use guantong_proto::v1::audit_service_client::AuditServiceClient;
+use guantong_proto::v1::backup_service_client::BackupServiceClient;
 use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
 use guantong_proto::v1::grant_service_client::GrantServiceClient;
 use guantong_proto::v1::node_service_client::NodeServiceClient;
@@ -101,6 +102,11 @@ impl Client {
     /// Figures over records.
     pub fn aggregates(&self) -> AggregateServiceClient<Channel> {
         AggregateServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Copies of the node's store.
+    pub fn backups(&self) -> BackupServiceClient<Channel> {
+        BackupServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// The audit log.

@@ -3,6 +3,7 @@
 //! `serve` runs a node; everything else is a client of one, or works on files. What is exchanged and stored, and by
 //! which rules, is the gateway's alone: nothing here decides it.
 
+pub mod backup;
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -11,7 +11,7 @@ use super::EngineError;
 use super::outage::Seen;
 use super::task::Task;
 use crate::audit::Event;
-use crate::ingest::changes::{Changes, PeerState, Subscription};
+use crate::ingest::changes::{Changes, Lineage, PeerState, Subscription};
 use crate::store::{StoreError, View};
 
 /// How often something is decided anew because others changed the same records meanwhile.
@@ -30,8 +30,8 @@ pub(super) struct Abreast {
     failed: Option<(EngineError, Instant)>,
     /// The tables of divisions and thresholds are those of this number.
     tables: Option<u64>,
-    /// The timeline of PostgreSQL that was met last.
-    pub(super) timeline: Option<i64>,
+    /// Where the store was met last.
+    pub(super) lineage: Option<Lineage>,
 }
 
 impl EngineError {
@@ -86,6 +86,7 @@ impl Task {
             tracing::error!(%error, "a transaction failed; nobody was told that it was kept");
         }
         self.abreast.doubted = true;
+        self.shared.found_damaged(error);
     }
 
     /// Whether the connection is still the one that everything was read by: else what was decided counts no more.
@@ -96,8 +97,8 @@ impl Task {
     /// Everything was read just now, after this view.
     pub(super) fn note_abreast(&mut self, view: View) {
         self.store.decide_from(view);
-        let Abreast { tables, timeline, .. } = self.abreast;
-        self.abreast = Abreast { openings: self.store.openings(), tables, timeline, ..Abreast::default() };
+        let Abreast { tables, lineage, .. } = self.abreast;
+        self.abreast = Abreast { openings: self.store.openings(), tables, lineage, ..Abreast::default() };
     }
 
     /// What is decided next must be decided from what other gateways stored, down to what they do not tell of.
@@ -107,6 +108,9 @@ impl Task {
 
     /// Reads everything again where it may have changed.
     pub(super) async fn catch_up(&mut self) -> Result<(), EngineError> {
+        if let Some(damage) = self.shared.damage.get() {
+            return Err(damage.clone().into());
+        }
         if let Some((error, next)) = &self.abreast.failed
             && Instant::now() < *next
         {
@@ -131,6 +135,7 @@ impl Task {
                     tracing::error!(%error, "the store is away; nothing is decided until it is back (数据存储不可用)");
                 }
                 if let EngineError::Store(error) = &error {
+                    self.shared.found_damaged(error);
                     self.shared.store_failed(Seen::Writing, error);
                 }
                 self.abreast.failed = Some((error.clone(), Instant::now() + NEXT_TRY));
@@ -161,6 +166,7 @@ impl Task {
         let subscriptions: Vec<Subscription> = store.subscriptions().await?;
         self.peers = peers.into_iter().map(|p| (p.id, p)).collect();
         self.subscriptions = subscriptions.into_iter().map(|s| (s.peer, s)).collect();
+        self.know_recovery(store.recovery().await?);
         self.shared.load_grants().await?;
         self.refresh_topology(None);
         if self.abreast.tables != Some(view.tables) {
@@ -189,6 +195,6 @@ impl Task {
                 self.commit(&Changes::default(), &fills).await?;
             }
         }
-        self.meet_timeline().await
+        self.meet_lineage().await
     }
 }

@@ -9,7 +9,7 @@ use super::{EngineError, Greeted};
 use crate::audit::Event;
 use crate::division::Division;
 use crate::ingest::Work;
-use crate::ingest::changes::{Changes, LinkChange, RecordKey};
+use crate::ingest::changes::{Changes, LinkChange, PeerState, RecordKey};
 use crate::ingest::link::Sender;
 use crate::ingest::renewal::{self, Doubt};
 use crate::ingest::topology::{PeerId, Role};
@@ -61,12 +61,17 @@ impl Task {
         let mut links: Vec<LinkChange> = Vec::new();
         let mut changes = Changes::default();
         let mut epoch = None;
+        let recovery = renew_after.map(|_| {
+            let was_known = self.peers.get(&peer.id).is_some_and(|p| p.token.is_some() || p.issued.newest.is_some());
+            self.recovery_begun(peer.role, was_known)
+        });
+        links.extend(recovery.clone().map(LinkChange::Recovery));
         if let Some(after) = renew_after {
             let why = "this store was restored or copied: it becomes a new writer (本节点数据曾被恢复或复制，已更换写入身份)";
             self.shared.alarm(why.into());
             let (renewed, renewal) = self.renew(after, Doubt::Copied, |_| true).await?;
             changes = renewed;
-            links = renewal;
+            links.extend(renewal);
             let fresh = (self.shared.environment.random)();
             links.push(LinkChange::NewEpoch(fresh));
             links.extend(self.fill_all());
@@ -102,6 +107,9 @@ impl Task {
         }
         if first_welcome {
             self.refresh_topology(None);
+        }
+        if recovery.is_some() {
+            self.know_recovery(recovery);
         }
         self.note_elsewhere();
         if epoch.is_some() || backfill && peer.role == Role::Parent {
@@ -178,15 +186,24 @@ impl Task {
         }
     }
 
-    /// A child has sent all that it owed: from now on it speaks for its own scope only.
+    /// A peer has given all that this store lacked: from now on a child speaks for its own scope only.
     pub(super) async fn recovered(&mut self, id: PeerId) -> Result<(), EngineError> {
-        let Some(peer) = self.peers.get(&id).filter(|p| p.recovering_to.is_some()) else { return Ok(()) };
-        let mut peer = peer.clone();
-        peer.recovering_to = None;
-        let audit = vec![Event::RecoveryEnded { peer: peer.division }.into()];
-        let changes = Changes { audit, ..Changes::default() };
-        self.commit(&changes, &[LinkChange::Peer(peer.clone())]).await?;
-        self.peers.insert(id, peer);
+        let peer = self.peers.get(&id).filter(|p| p.recovering_to.is_some()).cloned();
+        let peer = peer.map(|peer| PeerState { recovering_to: None, ..peer });
+        let recovery = self.recovery_after(id);
+        let links = peer.clone().map(LinkChange::Peer).into_iter();
+        let links: Vec<_> = links.chain(recovery.clone().map(LinkChange::Recovery)).collect();
+        if links.is_empty() {
+            return Ok(());
+        }
+        let given = self.peers.get(&id).map(|peer| Event::RecoveryEnded { peer: peer.division }.into());
+        let changes = Changes { audit: given.into_iter().collect(), ..Changes::default() };
+        self.commit(&changes, &links).await?;
+        self.peers.extend(peer.map(|peer| (id, peer)));
+        if recovery.is_some() {
+            self.know_recovery(recovery);
+        }
+        self.note_recovering();
         Ok(())
     }
 

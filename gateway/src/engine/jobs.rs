@@ -48,6 +48,7 @@ impl Task {
     async fn sweep(&mut self) -> Result<(), EngineError> {
         self.purge_due().await?;
         self.take_snapshots().await?;
+        self.count_losses().await?;
         if self.divisions_learned {
             self.release_held().await?;
             self.divisions_learned = false;

@@ -1,6 +1,8 @@
 //! Whether the store answers, as those see it who use it all the time: an operator who asks why nothing goes on is told,
 //! although the store cannot be asked then. Nothing is decided by it.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::Shared;
@@ -52,6 +54,26 @@ impl Shared {
         let found =
             seen.wait_for(|seen| earliest(seen).is_some()).await.ok().and_then(|seen| earliest(&seen));
         found.unwrap_or_else(|| Outage { since_ms: (self.environment.now_ms)(), reason: String::new() })
+    }
+
+    /// The store's file is damaged: from now on nothing more is written to it by this process, and everyone is told what
+    /// to do. Anything else is left aside.
+    pub(crate) fn found_damaged(&self, error: &StoreError) {
+        if matches!(error, StoreError::Damaged(_)) && self.damage.set(error.clone()).is_ok() {
+            self.alarm(error.to_string());
+            self.store_failed(Seen::Writing, error);
+        }
+    }
+
+    /// Looks through the store once, beside all other work.
+    pub(super) fn look_for_damage(self: &Arc<Shared>) {
+        // It must not keep the store open.
+        let (shared, examined) = (Arc::downgrade(self), self.store.examine());
+        tokio::spawn(async move {
+            if let (Err(error), Some(shared)) = (examined.await, shared.upgrade()) {
+                shared.found_damaged(&error);
+            }
+        });
     }
 
     pub(super) fn store_failed(&self, by: Seen, error: &StoreError) {

@@ -10,6 +10,7 @@ use super::catch_up::{Abreast, abreast};
 use super::command::{Command, NewSubscription};
 use super::greet::bring_one;
 use super::group::Group;
+use super::recovery::Recovering;
 use super::{EngineError, Shared};
 use crate::audit::Event;
 use crate::claiming::{Claiming, Claims, Pace};
@@ -54,6 +55,8 @@ pub(super) struct Task {
     /// Claims that are known and not on disk yet.
     pub(super) unstored_claims: Claims,
     pub(super) abreast: Abreast,
+    /// How the store is filled again, or was last.
+    pub(super) recovery: Recovering,
     /// What is done at the start is done.
     pub(super) settled: bool,
 }
@@ -90,9 +93,11 @@ impl Task {
             claiming,
             unstored_claims: Claims::default(),
             abreast: Abreast::default(),
+            recovery: Recovering::default(),
             settled: false,
         };
         task.note_abreast(view);
+        task.know_recovery(task.shared.store.recovery().await?);
         task.shared.load_grants().await?;
         task.keep_above_tokens();
         task.refresh_topology(parent);
@@ -110,7 +115,7 @@ impl Task {
 
     /// What a process does when it has opened a store.
     async fn settle(&mut self, parent: Option<Division>) -> Result<(), EngineError> {
-        self.meet_timeline().await?;
+        self.meet_lineage().await?;
         // Those that are there have met the store as it is.
         if !self.has_company().await? {
             self.note_opening().await?;

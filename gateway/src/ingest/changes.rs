@@ -17,6 +17,7 @@ use crate::record::{FieldNumber, RecordName};
 use crate::stamp::{Stamp, Writer};
 use crate::threshold::ThresholdEntry;
 
+use super::recovery::Recovery;
 use super::topology::{Interest, PeerId, Role};
 use super::writers::NewWriter;
 use crate::session::greeting::{IssuedTokens, Token};
@@ -203,8 +204,10 @@ pub enum LinkChange {
     GiveUp(Writer),
     /// The store's new random number.
     NewEpoch(u64),
-    /// The timeline of PostgreSQL that the store is written on from now on.
-    Timeline(i64),
+    /// Where the store is written from now on. Whether it was put back is settled with it.
+    Lineage(Lineage),
+    /// How the store is filled again, in place of what was known of that.
+    Recovery(Recovery),
     /// All sums and open conflicts go: every record is about to be judged anew by other rules.
     ForgetJudgements,
     /// Fingerprint of the rules by which every record was judged.
@@ -280,6 +283,22 @@ pub enum LinkChange {
     Checkpoint(Signed),
     /// The same in place of all that were kept of its chain before.
     CheckpointInstead(Signed),
+}
+
+/// Where a store is written: another one than it was last means that it was put back, or that a standby took over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The timeline of PostgreSQL; `None`: it cannot be read, or there is none.
+    pub timeline: Option<i64>,
+    /// A hash over which database of which server it is; `None`: that cannot be read, or it is a file.
+    pub place: Option<i64>,
+}
+
+impl Lineage {
+    /// The same, with what is not known of it as it was.
+    pub fn or(self, before: Lineage) -> Lineage {
+        Lineage { timeline: self.timeline.or(before.timeline), place: self.place.or(before.place) }
+    }
 }
 
 /// What a partner was granted, by whom and when.

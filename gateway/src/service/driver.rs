@@ -54,7 +54,7 @@ pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<v1::Frame, Status>> + 
 enum Done {
     Ingested(u64, Result<Vec<v1::Refusal>, EngineError>),
     Stored(Result<(), EngineError>),
-    /// It is noted that the child has nothing more to return.
+    /// It is noted that the peer has nothing more to give back.
     Recovered(Result<(), EngineError>),
     /// Rows of the outbox that had all their receipts are deleted.
     Delivered(Vec<i64>, Result<(), EngineError>),
@@ -336,7 +336,7 @@ impl Driver {
             Output::PeerChecksum(_) => {
                 let (engine, peer) = (self.engine.clone(), self.peer?);
                 // One at a time, however many come.
-                if self.role == Role::Child && !self.noting_recovered {
+                if !self.noting_recovered {
                     self.noting_recovered = true;
                     self.jobs.spawn(async move { Done::Recovered(engine.recovered(peer).await) });
                 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Links, NodeInfo, caller, figures, page, status, view, warnings};
+use super::{Links, NodeInfo, caller, figures, page, recovery, status, view, warnings};
 use crate::division::Division;
 use crate::engine::{Engine, Outage, Shared};
 use crate::ingest::topology::{PeerId, Role};
@@ -80,6 +80,7 @@ impl Node {
             refused_connections: (self.info.refused_connections)(),
             warnings,
             completeness: Some(view::completeness(shared, &complete)),
+            recovery: recovery::of_now(shared, &self.links),
             ..v1::Status::default()
         }
     }
@@ -121,7 +122,10 @@ impl Node {
             outage = shared.until_outage() => outage,
             read = tokio::time::timeout(READ_TIME, self.read()) => match read {
                 Ok(Ok(status)) => return status,
-                Ok(Err(error)) => Outage { since_ms: now_ms, reason: error.to_string() },
+                Ok(Err(error)) => {
+                    shared.found_damaged(&error);
+                    Outage { since_ms: now_ms, reason: error.to_string() }
+                }
                 Err(_) => {
                     let seconds = READ_TIME.as_secs();
                     let reason = format!("the store did not answer in {seconds} s (数据存储未及时响应)");

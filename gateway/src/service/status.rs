@@ -160,14 +160,27 @@ pub(super) fn problem(status: &Status) -> v1::WriteProblem {
 
 /// What the store could not do.
 pub fn of_store(error: &StoreError) -> Status {
-    if matches!(error, StoreError::Full) {
+    if matches!(error, StoreError::Full | StoreError::NoRoom { .. }) {
         return plain(Code::ResourceExhausted, error.to_string(), "STORE_FULL");
+    }
+    if matches!(error, StoreError::CopyRuns) {
+        return plain(Code::FailedPrecondition, error.to_string(), "BACKUP_RUNS");
+    }
+    if matches!(error, StoreError::Damaged(_)) {
+        return plain(Code::DataLoss, error.to_string(), "STORE_DAMAGED");
     }
     if error.is_stale() {
         return stale("others keep changing the same records; try again");
     }
     let reason = if matches!(error, StoreError::Unreachable(_)) { "STORE_UNREACHABLE" } else { "STORE" };
     plain(Code::Unavailable, error.to_string(), reason)
+}
+
+/// A store that others back up.
+pub(super) fn not_copied_here() -> Status {
+    let message = "this node keeps its records in PostgreSQL: back it up with pg_dump or pg_basebackup, and put it back with \
+                   pg_restore; the node notices (数据存储在 PostgreSQL 中，请用其自身工具备份)";
+    plain(Code::FailedPrecondition, message.into(), "NOT_A_FILE")
 }
 
 /// What the node's authority did not do.

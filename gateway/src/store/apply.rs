@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use super::sql::{Args, Conn, Sql};
 use super::{
     StoreError, View, Writer, audit, claims, erasure, facets, gateways, grants, history, imports,
-    invitations, outbox, peers, quarantine, records, reports, subscriptions, tallies,
+    invitations, outbox, peers, quarantine, records, recovery, reports, subscriptions, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -92,9 +92,8 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::NewEpoch(epoch) => {
             sql.run("UPDATE node SET epoch = ?", Args::ints(&[*epoch as i64])).await.map(|_| ())
         }
-        LinkChange::Timeline(timeline) => {
-            sql.run("UPDATE shared SET timeline = ?", Args::ints(&[*timeline])).await.map(|_| ())
-        }
+        LinkChange::Lineage(lineage) => recovery::move_to(sql, *lineage).await,
+        LinkChange::Recovery(recovery) => recovery::put(sql, recovery).await,
         LinkChange::ForgetJudgements => {
             tallies::forget(sql).await?;
             sql.run("DELETE FROM facet", Args::new()).await?;

@@ -13,9 +13,33 @@ pub enum StoreError {
         "the disk is full, or the store has reached its limit; nothing was lost: make room and try again"
     )]
     Full,
-    /// The database, or something stored in it, cannot be read.
+    /// The disk has not enough room for what is about to be made. Nothing was begun.
+    #[error(
+        "{needed_mib} MiB are needed at {place}, and {free_mib} MiB are free; make room, or name another disk, and try \
+         again: nothing was changed (磁盘空间不足，未做任何更改)"
+    )]
+    NoRoom {
+        /// Where.
+        place: String,
+        /// How much is needed.
+        needed_mib: u64,
+        /// How much there is.
+        free_mib: u64,
+    },
+    /// SQLite found its file damaged.
+    #[error(
+        "the store's file is damaged ({0}). Nothing more is written to it. Stop the node; then `guantong restore FILE \
+         --config …` puts back a backup, or `guantong rebuild --config …` sets the file aside, saves what can be read, \
+         and begins a store that the nodes above and below fill again (数据文件已损坏：请停止节点，用 guantong restore \
+         恢复备份，或用 guantong rebuild 保留旧文件并重建)"
+    )]
+    Damaged(String),
+    /// Something stored cannot be read.
     #[error("the store is damaged ({0}); stop the node and restore its last backup")]
     Corrupt(String),
+    /// Another copy is being made.
+    #[error("another backup of this node is being made; wait until it is done (正在进行另一备份)")]
+    CopyRuns,
     /// Another program holds the database for too long.
     #[error("another program keeps the store locked; find it (a backup, a database tool) and end it")]
     Busy,
@@ -40,7 +64,11 @@ pub enum StoreError {
         known: i64,
     },
     /// The file or database belongs to another program, or the file is no database.
-    #[error("{0} is not a store of this program; name another one, or an empty one")]
+    #[error(
+        "{0} is not a store of this program; name another one, or an empty one. If it was this node's store, its \
+         beginning is damaged: put back a backup with `guantong restore`, or set it aside with `guantong rebuild` \
+         (不是本程序的数据文件，或文件头已损坏)"
+    )]
     NotOurs(String),
     /// The store belongs to another division.
     #[error(
@@ -84,10 +112,12 @@ impl StoreError {
     /// Whether trying again cannot help: the node must stop and a person must look.
     pub fn is_fatal(&self) -> bool {
         match self {
-            StoreError::Full | StoreError::Busy | StoreError::Injected => false,
+            StoreError::Full | StoreError::NoRoom { .. } | StoreError::CopyRuns => false,
+            StoreError::Busy | StoreError::Injected => false,
             StoreError::Stale | StoreError::Outdated => false,
             StoreError::Database(_) | StoreError::Unreachable(_) => false,
-            StoreError::Corrupt(_)
+            StoreError::Damaged(_)
+            | StoreError::Corrupt(_)
             | StoreError::Io(_)
             | StoreError::InUse(_)
             | StoreError::NewerSchema { .. }
@@ -151,7 +181,7 @@ fn of_sqlite(code: i32, message: &str) -> StoreError {
     match code & 0xff {
         5 | 6 => StoreError::Busy,
         8 | 10 | 14 | 23 => StoreError::Io(message.into()),
-        11 => StoreError::Corrupt(message.into()),
+        11 => StoreError::Damaged(message.into()),
         13 => StoreError::Full,
         26 => StoreError::NotOurs("the file".into()),
         _ => StoreError::Database(message.into()),

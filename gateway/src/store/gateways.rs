@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 
-use super::sql::{Args, Conn, Sql, int, maybe};
+use super::sql::{Args, Conn, Sql, int};
 use super::{Database, Store, StoreError, Writer};
 use crate::ingest::changes::{Changes, LinkChange};
 use crate::ingest::topology::PeerId;
@@ -89,7 +89,8 @@ fn is_shared(change: &LinkChange) -> bool {
         LinkChange::NewWriter(_)
         | LinkChange::GiveUp(_)
         | LinkChange::NewEpoch(_)
-        | LinkChange::Timeline(_)
+        | LinkChange::Lineage(_)
+        | LinkChange::Recovery(_)
         | LinkChange::ForgetJudgements
         | LinkChange::Learned(_)
         | LinkChange::Peer(_)
@@ -249,12 +250,6 @@ impl Store {
     /// What is shared, by number. Read before all else that is read to decide from.
     pub async fn view(&self) -> Result<View, StoreError> {
         stored_view(&mut self.reader().await?.sql()).await
-    }
-
-    /// The timeline of PostgreSQL that the store was written on last; `None`: it was never known.
-    pub async fn timeline(&self) -> Result<Option<i64>, StoreError> {
-        let row = self.reader().await?.sql().row("SELECT timeline FROM shared", Args::new()).await?;
-        row.map_or(Ok(None), |row| maybe(&row, 0))
     }
 
     /// The slots of the gateways that are there now, this one's included.

@@ -31,7 +31,8 @@ pub(super) const STEPS: &[Step] = steps![
     "0012_units.sql",
     "0013_timeline.sql",
     "0015_limits.sql",
+    "0018_backup.sql",
 ];
 
 /// The present format.
-pub(super) const KNOWN: i64 = STEPS.len() as i64;
+pub const KNOWN: i64 = STEPS.len() as i64;

@@ -23,6 +23,7 @@ use super::migrations::{KNOWN, STEPS};
 use super::sql::{Args, Conn, Reader, Sql, in_time, int, maybe, maybe_text, text};
 use super::{Options, StoreError};
 use crate::division::Division;
+use crate::ingest::changes::Lineage;
 
 /// The oldest server that is known to do.
 const OLDEST_VERSION: i64 = 130_000;
@@ -155,11 +156,36 @@ impl Database {
         seated(conn, slot).await
     }
 
-    /// The timeline that the server writes on; `None`: this user may not ask, or the server knows none.
+    /// Where the server writes.
     ///
     /// # Errors
-    /// It is a standby, which writes on none (yet).
-    pub(super) async fn timeline(&self, conn: &mut Conn) -> Result<Option<i64>, StoreError> {
+    /// It is a standby, which writes nowhere (yet).
+    pub(super) async fn lineage(&self, conn: &mut Conn) -> Result<Lineage, StoreError> {
+        Ok(Lineage { timeline: self.timeline(conn).await?, place: self.place(conn).await? })
+    }
+
+    /// Which tables of which database of which server these are, as a hash: a dump that is put back makes others.
+    /// `None`: this user may not ask.
+    async fn place(&self, conn: &mut Conn) -> Result<Option<i64>, StoreError> {
+        let ask = "SELECT CAST((SELECT system_identifier FROM pg_control_system()) AS TEXT) || ' ' ||
+            CAST((SELECT oid FROM pg_database WHERE datname = current_database()) AS TEXT) || ' ' ||
+            CAST(CAST(CAST('node' AS regclass) AS oid) AS TEXT)";
+        let place = match conn.sql(None).row(ask, Args::new()).await {
+            Ok(row) => row.map_or(Ok(None), |row| maybe_text(&row, 0))?,
+            Err(StoreError::Unreachable(why)) => return Err(StoreError::Unreachable(why)),
+            // What is not known is not compared.
+            Err(_) => None,
+        };
+        let hash = |place: String| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&blake3::hash(place.as_bytes()).as_bytes()[..8]);
+            i64::from_le_bytes(bytes)
+        };
+        Ok(place.map(hash))
+    }
+
+    /// The timeline that the server writes on; `None`: this user may not ask, or the server knows none.
+    async fn timeline(&self, conn: &mut Conn) -> Result<Option<i64>, StoreError> {
         let mut sql = conn.sql(None);
         if sql.number("SELECT CAST(pg_is_in_recovery() AS INTEGER)", Args::new()).await? != 0 {
             return Err(StoreError::Unreachable("this server only reads now".into()));

@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Sqlite};
 use super::meta::{self, Founding};
 use super::migrations::{KNOWN, STEPS};
 use super::sql::{Args, Conn};
-use super::{Options, StoreError};
+use super::{Options, StoreError, replace};
 use crate::division::Division;
 
 /// "GTng" as a number, in the file's header.
@@ -50,31 +50,59 @@ pub(super) fn path_of(location: &str) -> Result<PathBuf, StoreError> {
     Ok(path.into())
 }
 
-/// Makes folders and file where they are missing, and takes the file for this process until the lock is dropped.
-fn claim(path: &Path) -> Result<File, StoreError> {
-    let io = |error: std::io::Error| StoreError::Io(format!("{}: {error}", path.display()));
+/// What the system says of a file.
+pub(super) fn io(path: &Path, error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
+        _ => StoreError::Io(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Takes the file for this process until the lock is dropped, and ends what others began to put in its place. Folders
+/// are made where they are missing, the file is not.
+pub(super) fn claim(path: &Path) -> Result<File, StoreError> {
+    let io = |error: std::io::Error| io(path, &error);
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         folders(folder).map_err(io)?;
     }
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push("-lock");
-    let lock = private(Path::new(&lock_path)).map_err(io)?;
+    let lock = private(&replace::beside(path, "-lock")).map_err(io)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.display().to_string())),
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
-    // SQLite would make the file readable by everyone; its log takes the mode of the file.
-    private(path).map_err(io)?;
+    if let Some(former) = replace::settle(path).map_err(io)? {
+        tracing::warn!(
+            former = %former.display(),
+            "another store was being put in the place of this one when that was cut short; it is in its place now \
+             (上次中断的数据存储更换已完成)"
+        );
+    }
     Ok(lock)
 }
 
-fn private(path: &Path) -> std::io::Result<File> {
+/// Makes a file that only its owner can read, or opens it. SQLite would make one readable by everyone; its log takes
+/// the mode of the file.
+pub(super) fn private(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    leave_to_owner(&file, path)?;
+    Ok(file)
+}
+
+/// What the system's administrator makes in a node's folder belongs to the node.
+#[cfg(unix)]
+fn leave_to_owner(file: &File, path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (own, around) = (file.metadata()?, folder.metadata()?);
+    if own.uid() == around.uid() || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    fchown(file, Some(around.uid()), Some(around.gid()))
 }
 
 fn folders(path: &Path) -> std::io::Result<()> {
@@ -86,7 +114,7 @@ fn folders(path: &Path) -> std::io::Result<()> {
 }
 
 /// How the one connection that writes is opened.
-fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
+pub(super) fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
     let synchronous = if options.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off };
     let mut connect = common(path, WRITER_CACHE_KIB)
         .journal_mode(SqliteJournalMode::Wal)
@@ -106,6 +134,11 @@ pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
     common(path, READER_CACHE_KIB).pragma("query_only", "ON")
 }
 
+/// How a connection is opened that copies.
+pub(super) fn copying(path: &Path) -> SqliteConnectOptions {
+    common(path, READER_CACHE_KIB)
+}
+
 fn common(path: &Path, cache_kib: u32) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -119,7 +152,7 @@ fn common(path: &Path, cache_kib: u32) -> SqliteConnectOptions {
 }
 
 /// Checks whose file it is, without a change to it; gives its format.
-async fn check(path: &Path) -> Result<i64, StoreError> {
+pub(super) async fn check(path: &Path) -> Result<i64, StoreError> {
     let not_ours = || StoreError::NotOurs(path.display().to_string());
     let (application, found, tables) = header(path).await.map_err(|error| match error {
         StoreError::NotOurs(_) => not_ours(),
@@ -146,7 +179,7 @@ async fn header(path: &Path) -> Result<(i64, i64, i64), StoreError> {
 }
 
 /// Brings the file to the present format. An empty one becomes a store of `founding.own`.
-async fn prepare(conn: &mut Conn, founding: &mut Founding<'_>) -> Result<(), StoreError> {
+pub(super) async fn prepare(conn: &mut Conn, founding: &mut Founding<'_>) -> Result<(), StoreError> {
     let mut sql = conn.sql(None);
     sql.run("BEGIN IMMEDIATE", Args::new()).await?;
     let found = sql.number("PRAGMA user_version", Args::new()).await?;
@@ -167,6 +200,8 @@ pub(super) struct Database {
     path: PathBuf,
     writing: SqliteConnectOptions,
     readers: SqlitePool,
+    /// One copy at a time.
+    pub(super) copying: tokio::sync::Mutex<()>,
     /// Other processes find it locked.
     _lock: File,
 }
@@ -179,6 +214,7 @@ impl Database {
         options: &Options,
     ) -> Result<(Database, Conn), StoreError> {
         let lock = claim(&path)?;
+        private(&path).map_err(|error| io(&path, &error))?;
         check(&path).await?;
         let writing = writing(&path, options);
         let mut conn = Conn::Sqlite(writing.connect().await?);
@@ -190,7 +226,8 @@ impl Database {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(reading(&path));
-        Ok((Database { path, writing, readers, _lock: lock }, conn))
+        let copying = tokio::sync::Mutex::default();
+        Ok((Database { path, writing, readers, copying, _lock: lock }, conn))
     }
 
     /// Whether the file could be opened, where there is one; gives its name for people.
@@ -222,6 +259,11 @@ impl Database {
         self.readers.close().await;
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file, for people.
     pub(super) fn shown(&self) -> String {
         format!("SQLite {}", self.path.display())
@@ -229,11 +271,7 @@ impl Database {
 
     /// Bytes on disk, the log included.
     pub(super) fn size_bytes(&self) -> u64 {
-        let beside = |suffix: &str| {
-            let mut name = self.path.as_os_str().to_owned();
-            name.push(suffix);
-            std::fs::metadata(name).map_or(0, |file| file.len())
-        };
+        let beside = |suffix| std::fs::metadata(replace::beside(&self.path, suffix)).map_or(0, |file| file.len());
         beside("") + beside("-wal")
     }
 }

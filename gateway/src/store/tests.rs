@@ -18,6 +18,7 @@ pub(crate) mod places;
 mod purges;
 mod quarantine;
 mod records;
+mod recovery;
 mod reports;
 mod server;
 mod shared;
@@ -159,5 +160,6 @@ on_both! {
     facets: names_lead_through_all_counties, facets_lead_to_records_until_they_are_taken_away,
         changes_are_listed_in_their_order_and_no_two_transactions_share_a_moment;
     faults: a_failure_at_any_statement_changes_nothing, a_dropped_transaction_is_whole_or_not_at_all;
+    recovery: the_last_recovery_is_remembered, where_a_store_is_written_is_remembered;
     opening: a_store_is_opened_again_as_it_was, only_its_own_division_opens_a_store, one_process_has_a_store;
 }

@@ -1,11 +1,12 @@
 //! The command line: one file for each command.
 //!
 //! Commands act through the API of a running node, never behind its back on its store; only `serve`, `pki` and `demo`
-//! work on files, and `store` on a database. Each prints for people, or with `--json` one object for programs, and says by its exit status how
+//! work on files, `restore` on the store of a node that does not run, and `store` on a database. Each prints for people, or with `--json` one object for programs, and says by its exit status how
 //! it went.
 
 mod aggregates;
 pub mod audit;
+mod backup;
 mod case_move;
 mod completeness;
 mod conflicts;
@@ -29,6 +30,7 @@ mod quarantine;
 mod recount;
 pub(crate) mod report;
 mod reports;
+mod restore;
 mod serve;
 mod set;
 mod status;
@@ -96,6 +98,8 @@ enum Command {
     Subscribe(subscribe::SubscribeArgs),
     Aggregates(aggregates::AggregatesArgs),
     Recount(recount::RecountArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
     Submit(submit::SubmitArgs),
@@ -164,6 +168,8 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Quarantine(args) => print(args.node.json, quarantine::run(&args)),
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),
         Command::Recount(args) => print(args.node.json, recount::run(&args)),
+        Command::Backup(args) => print(args.node.json, backup::run(&args)),
+        Command::Restore(args) => print(args.json, restore::run(&args)),
         Command::Report(args) => print(args.node.json, reports::run(&args)),
         Command::Submit(args) => print(args.node.json, submit::run(&args)),
         Command::Threshold(args) => print(args.node.json, threshold::run(&args)),

@@ -221,8 +221,8 @@ impl Disk {
             LinkChange::ForgetJudgements => self.tallies.clear(),
             LinkChange::Learned(fingerprint) => self.fingerprint = *fingerprint,
             LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
-            // No disk of the simulator has one.
-            LinkChange::Timeline(_) => {}
+            // No disk of the simulator is a database's, and what is shown of a recovery decides nothing.
+            LinkChange::Lineage(_) | LinkChange::Recovery(_) => {}
             LinkChange::Peer(peer) => drop(self.peers.insert(peer.id, peer.clone())),
             LinkChange::Seen { peer, revision } => {
                 if let Some(peer) = self.peers.get_mut(peer) {

@@ -20,7 +20,8 @@ impl Driver {
         };
         let under_way: Vec<i64> = self.rows.keys().copied().collect();
         let keys_max = (want.budget_bytes / RECORD_BYTES).clamp(1, 4_000);
-        let owed = shared.store.owed(peer, lane(want.lane), &under_way, keys_max).await?;
+        let owed = shared.store.owed(peer, lane(want.lane), &under_way, keys_max).await;
+        let owed = owed.inspect_err(|error| shared.found_damaged(error))?;
         if owed.rows.is_empty() {
             self.session.lane_empty(want.lane);
             return Ok(());

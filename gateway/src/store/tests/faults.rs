@@ -12,7 +12,7 @@ use crate::aggregate::{Cell, TallyChange};
 use crate::audit::Event;
 use crate::facet::{Facet, FacetValue};
 use crate::ingest::changes::{
-    ErasedContent, FacetRow, HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution,
+    ErasedContent, FacetRow, HeldRow, ImportRowMemory, Lineage, LinkChange, RequestMemory, Resolution,
 };
 use crate::ingest::topology::Role;
 use crate::ingest::writers::NewWriter;
@@ -108,7 +108,8 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         LinkChange::NewWriter(NewWriter { writer: us, purpose: String::new() }),
         LinkChange::GiveUp(WriterId { division: division("220822"), id: 6 }),
         LinkChange::NewEpoch(99),
-        LinkChange::Timeline(3),
+        LinkChange::Lineage(Lineage { timeline: Some(3), place: Some(4) }),
+        LinkChange::Recovery(super::recovery::ended()),
         LinkChange::ForgetJudgements,
         LinkChange::Learned([7; 16]),
         LinkChange::Peer(peer(3, Role::Child, "220822102")),

@@ -106,7 +106,7 @@ async fn a_damaged_store_is_said_to_be_damaged() {
         Err(error) => Err(error),
     };
     let error = outcome.unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt(_)) && error.is_fatal(), "{error}");
+    assert!(matches!(error, StoreError::Damaged(_)) && error.is_fatal(), "{error}");
 }
 
 #[cfg(unix)]

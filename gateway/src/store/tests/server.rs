@@ -102,14 +102,14 @@ async fn an_ordinary_user_sees_the_timeline_unless_it_is_forbidden() {
     let sign = if place.url().contains('?') { '&' } else { '?' };
     let url = format!("{}{sign}options=-c%20role%3D{}", place.url(), place.name());
     let (store, mut writer) = open(&url).await.unwrap();
-    assert!(writer.timeline().is_some_and(|timeline| timeline > 0));
+    assert!(writer.lineage().timeline.is_some_and(|timeline| timeline > 0));
     cameras(&mut writer, 2).await;
     writer.close().await.unwrap();
     store.close().await;
     drop(store);
     place.script("REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) FROM PUBLIC").await;
     let (store, mut writer) = open(&url).await.unwrap();
-    assert_eq!(writer.timeline(), None);
+    assert_eq!(writer.lineage().timeline, None);
     cameras(&mut writer, 2).await;
     assert_eq!(store.counts().await.unwrap().records, 4);
     writer.close().await.unwrap();
