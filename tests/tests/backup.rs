@@ -114,7 +114,7 @@ async fn a_backup_of_a_working_node_is_put_back_and_nothing_is_lost() {
     assert_eq!(beside(&fleet, TOWNSHIP).iter().filter(|name| name.contains("copy")).count(), 0);
     fleet.cli(TOWNSHIP, &["backup", &file]).await.exits(1).says(&["is there already", "--force"]);
     fleet.cli(TOWNSHIP, &["backup", &file, "--force"]).await.exits(0).shows(&["personal data", "keys"]);
-    let made = backup(&fleet, TOWNSHIP, &fleet.path("b.backup").to_str().unwrap().to_owned()).await.json();
+    let made = backup(&fleet, TOWNSHIP, fleet.path("b.backup").to_str().unwrap()).await.json();
     fleet.write(TOWNSHIP, &name(0), &case("乙")).await.unwrap();
     fleet.write(TOWNSHIP, &name(count), &case("丙")).await.unwrap();
     fleet.equal().await;

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use super::EngineError;
 use super::task::Task;
 use crate::audit::Event;
-use crate::ingest::changes::{Changes, LinkChange, Lineage};
+use crate::ingest::changes::{Changes, Lineage, LinkChange};
 
 impl Task {
     /// Compares what the store was written on last with where it is written now.

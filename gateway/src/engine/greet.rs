@@ -62,7 +62,8 @@ impl Task {
         let mut changes = Changes::default();
         let mut epoch = None;
         let recovery = renew_after.map(|_| {
-            let was_known = self.peers.get(&peer.id).is_some_and(|p| p.token.is_some() || p.issued.newest.is_some());
+            let was_known =
+                self.peers.get(&peer.id).is_some_and(|p| p.token.is_some() || p.issued.newest.is_some());
             self.recovery_begun(peer.role, was_known)
         });
         links.extend(recovery.clone().map(LinkChange::Recovery));

@@ -207,7 +207,10 @@ async fn another_timeline_counts_as_a_restore() {
     let child = Division::parse("220822101").unwrap();
     node.engine.welcome(child, v1::Hello::default()).await.unwrap();
     let server = shared.store.lineage().await.unwrap().last;
-    assert!(server.place.is_some() && server.timeline.is_some_and(|timeline| timeline > 0), "it is known from the start: {server:?}");
+    assert!(
+        server.place.is_some() && server.timeline.is_some_and(|timeline| timeline > 0),
+        "it is known from the start: {server:?}"
+    );
     let (before, lineage) = (node.writer(&case("a")).await, shared.lineage());
     for round in 0..2 {
         node.line.cut().await;

@@ -93,7 +93,10 @@ mod tests {
         let (home, neighbour) = (division("220822101"), division("220822102"));
         let mut topology = Topology::new(home);
         let parties = kind.field_named("parties").unwrap().number;
-        assert!(lacking(&topology, kind, home, &Record::default()).is_empty(), "at the top there is nobody to ask");
+        assert!(
+            lacking(&topology, kind, home, &Record::default()).is_empty(),
+            "at the top there is nobody to ask"
+        );
         topology.set_parent(PeerId(1), division("220822"));
         let names = |record: &Record, home| lacking(&topology, kind, home, record);
         assert!(names(&Record::default(), home).contains(&parties));

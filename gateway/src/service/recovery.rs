@@ -11,7 +11,8 @@ use crate::ingest::topology::Role;
 pub(super) fn of_now(shared: &Shared, links: &Links) -> Option<v1::Recovery> {
     let known = shared.recovery()?;
     let topology = shared.topology();
-    let parent = topology.parent().filter(|_| known.from_parent).map(|(_, division)| (Role::Parent, division));
+    let parent =
+        topology.parent().filter(|_| known.from_parent).map(|(_, division)| (Role::Parent, division));
     let children = shared.recovering().into_iter().map(|division| (Role::Child, division));
     let going_on = known.ended_ms.is_none();
     let pending: Vec<_> = parent.into_iter().chain(children).filter(|_| going_on).collect();

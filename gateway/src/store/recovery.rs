@@ -37,8 +37,7 @@ pub(super) async fn put(sql: &mut Sql<'_>, recovery: &Recovery) -> Result<(), St
     args.push_maybe(recovery.ended_ms.map(|ms| ms as i64));
     args.push_int(i64::from(recovery.from_parent));
     args.push_int(i64::from(recovery.losses.is_some()));
-    let put =
-        "INSERT INTO recovery (cause, begun_ms, ended_ms, from_parent, counted) VALUES (?, ?, ?, ?, ?)";
+    let put = "INSERT INTO recovery (cause, begun_ms, ended_ms, from_parent, counted) VALUES (?, ?, ?, ?, ?)";
     sql.run(put, args).await?;
     let losses = recovery.losses.as_deref().unwrap_or_default();
     sql.many(&LOSSES, losses, |args, loss| {

@@ -271,7 +271,8 @@ impl Database {
 
     /// Bytes on disk, the log included.
     pub(super) fn size_bytes(&self) -> u64 {
-        let beside = |suffix| std::fs::metadata(replace::beside(&self.path, suffix)).map_or(0, |file| file.len());
+        let beside =
+            |suffix| std::fs::metadata(replace::beside(&self.path, suffix)).map_or(0, |file| file.len());
         beside("") + beside("-wal")
     }
 }

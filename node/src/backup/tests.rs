@@ -101,7 +101,8 @@ fn what_is_not_as_it_was_written_is_not_used() {
     assert!(matches!(used(&[&whole[..], b"x"].concat()), Err(BackupError::NotWhole { .. })));
     assert!(matches!(used(b""), Err(BackupError::NoBackup(_))));
     assert!(matches!(used(b"SQLite format 3\0"), Err(BackupError::NoBackup(_))));
-    let newer = whole.iter().copied().enumerate().map(|(at, byte)| if at == MAGIC.len() { b'2' } else { byte });
+    let newer =
+        whole.iter().copied().enumerate().map(|(at, byte)| if at == MAGIC.len() { b'2' } else { byte });
     assert!(matches!(used(&newer.collect::<Vec<u8>>()), Err(BackupError::Newer { form: 2, .. })));
     for at in [30, 80, HEAD_BYTES, HEAD_BYTES + 50_000, whole.len() - 1] {
         let mut altered = whole.clone();
