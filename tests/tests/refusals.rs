@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use guantong::client::Client;
 use guantong::demo::tree::NodeSpec;
@@ -15,10 +16,14 @@ use guantong_proto::v1::audit_service_client::AuditServiceClient;
 use guantong_proto::v1::case_service_client::CaseServiceClient;
 use guantong_proto::v1::frame::Kind;
 use guantong_tests::harness::wire::{dial, goodbye, play, send_garbage, speak};
-use guantong_tests::harness::{Fleet, division, found, until};
+use guantong_tests::harness::{Fleet, Stray, division, found, until};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::SupportedProtocolVersion;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 
 const COUNTY: &str = "220822";
@@ -233,6 +238,7 @@ fn wrong_certificates(scene: &Scene) -> Vec<Row> {
         row("expired", expired, "certificate expired on"),
         row("not yet valid", early, "valid only from"),
         row("revoked", revoked, "revoked"),
+        row("a weak key", weak_key(scene), "is too weak"),
         row(
             "for servers only",
             forged("server", vec![ExtendedKeyUsagePurpose::ServerAuth]),
@@ -247,6 +253,16 @@ fn wrong_certificates(scene: &Scene) -> Vec<Row> {
         Row { protocols: &[], ..row("no ALPN", right.clone(), "does not speak HTTP/2") },
         Row { protocols: &["http/1.1"], ..row("HTTP/1.1", right, "does not speak HTTP/2") },
     ]
+}
+
+/// A right certificate for RSA of 1024 bits. Its key is at hand nowhere: it is refused before anybody asks for a proof.
+fn weak_key(scene: &Scene) -> PathBuf {
+    let authority = scene.authority().authority();
+    let weak = include_str!("../../node/src/identity/tests/rsa_1024.pub.pem");
+    let weak = rcgen::SubjectPublicKeyInfo::from_pem(weak).unwrap();
+    let pem = params_of(|_| ()).signed_by(&weak, &issuer_of(authority)).unwrap().pem();
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    scene.folder("weak", &(pem + authority.chain_pem()), &other)
 }
 
 /// Words that only an operator may read: whatever the stranger's library says of an alert has none of them.
@@ -288,12 +304,13 @@ async fn every_stranger_is_refused_for_the_right_reason_and_told_nothing() {
 }
 
 /// The reasons of the table, as the audit log names them.
-const REASONS: [&str; 11] = [
+const REASONS: [&str; 12] = [
     "certificate_missing",
     "expired",
     "not_yet_valid",
     "revoked",
     "wrong_purpose",
+    "weak_key",
     "no_common_tls",
     "not_http2",
     "not_tls",
@@ -301,6 +318,67 @@ const REASONS: [&str; 11] = [
     "unknown_authority",
     "outside_scope",
 ];
+
+/// Shows a certificate to whoever connects, as a parent would, until the test ends.
+async fn pose_as_parent(dir: &Path) -> u16 {
+    let chain = CertificateDer::pem_file_iter(dir.join("certificate.pem")).unwrap();
+    let chain = chain.map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(TLS13).unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            // Each fails, and the child says why.
+            let _ = acceptor.accept(tcp).await;
+        }
+    });
+    port
+}
+
+/// A child links to nobody who is not its parent: whatever else the certificate is good for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_refuses_who_is_not_its_parent() {
+    let scene = Scene::set().await;
+    let authority = scene.authority().authority();
+    let posing = |name: &str, code: &str, usage: Vec<ExtendedKeyUsagePurpose>| {
+        scene.forged(name, authority, |params| {
+            params.subject_alt_names = vec![
+                uri(&format!("{DOMAIN}/node/{code}")),
+                SanType::IpAddress([127, 0, 0, 1].into()),
+                SanType::DnsName("localhost".try_into().unwrap()),
+            ];
+            params.extended_key_usages = usage;
+        })
+    };
+    let (client, server) = (ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth);
+    let foreign = Authority::create(TrustDomain::default(), "foreign", Validity::days(3)).unwrap();
+    let rows = [
+        ("for clients only", posing("p1", "220822000000", vec![client.clone()]), "not made for this use"),
+        ("another node", posing("p2", "220881000000", vec![client, server]), "220881000000"),
+        ("of a foreign authority", scene.forged("p3", &foreign, |_| ()), "not signed by an authority"),
+    ];
+    for (what, dir, tells) in rows {
+        let port = pose_as_parent(&dir).await;
+        let child = scene.fleet.issue(&format!("child {what}"), node(SECOND), Validity::days(3));
+        let parent = format!(
+            "division = \"{SECOND}\"\n[parent]\ndivision = \"{COUNTY}\"\naddress = \"127.0.0.1:{port}\""
+        );
+        let mut stray = Stray::serve(&child, &parent);
+        let client = stray.client().await;
+        let told = found(&format!("the child tells of a parent {what}"), async || {
+            let status = client.node().get_status(v1::GetStatusRequest {}).await.ok()?.into_inner();
+            status.links.into_iter().find(|link| link.last_error.contains(tells))
+        })
+        .await;
+        assert!(!told.connected, "{what}: {told:?}");
+    }
+}
 
 fn hello(code: &str) -> Kind {
     Kind::Hello(v1::Hello {
