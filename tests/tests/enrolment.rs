@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use guantong::client::Client;
 use guantong::identity::certificate::Certificate;
 use guantong::identity::pki::dir::AuthorityDir;
-use guantong::identity::pki::{Request, Validity};
+use guantong::identity::pki::{KeyRequest, Request, Validity};
 use guantong::identity::revocation::revokes;
 use guantong::identity::{Subject, TrustDomain};
 use guantong_gateway::invitation::Code;
 use guantong_proto::v1;
+use guantong_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+use guantong_tests::harness::wire::dial;
 use guantong_tests::harness::{Done, Stray, division, found, run, until};
 use time::{Duration, OffsetDateTime};
+use tonic_types::StatusExt;
 
 const PREFECTURE: &str = "2208";
 const COUNTY: &str = "220822";
@@ -161,7 +164,25 @@ async fn a_tree_grows_by_invitation_and_keeps_itself_trusted() {
     let township = renews_while_linked(&authority, &township_dir, township).await;
     revoked_at_the_top(&land, &prefecture_dir, &prefecture_at, &township_dir).await;
     away_for_long(&authority, &county.client().await, &county_at, &county_dir, &township_dir, township).await;
+    asks_again_and_again(&county_at, &township_dir).await;
     drop((prefecture, county));
+}
+
+/// A node that does not keep what it is given is slowed, whatever it does with its connections.
+async fn asks_again_and_again(county_at: &str, dir: &Path) {
+    let mut given = 0;
+    let refused = loop {
+        let dialed = dial(county_at, dir).await.unwrap();
+        let signing_request = KeyRequest::new().unwrap().request_pem;
+        let mut client = EnrolmentServiceClient::new(dialed.channel.clone());
+        match client.renew(v1::RenewRequest { signing_request }).await {
+            Ok(_) => given += 1,
+            Err(status) => break status,
+        }
+        assert!(given <= 10, "nobody counts renewals");
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+    assert!(given >= 5 && refused.get_details_retry_info().is_some(), "{given} given: {refused:?}");
 }
 
 /// The township, by a code that works once; all others are refused alike.

@@ -2,8 +2,8 @@
 //!
 //! A key and its certificate stand in two files, so they cannot change in one step. The new pair is written beside the
 //! old one first, whole; then both are renamed. [`settle`] finishes or takes back what a crash has interrupted, before
-//! the files are read: a mismatched pair is never put to use. A key must never be readable by others, not even for a
-//! moment.
+//! the files are read: a mismatched pair is never put to use. Roots and revocation lists are replaced in the same way. A
+//! key must never be readable by others, not even for a moment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,11 +69,29 @@ pub fn replace(path: &Path, text: &str) -> Result<(), IdentityError> {
     write_whole(path, text.as_bytes(), PUBLIC).map_err(of_file(path))
 }
 
-/// Makes one pair of what an interrupted replacement has left.
+/// Puts new roots and revocation lists in the place of the old ones: a new root never without its list.
+///
+/// # Errors
+/// The failed file operation; [`settle`] leaves both as they were, or both new.
+pub fn replace_trust(
+    files: &IdentityFiles,
+    authorities: &str,
+    revocations: &str,
+) -> Result<(), IdentityError> {
+    let lists = files.revocations.as_deref();
+    for (path, text) in [(Some(files.authority.as_path()), authorities), (lists, revocations)] {
+        let Some(path) = path.map(beside) else { continue };
+        write_whole(&path, text.as_bytes(), PUBLIC).map_err(of_file(&path))?;
+    }
+    settle(files)
+}
+
+/// Makes one of what an interrupted replacement has left: one pair of key and certificate, roots with their lists.
 ///
 /// # Errors
 /// The failed file operation.
 pub fn settle(files: &IdentityFiles) -> Result<(), IdentityError> {
+    settle_trust(files)?;
     let (next_certificate, next_key) = (beside(&files.certificate), beside(&files.key));
     if !next_certificate.exists() {
         return Ok(());
@@ -86,6 +104,20 @@ pub fn settle(files: &IdentityFiles) -> Result<(), IdentityError> {
         return std::fs::remove_file(&next_certificate).map_err(of_file(&next_certificate));
     }
     rename(&next_certificate, &files.certificate)
+}
+
+/// The lists are written last and renamed last: while they wait, the roots wait or are in their place.
+fn settle_trust(files: &IdentityFiles) -> Result<(), IdentityError> {
+    let Some(revocations) = &files.revocations else { return Ok(()) };
+    let (next_authority, next_revocations) = (beside(&files.authority), beside(revocations));
+    let finished = next_revocations.exists();
+    if next_authority.exists() {
+        if !finished {
+            return std::fs::remove_file(&next_authority).map_err(of_file(&next_authority));
+        }
+        rename(&next_authority, &files.authority)?;
+    }
+    if finished { rename(&next_revocations, revocations) } else { Ok(()) }
 }
 
 /// Whether a certificate is for a key.

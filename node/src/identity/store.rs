@@ -164,11 +164,11 @@ impl IdentityStore {
             },
             self.expired,
         )?;
-        // The roots first: a list without its root would not be put to use at the next start.
-        if new.authorities != own.authorities {
-            keeping::replace(&self.files.authority, &new.authorities)?;
+        if new.authorities == own.authorities {
+            keeping::replace(revocations, &new.revocations)?;
+        } else {
+            keeping::replace_trust(&self.files, &new.authorities, &new.revocations)?;
         }
-        keeping::replace(revocations, &new.revocations)?;
         self.reload_now()?;
         Ok((true, not_taken))
     }

@@ -120,17 +120,54 @@ impl Place {
                 tail += &line("address", endpoint);
             }
         }
+        let tls = self.missing_files()?;
+        let mut text = self.text.clone();
         if !self.known.contains_key("tls") {
-            let files = self.files();
             tail += "\n[tls]\n";
-            tail += &line("certificate", path_text(&files.certificate)?);
-            tail += &line("key", path_text(&files.key)?);
-            tail += &line("authority", path_text(&files.authority)?);
-            let revocations = files.revocations.as_deref().context("no place for revocation lists")?;
-            tail += &line("revocation_list", path_text(revocations)?);
+            tail += &tls;
+        } else if !tls.is_empty() {
+            text = self.with_files(&tls)?;
         }
-        let end = if self.text.is_empty() || self.text.ends_with('\n') { "" } else { "\n" };
-        Ok(format!("{head}{}{end}{tail}", self.text))
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        Ok(format!("{head}{text}{end}{tail}"))
+    }
+
+    /// The lines of `[tls]` that are not there.
+    fn missing_files(&self) -> anyhow::Result<String> {
+        let files = self.files();
+        let revocations = files.revocations.as_deref().context("no place for revocation lists")?;
+        let tls = self.known.get("tls").and_then(Value::as_table);
+        let mut missing = String::new();
+        for (key, path) in [
+            ("certificate", files.certificate.as_path()),
+            ("key", &files.key),
+            ("authority", &files.authority),
+            ("revocation_list", revocations),
+        ] {
+            if !tls.is_some_and(|tls| tls.contains_key(key)) {
+                missing += &line(key, path_text(path)?);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The text with more lines in its table `[tls]`.
+    fn with_files(&self, lines: &str) -> anyhow::Result<String> {
+        let is_header = |line: &str| line.split('#').next().is_some_and(|line| line.trim() == "[tls]");
+        let more = |line: &str| if is_header(line) { lines.to_owned() } else { String::new() };
+        let completed: String = self.text.lines().map(|line| format!("{line}\n{}", more(line))).collect();
+        let mut meant = self.known.clone();
+        if let Some(tls) = meant.get_mut("tls").and_then(Value::as_table_mut) {
+            tls.extend(toml::from_str::<Table>(lines)?);
+        }
+        // Some write the table in another way: that is theirs to complete.
+        if toml::from_str::<Table>(&completed).ok() != Some(meant) {
+            bail!(
+                "{}: add these lines to `[tls]`, and run the same command again (请在 [tls] 中补充以下各行):\n{lines}",
+                self.config.display()
+            );
+        }
+        Ok(completed)
     }
 }
 
@@ -178,6 +215,30 @@ mod tests {
         assert_eq!(completed.listen.as_deref(), Some("10.0.0.1:1"), "what is said stays");
         assert_eq!(completed.tls.unwrap().key, Path::new("/srv/k"));
         assert_eq!(completed.division, division("220822"));
+    }
+
+    #[test]
+    fn a_table_tls_that_lacks_files_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = "[parent]\ndivision = \"2208\"\naddress = \"a:1\"\n\n [tls] # ours\nkey = \"/srv/k\"\n\n[log]\nlevel = \"info\"\n";
+        let completed = configured(dir.path(), said).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("guantong.toml")).unwrap();
+        let tls = completed.tls.unwrap();
+        assert_eq!(tls.key, Path::new("/srv/k"), "what is said stays: {text}");
+        assert_eq!(tls.certificate, dir.path().join("certificate.pem"));
+        assert_eq!(tls.revocation_list, Some(dir.path().join("revocations.pem")));
+        assert!(text.contains("# ours\n") && text.ends_with("[log]\nlevel = \"info\"\n"), "{text}");
+
+        let others = [
+            "tls = { key = \"/srv/k\" }",
+            "tls.key = \"/srv/k\"",
+            "x = '''\n[tls]\n'''\ntls.key = \"/srv/k\"",
+        ];
+        for said in others {
+            let refused = configured(dir.path(), said).unwrap_err().to_string();
+            assert!(refused.contains("revocation_list = "), "{refused}");
+            assert_eq!(std::fs::read_to_string(dir.path().join("guantong.toml")).unwrap(), said);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! issued.jsonl     a line for each certificate issued or revoked, blank ones between
 //! revocations.pem  its revocation list and those of the authorities above it, for everyone
 //! previous/        the root before this one, until it has expired; see [`AuthorityDir::rotate`]
+//! rotation/        files of a new root on their way to their places; `rotation.new` while they are made
 //! lock             held while something is changed
 //! ```
 //!
@@ -131,6 +132,7 @@ impl AuthorityDir {
         refuse_existing(dir, &[AUTHORITY, AUTHORITY_KEY, AUTHORITIES, ISSUED, REVOCATIONS], force)?;
         make_dir(dir)?;
         let _lock = Lock::take(dir)?;
+        rotate::settle(dir)?;
         // A forced new authority starts a new record: serial numbers of the old one mean nothing to it.
         write(&dir.join(ISSUED), b"", 0o600)?;
         write(&dir.join(AUTHORITY_KEY), authority.key_pem().as_bytes(), 0o600)?;
@@ -142,11 +144,15 @@ impl AuthorityDir {
         Ok(made)
     }
 
-    /// Opens the authority of a directory.
+    /// Opens the authority of a directory, and finishes the replacement of a root that was interrupted.
     ///
     /// # Errors
     /// [`DirError::NoAuthority`], or what is wrong with it.
     pub fn open(dir: &Path) -> Result<AuthorityDir, DirError> {
+        if rotate::is_unsettled(dir) {
+            let _lock = Lock::take(dir)?;
+            rotate::settle(dir)?;
+        }
         let certificate = dir.join(AUTHORITY);
         if !certificate.exists() {
             return Err(DirError::NoAuthority(dir.to_owned()));
@@ -187,6 +193,7 @@ impl AuthorityDir {
     /// Does something that changes the directory, with nobody else doing so and the authority as it is now.
     fn change<T>(&self, change: impl FnOnce(&AuthorityDir) -> Result<T, DirError>) -> Result<T, DirError> {
         let _lock = Lock::take(&self.dir)?;
+        rotate::settle(&self.dir)?;
         change(&AuthorityDir::open(&self.dir)?)
     }
 

@@ -60,6 +60,33 @@ fn a_crash_at_any_step_leaves_one_pair() {
     }
 }
 
+/// Wherever a crash interrupts it, roots and lists are both as they were, or both new.
+#[test]
+fn a_crash_at_any_step_leaves_roots_with_their_lists() {
+    for step in 0..4 {
+        let (world, files, _) = two_pairs();
+        let lists = files.revocations.clone().unwrap();
+        let old = [&files.authority, &lists].map(|path| std::fs::read_to_string(path).unwrap());
+        let rotated = world.authority.rotate(Validity::days(30)).unwrap();
+        let new = rotated.public_files().map(|path| std::fs::read_to_string(path).unwrap());
+        // Roots written; lists written; roots renamed; lists renamed.
+        std::fs::write(next(&files.authority), &new[0]).unwrap();
+        if step >= 1 {
+            std::fs::write(next(&lists), &new[1]).unwrap();
+        }
+        if step >= 2 {
+            std::fs::rename(next(&files.authority), &files.authority).unwrap();
+        }
+        if step >= 3 {
+            std::fs::rename(next(&lists), &lists).unwrap();
+        }
+        IdentityStore::open(files.clone()).unwrap();
+        let found = [&files.authority, &lists].map(|path| std::fs::read_to_string(path).unwrap());
+        assert_eq!(found, if step == 0 { old } else { new }, "after step {step}");
+        assert!(!next(&files.authority).exists() && !next(&lists).exists());
+    }
+}
+
 #[test]
 fn a_certificate_without_its_key_is_thrown_away() {
     let (world, files, _) = two_pairs();

@@ -170,3 +170,57 @@ fn only_roots_are_replaced_and_those_below_move_over() {
     std::fs::write(&mixed.authority, other.trusted_pem()).unwrap();
     assert!(matches!(IdentityStore::open(mixed), Err(IdentityError::Revocations(_))));
 }
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What an authority is to everyone: its certificate, roots, lists, what it issued, and the root before it.
+fn told(dir: &AuthorityDir) -> (String, [String; 2], Vec<String>, Option<String>) {
+    let texts = dir.public_files().map(|path| std::fs::read_to_string(path).unwrap());
+    let issued = dir.issued().unwrap().into_iter().map(|entry| entry.serial).collect();
+    let previous = dir.previous().unwrap().map(|previous| previous.authority().certificate().serial.clone());
+    (dir.authority().certificate().serial.clone(), texts, issued, previous)
+}
+
+/// Wherever a crash interrupts it, the root is the old one and can be replaced, or the new one with all that belongs to
+/// it. Nobody has to put files back.
+#[test]
+fn a_replacement_that_is_interrupted_is_made_again_or_finished() {
+    let world = World::new();
+    world.node(TOWNSHIP);
+    let root = world.authority.dir().to_owned();
+    let (old, before) = (world.path("before"), told(&world.authority));
+    copy_dir(&root, &old);
+    let after = told(&world.authority.rotate(Validity::days(30)).unwrap());
+    assert_eq!((after.3.as_ref(), before.3.as_ref()), (Some(&before.0), None));
+
+    let made = world.path("unfinished");
+    copy_dir(&old, &made);
+    std::fs::create_dir(made.join("rotation.new")).unwrap();
+    std::fs::write(made.join("rotation.new/authority.key"), "half of a k").unwrap();
+    let opened = AuthorityDir::open(&made).unwrap();
+    assert_eq!(told(&opened), before);
+    assert_eq!(told(&opened.rotate(Validity::days(30)).unwrap()).3, Some(before.0));
+
+    let names =
+        ["previous", "authority.key", "authority.pem", "authorities.pem", "issued.jsonl", "revocations.pem"];
+    for step in 0..=names.len() {
+        let dir = world.path(&format!("step-{step}"));
+        copy_dir(&old, &dir);
+        copy_dir(&root, &dir.join("rotation"));
+        for name in &names[..step] {
+            std::fs::rename(dir.join("rotation").join(name), dir.join(name)).unwrap();
+        }
+        assert_eq!(told(&AuthorityDir::open(&dir).unwrap()), after, "after step {step}");
+        assert!(!dir.join("rotation").exists());
+    }
+}
