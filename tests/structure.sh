@@ -41,13 +41,14 @@ declare -A MAY_IMPORT=(
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate audit calendar casework claiming division erasure facet grant invitation measure merge period record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate audit calendar casework claiming division erasure facet grant invitation measure merge period proof record release schema session::greeting stamp threshold"
+    [proof]="division record release schema"
     [peering]="division ingest session::greeting stamp"
-    [outgoing]="division ingest record release schema"
-    [store]="aggregate audit claiming division erasure facet grant ingest invitation measure period record schema session::greeting stamp"
-    [engine]="aggregate audit casework claiming completeness division grant ingest invitation measure outgoing peering period record schema session::greeting stamp store threshold"
+    [outgoing]="division ingest proof record release schema"
+    [store]="aggregate audit claiming division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
+    [engine]="aggregate audit casework claiming completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period record schema session stamp store tabular threshold"
+    [service]="aggregate audit calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

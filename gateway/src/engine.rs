@@ -44,6 +44,7 @@ mod recovery;
 mod reports;
 mod snapshots;
 mod subscribers;
+mod sums;
 mod tables;
 mod task;
 #[cfg(test)]

@@ -17,10 +17,10 @@ use crate::audit::{Event, Note};
 use crate::division::{Division, DivisionEntry, Divisions};
 use crate::facet::{self, FacetValue, FacetValues};
 use crate::period::Day;
+use crate::proof::Crossing;
 use crate::record::audience::Audience;
 use crate::record::codec::{self, CodecError};
 use crate::record::{FieldNumber, Record, RecordName, view};
-use crate::release;
 use crate::schema::{Kind, Schema};
 use crate::threshold::{Bounds, ThresholdEntry};
 
@@ -40,12 +40,14 @@ pub mod mandate;
 pub mod recovery;
 pub mod renewal;
 pub mod snapshot;
+pub mod sums;
 pub mod topology;
 pub mod traceparent;
 pub mod union;
 pub mod writers;
 
 use changes::{Changes, FacetRow, HeldRow, OutboxGroup, RecordChange, RecordKey, RequestMemory, Resolution};
+use sums::Sums;
 use topology::{PeerId, Topology};
 use writers::Writers;
 
@@ -258,10 +260,11 @@ impl<'a> Work<'a> {
 
     /// Ends the group: everything that its transaction must write.
     pub fn finish(mut self) -> Changes {
-        let mut sheet = Sheet::default();
+        let (mut sheet, mut sums) = (Sheet::default(), Sums::default());
         for touched in std::mem::take(&mut self.touched) {
-            self.finish_record(touched, &mut sheet);
+            self.finish_record(touched, &mut sheet, &mut sums);
         }
+        self.changes.sums = sums.into_changes();
         self.changes.tallies = sheet.into_changes(self.ctx.topology.own(), Day::of_ms(self.ctx.now_ms));
         self.changes.outbox = std::mem::take(&mut self.owed)
             .into_iter()
@@ -276,7 +279,7 @@ impl<'a> Work<'a> {
         self.changes
     }
 
-    fn finish_record(&mut self, touched: Touched, sheet: &mut Sheet) {
+    fn finish_record(&mut self, touched: Touched, sheet: &mut Sheet, sums: &mut Sums) {
         let Some(before) = touched.before else { return };
         let kind = self.ctx.schema.kind(touched.name.kind);
         let home = touched.name.home;
@@ -307,8 +310,10 @@ impl<'a> Work<'a> {
                 resolved_ms: self.ctx.now_ms,
             });
         }
-        if release::is_sealed(kind, home, &touched.record) && !release::is_sealed(kind, home, &before.record)
-        {
+        let was = Crossing::of(kind, home, &before.record);
+        let is = Crossing::of(kind, home, &touched.record);
+        sums.change(self.ctx.topology, touched.key, &touched.name, &was, &is);
+        if is.is_sealed() && !was.is_sealed() {
             let record = touched.name.display(self.ctx.schema).to_string();
             self.changes.audit.push(Event::Sealed { record }.into());
         }
@@ -316,7 +321,7 @@ impl<'a> Work<'a> {
         let row = |value: &FacetValue| FacetRow { value: *value, home, key: touched.key };
         self.changes.facets_removed.extend(before.facets.iter().filter(|f| !facets.contains(f)).map(row));
         self.changes.facets_added.extend(facets.iter().filter(|f| !before.facets.contains(f)).map(row));
-        let audience = Audience::of(kind, home, &touched.record);
+        let audience = is.audience();
         if !renewal::excess(self.ctx.topology, kind, home, &touched.record).is_empty() {
             self.changes.purges.push(touched.key);
         }

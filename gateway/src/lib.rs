@@ -24,6 +24,7 @@ pub mod outgoing;
 pub mod pace;
 pub mod peering;
 pub mod period;
+pub mod proof;
 pub mod record;
 pub mod release;
 pub mod schema;

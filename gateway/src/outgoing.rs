@@ -5,6 +5,7 @@ use guantong_proto::v1;
 
 use crate::division::Division;
 use crate::ingest::topology::Role;
+use crate::proof::{self, Pair, Sum};
 use crate::record::audience::Audience;
 use crate::record::codec::{self, CodecError};
 use crate::record::{Record, RecordName};
@@ -57,22 +58,19 @@ impl Route<'_> {
         Ok(Some(v1::BatchRecord { name, state, traceparent: traceparent.map(Into::into), fresh }))
     }
 
-    /// Hash over what crosses upward of a record: the same at both ends of a link when they are equal.
+    /// The two ends of the link.
+    pub fn pair(self) -> Pair {
+        match self.role {
+            Role::Parent => Pair { child: self.own, parent: self.peer },
+            Role::Child | Role::Partner => Pair { child: self.peer, parent: self.own },
+        }
+    }
+
+    /// Hash over what crosses upward of a record: the same at both ends of a link when they are equal. `None`: nothing of
+    /// it does.
     pub fn fingerprint(self, name: &RecordName, record: &Record) -> Option<u64> {
-        let mut projection = self.projection(name, record)?;
-        let (child, parent) = match self.role {
-            Role::Parent => (self.own, self.peer),
-            Role::Child | Role::Partner => (self.peer, self.own),
-        };
-        let kind = self.schema.kind(name.kind);
-        let audience = Audience::of(kind, name.home, record);
-        let sealed = release::is_sealed(kind, name.home, record);
-        let concern = Concern { home: name.home, audience: &audience, sealed };
-        projection
-            .retain(|n, _| kind.field(n).is_some_and(|f| release::crosses_up(f, concern, child, parent)));
-        let hash = blake3::hash(&codec::encode(&projection));
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
-        Some(u64::from_le_bytes(first))
+        let shared = proof::shared(self.schema, self.pair(), name, record);
+        let sum = shared.iter().fold(Sum::ZERO, |all, (_, sum)| all + *sum);
+        (!shared.is_empty()).then_some(sum.0 as u64)
     }
 }

@@ -137,6 +137,7 @@ impl PeerState {
             revision: 0,
             recovering_to: None,
             slot: 0,
+            summed_through: 0,
         }
     }
 }

@@ -37,6 +37,7 @@ mod space;
 mod sql;
 mod sqlite;
 mod subscriptions;
+mod sums;
 mod tallies;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -58,6 +59,7 @@ pub use recount::Frozen;
 pub use recovery::StoredLineage;
 pub use reports::ReportHead;
 pub use restore::{Restored, Restoring};
+pub use sums::{HomeSums, LEFT_OUT_MAX, LinkStanding, SumPage};
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 
 use std::ops::Range;

@@ -235,6 +235,16 @@ impl Task {
                         peer.issued = peer.issued.confirmed();
                     }
                 }
+                LinkChange::ForgetJudgements => {
+                    self.peers.values_mut().for_each(|peer| peer.summed_through = 0);
+                    self.refresh_topology(None);
+                }
+                LinkChange::ForgetSums(peer) => {
+                    if let Some(peer) = self.peers.get_mut(peer) {
+                        peer.summed_through = 0;
+                    }
+                    self.refresh_topology(None);
+                }
                 _ => {}
             }
         }

@@ -21,6 +21,7 @@ impl Task {
     /// Once a second, when nothing else is waiting.
     pub(super) async fn tick(&mut self) {
         self.ticks += 1;
+        self.sums_rest = false;
         if let Err(error) = abreast!(self, self.look_after())
             && !error.passes_by_itself()
         {

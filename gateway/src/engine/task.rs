@@ -21,6 +21,7 @@ use crate::ingest::writers::Writers;
 use crate::ingest::{Context, Work};
 use crate::measure;
 use crate::period::Day;
+use crate::proof;
 use crate::schema::Schema;
 use crate::store::{StoreError, Writer as StoreWriter};
 
@@ -57,6 +58,8 @@ pub(super) struct Task {
     pub(super) abreast: Abreast,
     /// How the store is filled again, or was last.
     pub(super) recovery: Recovering,
+    /// No checksums of links are computed until the next tick.
+    pub(super) sums_rest: bool,
     /// What is done at the start is done.
     pub(super) settled: bool,
 }
@@ -94,6 +97,7 @@ impl Task {
             unstored_claims: Claims::default(),
             abreast: Abreast::default(),
             recovery: Recovering::default(),
+            sums_rest: false,
             settled: false,
         };
         task.note_abreast(view);
@@ -102,7 +106,6 @@ impl Task {
         task.keep_above_tokens();
         task.refresh_topology(parent);
         abreast!(task, task.settle(parent))?;
-        task.refresh_topology(parent);
         task.shared.load_tables().await?;
         task.know_claims(claims);
         task.note_elsewhere();
@@ -121,7 +124,9 @@ impl Task {
             self.note_opening().await?;
         }
         self.relearn(parent).await?;
-        self.adopt_parent(parent).await
+        self.adopt_parent(parent).await?;
+        self.refresh_topology(parent);
+        self.forget_former_parents().await
     }
 
     /// Judges every record anew if the program knows other rules than the one that wrote last: sums and conflicts, and
@@ -136,7 +141,9 @@ impl Task {
         if judged_by.is_some() {
             tracing::info!("the program knows other rules than before: all records are judged anew");
             self.refresh_topology(parent);
-            self.commit(&Changes::default(), &[LinkChange::ForgetJudgements]).await?;
+            let forget = [LinkChange::ForgetJudgements];
+            self.commit(&Changes::default(), &forget).await?;
+            self.note(&forget, true);
             let mut after = 0;
             loop {
                 let page = self.shared.store.scan(after, SCAN_RECORDS).await?;
@@ -210,6 +217,7 @@ impl Task {
                 Role::Child => topology.add_child(peer.id, peer.division),
                 Role::Partner => {}
             }
+            topology.set_summed(peer.id, peer.summed_through);
         }
         for (peer, subscription) in &self.subscriptions {
             topology.add_subscription(*peer, subscription.interest.clone());
@@ -226,6 +234,7 @@ impl Task {
         loop {
             if looked_after.elapsed() > TICK_OVERDUE {
                 self.tick().await;
+                self.sum_next().await;
                 looked_after = Instant::now();
             }
             let command = match waiting.take() {
@@ -239,6 +248,10 @@ impl Task {
                     _ = tick.tick() => {
                         self.tick().await;
                         looked_after = Instant::now();
+                        continue;
+                    }
+                    () = std::future::ready(()), if self.is_summing() => {
+                        self.sum_next().await;
                         continue;
                     }
                 },
@@ -407,11 +420,12 @@ impl Task {
     }
 }
 
-/// Hash over the rules by which records are judged and counted.
+/// Hash over the rules by which records are judged, counted and summed.
 pub(super) fn judging_rules(schema: &Schema) -> [u8; 16] {
     let mut hash = blake3::Hasher::new();
     hash.update(&schema.fingerprint());
     hash.update(&measure::fingerprint());
+    hash.update(&proof::SUMMING.to_le_bytes());
     let mut rules = [0; 16];
     rules.copy_from_slice(&hash.finalize().as_bytes()[..16]);
     rules

@@ -13,7 +13,9 @@ use crate::division::{Division, DivisionEntry};
 use crate::facet::FacetValue;
 use crate::grant::Grant;
 use crate::invitation::{Fate, Invitation};
+use crate::proof::Sum;
 use crate::record::{FieldNumber, RecordName};
+use crate::schema::KindId;
 use crate::stamp::{Stamp, Writer};
 use crate::threshold::ThresholdEntry;
 
@@ -38,6 +40,8 @@ pub struct Changes {
     pub facets_removed: Vec<FacetRow>,
     /// Kept counts, by how much they change; each cell once.
     pub tallies: Vec<TallyChange>,
+    /// Running checksums of links, by how much they change; each peer, home and kind once.
+    pub sums: Vec<SumChange>,
     /// The last stamp of each writer that wrote.
     pub clocks: Vec<(Writer, Stamp)>,
     /// Conflicts that were settled, for the history.
@@ -101,6 +105,19 @@ pub struct FacetRow {
     pub home: Division,
     /// Its number.
     pub key: RecordKey,
+}
+
+/// By how much the running checksums of a link change for the records of one home and kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SumChange {
+    /// The other end of the link.
+    pub peer: PeerId,
+    /// The records' home.
+    pub home: Division,
+    /// Their kind.
+    pub kind: KindId,
+    /// What is added to the sum of each field, ascending, none of them 0.
+    pub sums: Vec<(FieldNumber, Sum)>,
 }
 
 /// Records owed to one peer.
@@ -208,8 +225,10 @@ pub enum LinkChange {
     Lineage(Lineage),
     /// How the store is filled again, in place of what was known of that.
     Recovery(Recovery),
-    /// All sums and open conflicts go: every record is about to be judged anew by other rules.
+    /// All counts, open conflicts and checksums of links go: every record is about to be judged anew by other rules.
     ForgetJudgements,
+    /// The checksums of a link go, and are not known until they were computed anew.
+    ForgetSums(PeerId),
     /// Fingerprint of the rules by which every record was judged.
     Learned([u8; 16]),
     /// Everything the store knows of a peer (insert or replace, by id; ids are given out by the store's caller: highest + 1).
@@ -404,4 +423,6 @@ pub struct PeerState {
     pub recovering_to: Option<Stamp>,
     /// The slot of the gateway that greeted it last: its link is there, and any other is of before.
     pub slot: i64,
+    /// The link's checksums hold the records up to this number; `RecordKey::MAX`: all, and only then they are known.
+    pub summed_through: RecordKey,
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::changes::RecordKey;
 use crate::division::Division;
+use crate::proof::Pair;
 use crate::record::audience::Audience;
 use crate::schema::KindId;
 
@@ -44,12 +46,20 @@ pub struct Topology {
     parent: Option<(PeerId, Division)>,
     children: BTreeMap<Division, PeerId>,
     subscriptions: Vec<(PeerId, Interest)>,
+    /// Up to which record the checksums of a link hold them; none: none.
+    summed: BTreeMap<PeerId, RecordKey>,
 }
 
 impl Topology {
     /// A node without peers.
     pub fn new(own: Division) -> Topology {
-        Topology { own, parent: None, children: BTreeMap::new(), subscriptions: Vec::new() }
+        Topology {
+            own,
+            parent: None,
+            children: BTreeMap::new(),
+            subscriptions: Vec::new(),
+            summed: BTreeMap::new(),
+        }
     }
 
     /// The node's own division.
@@ -75,6 +85,11 @@ impl Topology {
     /// Adds a child.
     pub fn add_child(&mut self, id: PeerId, division: Division) {
         self.children.insert(division, id);
+    }
+
+    /// Notes up to which record the checksums of a link hold them.
+    pub fn set_summed(&mut self, id: PeerId, through: RecordKey) {
+        self.summed.insert(id, through);
     }
 
     /// Adds a subscription.
@@ -118,18 +133,39 @@ impl Topology {
     pub fn concerned(&self, kind: KindId, audience: &Audience) -> impl Iterator<Item = PeerId> + use<> {
         let mut peers: Vec<PeerId> = Vec::with_capacity(2);
         peers.extend(self.parent.map(|p| p.0));
-        for division in audience.divisions() {
-            peers.extend(division.enclosing().filter_map(|d| self.children.get(&d)));
-        }
-        if audience.is_subtree() {
-            let home = audience.divisions()[0];
-            let below = Division::from_code(home.last_code()).unwrap_or(home);
-            peers.extend(self.children.range(home..=below).map(|c| c.1));
-        }
+        self.each_child_of(audience, |id, _| peers.push(id));
         peers.extend(self.subscribers(kind, audience));
         peers.sort_unstable();
         peers.dedup();
         peers.into_iter()
+    }
+
+    /// The links whose checksums hold the record of this number, if it is of this audience: of others it is computed
+    /// later.
+    pub fn summed_links(&self, audience: &Audience, key: RecordKey) -> Vec<(PeerId, Pair)> {
+        let mut links: Vec<(PeerId, Pair)> = Vec::with_capacity(2);
+        links.extend(self.parent.map(|(id, parent)| (id, Pair { child: self.own, parent })));
+        self.each_child_of(audience, |id, child| links.push((id, Pair { child, parent: self.own })));
+        links.retain(|(id, _)| self.summed.get(id).is_some_and(|through| key <= *through));
+        links.sort_unstable_by_key(|link| link.0);
+        links.dedup_by_key(|link| link.0);
+        links
+    }
+
+    /// The children that a record of this audience goes to; one may come several times.
+    fn each_child_of(&self, audience: &Audience, mut each: impl FnMut(PeerId, Division)) {
+        for division in audience.divisions() {
+            for division in division.enclosing() {
+                if let Some(id) = self.children.get(&division) {
+                    each(*id, division);
+                }
+            }
+        }
+        if audience.is_subtree() {
+            let home = audience.divisions()[0];
+            let below = Division::from_code(home.last_code()).unwrap_or(home);
+            self.children.range(home..=below).for_each(|(division, id)| each(*id, *division));
+        }
     }
 }
 

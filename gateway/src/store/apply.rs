@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use super::sql::{Args, Conn, Sql};
 use super::{
     StoreError, View, Writer, audit, claims, erasure, facets, gateways, grants, history, imports,
-    invitations, outbox, peers, quarantine, records, recovery, reports, subscriptions, tallies,
+    invitations, outbox, peers, quarantine, records, recovery, reports, subscriptions, sums, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -22,22 +22,40 @@ impl Writer {
         links: &[LinkChange],
         now_ms: u64,
     ) -> Result<u64, StoreError> {
+        let mut conn = self.ready().await?;
+        // Lists in the order of changes go on after a moment: no two transactions share one.
+        let moment_ms = now_ms.max(self.moment_ms + 1);
+        let moments = (moment_ms, now_ms);
+        let faults = self.faults.as_deref();
+        let outcome = transact(&mut conn, faults, self.view, changes, links, moments).await;
+        let (revision, view) = self.done(conn, outcome).await?;
+        self.view = view;
+        self.moment_ms = if changes.records.is_empty() { self.moment_ms } else { moment_ms };
+        Ok(revision)
+    }
+
+    /// The connection for a transaction, if this is still the place that was decided from.
+    pub(super) async fn ready(&mut self) -> Result<Conn, StoreError> {
         let slot = self.database.slot();
-        let mut conn = self.take().await?;
+        let conn = self.take().await?;
         if self.database.slot() != slot {
             // Writers and keys of the place before are another gateway's now.
             self.conn = Some(conn);
             return Err(StoreError::Outdated);
         }
-        // Lists in the order of changes go on after a moment: no two transactions share one.
-        let moment_ms = now_ms.max(self.moment_ms + 1);
-        let moments = (moment_ms, now_ms);
-        match transact(&mut conn, self.faults.as_deref(), self.view, changes, links, moments).await {
-            Ok((revision, view)) => {
-                self.view = view;
-                self.moment_ms = if changes.records.is_empty() { self.moment_ms } else { moment_ms };
+        Ok(conn)
+    }
+
+    /// Puts the connection back after a transaction, unless it failed.
+    pub(super) async fn done<T>(
+        &mut self,
+        mut conn: Conn,
+        outcome: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match outcome {
+            Ok(done) => {
                 self.conn = Some(conn);
-                Ok(revision)
+                Ok(done)
             }
             Err(error) => {
                 // What others did is no reason to give up the connection, and with it the slot.
@@ -70,6 +88,7 @@ async fn transact(
     facets::change(&mut sql, &changes.facets_removed, &changes.facets_added).await?;
     outbox::add(&mut sql, &changes.outbox, now_ms).await?;
     tallies::add(&mut sql, &changes.tallies).await?;
+    sums::add(&mut sql, &changes.sums).await?;
     peers::clocks(&mut sql, &changes.clocks).await?;
     history::resolve(&mut sql, &changes.resolutions).await?;
     history::answer(&mut sql, &changes.requests, now_ms).await?;
@@ -96,9 +115,11 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Recovery(recovery) => recovery::put(sql, recovery).await,
         LinkChange::ForgetJudgements => {
             tallies::forget(sql).await?;
+            sums::forget(sql, None).await?;
             sql.run("DELETE FROM facet", Args::new()).await?;
             sql.run("DELETE FROM conflict", Args::new()).await.map(|_| ())
         }
+        LinkChange::ForgetSums(peer) => sums::forget(sql, Some(*peer)).await,
         LinkChange::Learned(schema) => {
             let learned = "UPDATE node SET schema_fingerprint = ?";
             sql.run(learned, Args::new().blob(schema)).await.map(|_| ())

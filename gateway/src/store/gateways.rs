@@ -55,24 +55,30 @@ pub(super) async fn begin(
 ) -> Result<View, StoreError> {
     let tables = !changes.divisions.is_empty() || !changes.thresholds.is_empty();
     let shares = tables || links.iter().any(is_shared);
-    let begin = if shares {
-        sql.either("BEGIN IMMEDIATE", concat!("BEGIN; SELECT pg_advisory_xact_lock", shared_lock!()))
-    } else {
-        sql.either("BEGIN IMMEDIATE", concat!("BEGIN; SELECT pg_advisory_xact_lock_shared", shared_lock!()))
-    };
-    sql.script(begin).await?;
-    // A statement of its own, which sees what was committed while the lock was waited for.
-    if stored_view(sql).await?.revision != view.revision {
-        return Err(StoreError::Outdated);
+    if shares {
+        return begin_alone(sql, view, tables).await;
     }
-    if !shares {
-        return Ok(view);
-    }
+    let begin =
+        sql.either("BEGIN IMMEDIATE", concat!("BEGIN; SELECT pg_advisory_xact_lock_shared", shared_lock!()));
+    begin_with(sql, begin, view).await?;
+    Ok(view)
+}
+
+/// As `begin`, with nothing else written meanwhile, and what is shared changed; with `tables`, divisions or thresholds.
+pub(super) async fn begin_alone(sql: &mut Sql<'_>, view: View, tables: bool) -> Result<View, StoreError> {
+    let begin = sql.either("BEGIN IMMEDIATE", concat!("BEGIN; SELECT pg_advisory_xact_lock", shared_lock!()));
+    begin_with(sql, begin, view).await?;
     let revision = view.revision + 1;
     let view = View { revision, tables: if tables { revision } else { view.tables } };
     let raise = "UPDATE shared SET revision = ?, tables = ?";
     sql.run(raise, Args::ints(&[view.revision as i64, view.tables as i64])).await?;
     Ok(view)
+}
+
+async fn begin_with(sql: &mut Sql<'_>, begin: &'static str, view: View) -> Result<(), StoreError> {
+    sql.script(begin).await?;
+    // A statement of its own, which sees what was committed while the lock was waited for.
+    if stored_view(sql).await?.revision == view.revision { Ok(()) } else { Err(StoreError::Outdated) }
 }
 
 /// What is shared, by number.
@@ -92,6 +98,7 @@ fn is_shared(change: &LinkChange) -> bool {
         | LinkChange::Lineage(_)
         | LinkChange::Recovery(_)
         | LinkChange::ForgetJudgements
+        | LinkChange::ForgetSums(_)
         | LinkChange::Learned(_)
         | LinkChange::Peer(_)
         | LinkChange::Backfill { .. }

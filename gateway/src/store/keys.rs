@@ -24,6 +24,12 @@ pub(super) fn county_of_all(keys: &[RecordKey]) -> Option<i64> {
     keys.iter().all(|key| county(key) == first).then_some(first * BELOW_COUNTY)
 }
 
+/// Below the first and up to the last key that a record with its home in `scope` can have.
+pub(super) fn keys_of_counties(scope: Division) -> (RecordKey, RecordKey) {
+    let last = Division::from_code(scope.last_code()).unwrap_or(scope);
+    (key(scope, 0, 0) - 1, key(last, (1 << SLOT_BITS) - 1, (1 << NUMBER_BITS) - 1))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -37,6 +43,11 @@ mod tests {
             let keys = [key(home, 0, 1), key(home, 0, greatest), key(home, 1, 1), key(home, 127, greatest)];
             assert!(keys.is_sorted_by(|a, b| 0 < *a && a < b), "{keys:?}");
             assert_eq!(county_of_all(&keys), Some(home.county().code() as i64));
+        }
+        for (code, homes) in [("22", ["22", "2208", "220899999"]), ("220822101", ["220822101"; 3])] {
+            let (first, last) = keys_of_counties(Division::parse(code).unwrap());
+            let keys = homes.map(|home| key(Division::parse(home).unwrap(), 127, 1));
+            assert!(keys.iter().all(|key| first < *key && *key <= last), "{code}");
         }
         let [jilin, beijing] = ["22", "11"].map(|code| key(Division::parse(code).unwrap(), 0, 1));
         assert_eq!(county_of_all(&[jilin, beijing]), None);

@@ -30,6 +30,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0010_erasure.sql",
     "0012_units.sql",
     "0013_timeline.sql",
+    "0014_sums.sql",
     "0015_limits.sql",
     "0018_backup.sql",
 ];

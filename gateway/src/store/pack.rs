@@ -1,9 +1,10 @@
-//! Lists as bytes: the keys of an outbox row, and the hashes of a ledger's row. Reading never trusts a length.
+//! Lists as bytes: the keys of an outbox row, the hashes of a ledger's row, and the checksums of a link. Reading never trusts a length.
 
 use std::collections::BTreeMap;
 
 use super::StoreError;
 use crate::ingest::changes::RecordKey;
+use crate::proof::Sum;
 use crate::record::FieldNumber;
 
 /// Ascending keys, each as the difference from the one before.
@@ -54,6 +55,44 @@ pub(super) fn hashes_of(mut packed: &[u8]) -> Result<BTreeMap<FieldNumber, u64>,
     Ok(hashes)
 }
 
+/// Number and sum of each field.
+pub(super) fn pack_sums(sums: &[(FieldNumber, Sum)]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(sums.len() * 18);
+    for (field, sum) in sums {
+        put_varint(&mut packed, u64::from(*field));
+        packed.extend_from_slice(&sum.to_bytes());
+    }
+    packed
+}
+
+/// What `pack_sums` made.
+pub(super) fn sums_of(mut packed: &[u8]) -> Result<Vec<(FieldNumber, Sum)>, StoreError> {
+    let unreadable = || StoreError::unreadable("checksums of a link");
+    let mut sums: Vec<(FieldNumber, Sum)> = Vec::with_capacity(packed.len() / 17);
+    while !packed.is_empty() {
+        let field =
+            take_varint(&mut packed).and_then(|f| FieldNumber::try_from(f).ok()).ok_or_else(unreadable)?;
+        let (sum, rest) = packed.split_first_chunk::<16>().ok_or_else(unreadable)?;
+        if sums.last().is_some_and(|last| last.0 >= field) {
+            return Err(unreadable());
+        }
+        sums.push((field, Sum::from_bytes(*sum)));
+        packed = rest;
+    }
+    Ok(sums)
+}
+
+/// Adds sums to others, both by ascending field; nothing stays of those that come to 0.
+pub(super) fn add_sums(all: &mut Vec<(FieldNumber, Sum)>, added: &[(FieldNumber, Sum)]) {
+    for (field, sum) in added {
+        match all.binary_search_by_key(field, |held| held.0) {
+            Ok(at) => all[at].1 = all[at].1 + *sum,
+            Err(at) => all.insert(at, (*field, *sum)),
+        }
+    }
+    all.retain(|(_, sum)| *sum != Sum::ZERO);
+}
+
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -94,9 +133,25 @@ mod tests {
         }
 
         #[test]
+        fn sums_survive_and_add_up(
+            one in proptest::collection::btree_map(0..9u32, 1..u128::MAX, 0..9),
+            other in proptest::collection::btree_map(0..9u32, 1..u128::MAX, 0..9),
+        ) {
+            let list = |map: &BTreeMap<u32, u128>| -> Vec<_> { map.iter().map(|(f, s)| (*f, Sum(*s))).collect() };
+            let (one, other) = (list(&one), list(&other));
+            prop_assert_eq!(&sums_of(&pack_sums(&one)).unwrap(), &one);
+            let mut all = one.clone();
+            add_sums(&mut all, &other);
+            let negated: Vec<_> = other.iter().map(|(f, s)| (*f, Sum::ZERO - *s)).collect();
+            add_sums(&mut all, &negated);
+            prop_assert_eq!(all, one);
+        }
+
+        #[test]
         fn garbage_is_refused_or_read_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = keys_of(&bytes);
             let _ = hashes_of(&bytes);
+            let _ = sums_of(&bytes);
         }
     }
 

@@ -19,8 +19,8 @@ static CLOCKS: Rows = Rows::new(
 pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), StoreError> {
     let put = "INSERT INTO peer (peer, role, division, newest_counter, newest_random, previous_counter,
             previous_random, parent_restored, token_counter, token_random, clock_at_token, clock_before_token,
-            opened_revision, epoch, revision, recovering_to, slot)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            opened_revision, epoch, revision, recovering_to, slot, summed_through)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (peer) DO UPDATE SET role = excluded.role, division = excluded.division,
             newest_counter = excluded.newest_counter, newest_random = excluded.newest_random,
             previous_counter = excluded.previous_counter, previous_random = excluded.previous_random,
@@ -28,7 +28,7 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
             token_random = excluded.token_random, clock_at_token = excluded.clock_at_token,
             clock_before_token = excluded.clock_before_token, opened_revision = excluded.opened_revision,
             epoch = excluded.epoch, revision = excluded.revision, recovering_to = excluded.recovering_to,
-            slot = excluded.slot
+            slot = excluded.slot, summed_through = excluded.summed_through
         WHERE peer.role = excluded.role AND peer.division = excluded.division";
     let role = match peer.role {
         Role::Parent => 1,
@@ -47,6 +47,7 @@ pub(super) async fn put(sql: &mut Sql<'_>, peer: &PeerState) -> Result<(), Store
     args.push_int(peer.revision as i64);
     args.push_maybe(peer.recovering_to.map(|stamp| stamp.0 as i64));
     args.push_int(peer.slot);
+    args.push_int(peer.summed_through);
     // Another process may have given the number to someone else meanwhile.
     if sql.run(put, args).await? == 1 { Ok(()) } else { Err(StoreError::Stale) }
 }
@@ -109,7 +110,7 @@ impl Store {
         let list =
             "SELECT peer, role, division, newest_counter, newest_random, previous_counter, previous_random,
                 parent_restored, token_counter, token_random, clock_at_token, clock_before_token, opened_revision,
-                epoch, revision, recovering_to, slot
+                epoch, revision, recovering_to, slot, summed_through
             FROM peer ORDER BY peer";
         let rows = self.reader().await?.sql().rows(list, Args::new()).await?;
         let token = |row, first| {
@@ -140,6 +141,7 @@ impl Store {
                 revision: int(row, 14)? as u64,
                 recovering_to: maybe(row, 15)?.map(|stamp| Stamp(stamp as u64)),
                 slot: int(row, 16)?,
+                summed_through: int(row, 17)?,
             })
         };
         rows.iter().map(peer).collect()

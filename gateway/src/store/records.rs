@@ -201,7 +201,10 @@ pub(super) async fn by_keys(sql: &mut Sql<'_>, keys: &[RecordKey]) -> Result<Vec
 }
 
 /// The records of these names, in their order; `None` where there is none.
-async fn by_names(sql: &mut Sql<'_>, names: &[RecordName]) -> Result<Vec<Option<Loaded>>, StoreError> {
+pub(super) async fn by_names(
+    sql: &mut Sql<'_>,
+    names: &[RecordName],
+) -> Result<Vec<Option<Loaded>>, StoreError> {
     let rows = sql
         .many_rows(&LOAD, names, |args, place, name| {
             args.push_int(place);

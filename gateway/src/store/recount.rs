@@ -1,26 +1,19 @@
 //! The whole store as it was at one moment, county by county: for counting everything anew while writes go on.
 
-use super::sql::{Args, Reader, code, division, int};
+use super::sql::{Args, Snapshot, code, division, int};
 use super::tallies::tally;
 use super::{Store, StoreError, StoredRecord, TallyRow};
 use crate::division::Division;
 
 /// The store as it was when it was asked for. It holds one of the few connections that read: do not keep it for long.
 pub struct Frozen {
-    reader: Reader,
+    reader: Snapshot,
 }
 
 impl Store {
     /// The store as it is now, whatever is written meanwhile.
     pub async fn frozen(&self) -> Result<Frozen, StoreError> {
-        let mut reader = self.reader().await?;
-        reader.close_on_drop();
-        let mut sql = reader.sql();
-        let begin = sql.either("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        sql.run(begin, Args::new()).await?;
-        // With SQLite the moment is that of the first read.
-        sql.number("SELECT revision FROM node WHERE slot = 0", Args::new()).await?;
-        Ok(Frozen { reader })
+        Ok(Frozen { reader: self.reader().await?.begin().await? })
     }
 }
 

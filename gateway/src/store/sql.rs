@@ -76,11 +76,50 @@ impl Reader {
 }
 
 impl Reader {
+    /// Sees from now on what is stored now, whatever is written meanwhile.
+    pub(super) async fn begin(self) -> Result<Snapshot, StoreError> {
+        let mut snapshot = Snapshot { reader: self, ended: false };
+        let mut sql = snapshot.sql();
+        let begin = sql.either("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        sql.run(begin, Args::new()).await?;
+        // With SQLite the moment is that of the first read.
+        sql.number("SELECT revision FROM node WHERE slot = 0", Args::new()).await?;
+        Ok(snapshot)
+    }
+
     /// Not to be used by anyone else afterwards, whatever state it is left in.
-    pub(super) fn close_on_drop(&mut self) {
+    fn close_on_drop(&mut self) {
         match self {
             Reader::Sqlite(conn) => conn.close_on_drop(),
             Reader::Postgres(conn) => conn.close_on_drop(),
+        }
+    }
+}
+
+/// A connection that sees the store as it was at one moment. Left without an end, it is closed.
+pub(super) struct Snapshot {
+    reader: Reader,
+    ended: bool,
+}
+
+impl Snapshot {
+    /// To run statements.
+    pub(super) fn sql(&mut self) -> Sql<'_> {
+        self.reader.sql()
+    }
+
+    /// Gives the connection back.
+    pub(super) async fn end(mut self) -> Result<(), StoreError> {
+        self.sql().run("COMMIT", Args::new()).await?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.reader.close_on_drop();
         }
     }
 }

@@ -23,6 +23,7 @@ mod reports;
 mod server;
 mod shared;
 mod subscriptions;
+mod sums;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -151,6 +152,8 @@ on_both! {
     subscriptions: a_subscription_is_owed_what_it_covers_until_it_ends;
     claims: claims_are_kept_as_they_are, a_claim_waits_for_all_rows_up_to_its_number_in_every_lane,
         a_claim_waits_for_rows_that_were_joined_under_new_numbers;
+    sums: checksums_add_up_and_are_known_when_they_hold_all_records, a_page_finds_each_record_once_while_others_change,
+        a_standing_names_what_is_owed_and_refused, checksums_are_forgotten;
     purges: a_purge_waits_for_the_receipts_below;
     invitations: an_invitation_is_used_once, invitations_are_listed_latest_first;
     audit: entries_are_chained_in_their_order, an_entry_comes_with_what_it_tells_of_or_not_at_all,

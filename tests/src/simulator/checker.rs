@@ -29,6 +29,7 @@ pub fn check(world: &World) -> Vec<String> {
     for (node, records) in here {
         may_hold(node, records, &held_back, &mut wrong);
         sums(node, records, &mut wrong);
+        super::sums::check(node, records, &mut wrong);
         at_rest(node, &mut wrong);
     }
     writes(world, &records, &held_back, &mut wrong);

@@ -68,6 +68,8 @@ pub struct Disk {
     pub claims: Claims,
     /// All kept counts, by cell and key.
     pub tallies: BTreeMap<(Cell, u64), i64>,
+    /// Running checksums of links.
+    pub sums: super::sums::Kept,
     /// The rules that it was last opened with.
     pub fingerprint: [u8; 16],
     last_key: RecordKey,
@@ -103,6 +105,7 @@ impl Disk {
                 Role::Child => topology.add_child(peer.id, peer.division),
                 Role::Partner => {}
             }
+            topology.set_summed(peer.id, peer.summed_through);
         }
         topology
     }
@@ -178,6 +181,7 @@ impl Disk {
                 }
             }
         }
+        self.add_sums(&changes.sums);
         for (writer, stamp) in &changes.clocks {
             if let Some(state) = self.writers.iter_mut().find(|s| s.writer == *writer) {
                 state.clock = Clock::resume(*stamp);
@@ -218,7 +222,11 @@ impl Disk {
                 let given_up = self.writers.iter_mut().filter(|s| s.writer == *writer);
                 given_up.for_each(|state| state.current = false);
             }
-            LinkChange::ForgetJudgements => self.tallies.clear(),
+            LinkChange::ForgetJudgements => {
+                self.tallies.clear();
+                self.forget_sums(|_| true);
+            }
+            LinkChange::ForgetSums(peer) => self.forget_sums(|id| id == *peer),
             LinkChange::Learned(fingerprint) => self.fingerprint = *fingerprint,
             LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
             // No disk of the simulator is a database's, and what is shown of a recovery decides nothing.

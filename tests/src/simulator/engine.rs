@@ -367,6 +367,8 @@ impl Node {
     pub fn look_after(&mut self, step: &mut Step<'_>, retry_all: bool) -> bool {
         let now_ms = self.now_ms(step.now_ms);
         self.mend_claim(now_ms);
+        // No draw, so that seeds keep their fates.
+        self.sum_next(1 + (now_ms % 15) as usize);
         let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, DRIFT_MS);
         if self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();

@@ -17,6 +17,7 @@ mod link;
 mod node;
 mod start;
 mod storm;
+pub mod sums;
 mod workload;
 mod world;
 

@@ -35,6 +35,7 @@ impl Node {
 
     /// Another program: what it knows more, or less, is judged anew.
     fn relearn(&mut self, step: &mut Step<'_>) {
+        self.disk.forget_sums(|_| true);
         let mut writers = self.writers();
         let names: Vec<RecordName> = self.disk.names.keys().cloned().collect();
         let (written, changes, links) = self.decide(step.now_ms, step.rng, &mut writers, |work, disk| {

@@ -13,6 +13,7 @@ use crate::audit::Event;
 use crate::facet::{Facet, FacetValue};
 use crate::ingest::changes::{
     ErasedContent, FacetRow, HeldRow, ImportRowMemory, Lineage, LinkChange, RequestMemory, Resolution,
+    SumChange,
 };
 use crate::ingest::topology::Role;
 use crate::ingest::writers::NewWriter;
@@ -67,6 +68,12 @@ fn everything() -> (Changes, Vec<LinkChange>) {
             restates: true,
             adds: vec![(1, 1)],
         }],
+        sums: vec![SumChange {
+            peer: PeerId(2),
+            home: division("220822101"),
+            kind: CAMERA,
+            sums: vec![(9, crate::proof::Sum(u128::MAX))],
+        }],
         clocks: vec![(us, Stamp::from_ms(9))],
         resolutions: vec![Resolution {
             key: 4,
@@ -110,6 +117,7 @@ fn everything() -> (Changes, Vec<LinkChange>) {
         LinkChange::NewEpoch(99),
         LinkChange::Lineage(Lineage { timeline: Some(3), place: Some(4) }),
         LinkChange::Recovery(super::recovery::ended()),
+        LinkChange::ForgetSums(PeerId(1)),
         LinkChange::ForgetJudgements,
         LinkChange::Learned([7; 16]),
         LinkChange::Peer(peer(3, Role::Child, "220822102")),

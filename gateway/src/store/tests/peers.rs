@@ -21,6 +21,7 @@ pub(super) async fn peers_are_kept_as_they_are(place: &impl Place) {
         opened_revision: Some(11),
         epoch: u64::MAX - 3,
         revision: 12,
+        summed_through: RecordKey::MAX,
         ..peer(1, Role::Parent, "2208")
     };
     let child = PeerState {
