@@ -19,6 +19,7 @@ LINES_MAX=500
 # (tokens), which are stored too.
 declare -A MAY_IMPORT=(
     [audit]="division"
+    [bundle]="division session"
     [calendar]=""
     [division]=""
     [stamp]="division"
@@ -41,14 +42,14 @@ declare -A MAY_IMPORT=(
     [claiming]="division"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate audit calendar casework claiming division erasure facet grant invitation measure merge period proof record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate audit bundle::keeping calendar casework claiming division erasure facet grant invitation measure merge period proof record release schema session::greeting stamp threshold"
     [proof]="division record release schema"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest proof record release schema"
-    [store]="aggregate audit claiming division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
-    [engine]="aggregate audit casework claiming completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
+    [store]="aggregate audit bundle claiming division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
+    [engine]="aggregate audit bundle casework claiming completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold"
+    [service]="aggregate audit bundle calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold"
 )
 
 # The project's files that match, new ones included.

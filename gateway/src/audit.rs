@@ -144,6 +144,53 @@ pub enum Event {
         /// Why, in the words of whoever asked.
         reason: String,
     },
+    /// A bundle was made: a file for a node that there is no line to.
+    BundleMade {
+        /// For whom.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// Its number.
+        bundle: u64,
+        /// Records in it.
+        records: u64,
+        /// Receipts in it.
+        receipts: u64,
+        /// BLAKE3 of what its maker signed, 64 hexadecimal digits.
+        checksum: String,
+    },
+    /// A bundle was taken in, whole.
+    BundleTaken {
+        /// From whom.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// Its number.
+        bundle: u64,
+        /// Records in it.
+        records: u64,
+        /// How many records or fields of them were refused.
+        refused: u64,
+        /// Outbox rows that its receipts delivered.
+        delivered: u64,
+        /// As for those that are made.
+        checksum: String,
+    },
+    /// A bundle was not taken in: nothing of it was.
+    BundleRefused {
+        /// Who made it, as it says; empty: it does not say.
+        peer: String,
+        /// Why.
+        reason: &'static str,
+        /// Its size in bytes, as far as it was read.
+        bytes: u64,
+    },
+    /// The key that bundles for a node are sealed with was taken over from its card.
+    BundleKeyAccepted {
+        /// Whose.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// The key's name, 16 hexadecimal digits.
+        key: String,
+    },
     /// A partner was granted something, in place of what it had.
     GrantSet {
         /// The partner's name.

@@ -28,6 +28,7 @@ use crate::store::{Store, StoreError, Writer as StoreWriter};
 use crate::threshold::Thresholds;
 
 mod audit;
+pub mod bundles;
 mod catch_up;
 mod claims;
 mod command;

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod aggregate;
 pub mod audit;
+pub mod bundle;
 pub mod calendar;
 pub mod casework;
 pub mod claiming;

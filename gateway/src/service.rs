@@ -7,6 +7,7 @@ use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_server::AggregateServiceServer;
 use guantong_proto::v1::audit_service_server::AuditServiceServer;
 use guantong_proto::v1::backup_service_server::BackupServiceServer;
+use guantong_proto::v1::bundle_service_server::BundleServiceServer;
 use guantong_proto::v1::camera_service_server::CameraServiceServer;
 use guantong_proto::v1::case_service_server::CaseServiceServer;
 use guantong_proto::v1::conflict_service_server::ConflictServiceServer;
@@ -28,6 +29,7 @@ use crate::engine::Engine;
 mod aggregates;
 mod audit;
 mod backups;
+pub mod bundles;
 mod caller;
 mod cameras;
 mod cases;
@@ -65,6 +67,7 @@ mod view;
 mod warnings;
 mod writes;
 
+pub use bundles::{BundleKeys, BundleMeans, ParentLine};
 pub use caller::{Caller, Who};
 pub use checkpoints::{Checkpoints, Seal};
 pub use describing::describe;
@@ -90,6 +93,10 @@ pub struct NodeInfo {
     pub certificate_expire_ms: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
     /// Connections that were refused, newest first.
     pub refused_connections: Arc<dyn Fn() -> Vec<v1::RefusedConnection> + Send + Sync>,
+    /// How the node and its parent exchange.
+    pub parent_line: ParentLine,
+    /// What bundles are made and taken in with; `None`: the node has no identity, and so nobody to exchange with.
+    pub bundles: Option<Arc<BundleMeans>>,
     /// Things that an operator must look at.
     pub warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
@@ -124,6 +131,7 @@ pub fn routes(
     let submissions = submissions::Submissions::new(engine.clone());
     let audit = audit::Audit::new(engine.clone(), checkpoints);
     let backups = backups::Backups::new(engine.clone(), info.software_version.clone());
+    let bundles = bundles::Bundles::new(engine.clone(), &info);
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
@@ -142,5 +150,6 @@ pub fn routes(
         .add_service(InvitationServiceServer::new(invitations).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(ENROLMENT_MAX_BYTES))
         .add_service(BackupServiceServer::new(backups).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(BundleServiceServer::new(bundles).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

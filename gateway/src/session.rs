@@ -23,6 +23,7 @@ mod sending;
 mod split;
 mod statements;
 mod types;
+pub mod whole;
 
 use std::collections::VecDeque;
 

@@ -9,6 +9,7 @@
 mod apply;
 mod audit;
 mod backup;
+mod bundles;
 mod claims;
 mod erasure;
 mod error;

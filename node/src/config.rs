@@ -116,9 +116,27 @@ pub struct Parent {
     /// Its division, which must contain this node's. Its certificate must say the same.
     #[serde(deserialize_with = "read::division")]
     pub division: Division,
-    /// `host:port`, or a list of them that are tried in turn. The host must be in the parent's certificate.
-    #[serde(deserialize_with = "read::one_or_many")]
+    /// How they exchange: `dialled`, over a line to `address`; `bundle`, by files carried by hand both ways; or `one-way`, by
+    /// files that only go up 单向光闸.
+    #[serde(default)]
+    pub line: Line,
+    /// `host:port`, or a list of them that are tried in turn. The host must be in the parent's certificate. Needed where
+    /// the parent is dialled.
+    #[serde(default, deserialize_with = "read::one_or_many")]
     pub address: Vec<String>,
+}
+
+/// How a node and its parent exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// Over a line that the node dials.
+    #[default]
+    Dialled,
+    /// By bundles, both ways.
+    Bundle,
+    /// By bundles that only go up.
+    OneWay,
 }
 
 /// The files of this node's identity, as `guantong pki issue node` writes them. They are read again on SIGHUP and
@@ -242,6 +260,11 @@ impl Config {
         self.store_max_mib.map(|mib| mib.saturating_mul(PAGES_PER_MIB))
     }
 
+    /// The parent, if it is dialled.
+    pub fn dialled_parent(&self) -> Option<&Parent> {
+        self.parent.as_ref().filter(|parent| parent.line == Line::Dialled)
+    }
+
     /// How far in the future a stamp may lie.
     pub fn drift(&self) -> Duration {
         Duration::from_millis(self.drift_ms)
@@ -263,8 +286,13 @@ impl Config {
                 );
                 wrong("parent.division", what);
             }
-            if parent.address.is_empty() {
+            if parent.line == Line::Dialled && parent.address.is_empty() {
                 wrong("parent.address", "give at least one address, such as county.example:7443".to_owned());
+            }
+            if parent.line != Line::Dialled && !parent.address.is_empty() {
+                let what =
+                    "the parent is reached by files; leave `address` out, or `line` (离线交换无需填写地址)";
+                wrong("parent.address", what.to_owned());
             }
             for error in parent.address.iter().filter_map(|address| check_endpoint(address).err()) {
                 wrong("parent.address", error.to_string());

@@ -16,13 +16,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 use guantong_gateway::engine::{Engine, Environment};
-use guantong_gateway::service::{self, Checkpoints, Enrolment, Links, NodeInfo, Seal};
+use guantong_gateway::service::{
+    self, BundleMeans, Checkpoints, Enrolment, Links, NodeInfo, ParentLine, Seal,
+};
 use guantong_gateway::store::{self, Store, StoreError};
 use tokio::signal::unix::Signal;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Line};
+use crate::identity::bundle_key::NodeBundleKeys;
 use crate::identity::seal::NodeSeal;
 use crate::links::Uplink;
 use crate::telemetry::{self, Telemetry};
@@ -89,7 +92,7 @@ async fn serve(
 
     let stop = CancellationToken::new();
     let links = Links::new();
-    let info = node_info(identity.clone(), &doors);
+    let info = node_info(config, identity.clone(), &doors);
     let seal =
         identity.as_ref().map(|identity| -> Arc<dyn Seal> { Arc::new(NodeSeal(identity.store.clone())) });
     let checkpoints = Checkpoints::new(engine.clone(), links.clone(), seal);
@@ -118,7 +121,7 @@ async fn serve(
     doors.serve(services, lobby, &engine, &stop, &mut tasks);
     if let Some(identity) = &identity {
         tasks.spawn(identity.clone().watch(engine.clone(), hangup, stop.clone()));
-        if let Some(parent) = config.parent.clone() {
+        if let Some(parent) = config.dialled_parent().cloned() {
             let identity = identity.store.clone();
             let uplink = Uplink { engine: engine.clone(), links, checkpoints, identity, parent };
             tasks.spawn(uplink.keep(stop.clone()));
@@ -186,8 +189,25 @@ async fn close(store: Store, engine: Engine, writing: JoinHandle<()>) -> anyhow:
     })
 }
 
+fn parent_line(config: &Config) -> ParentLine {
+    match config.parent.as_ref().map(|parent| parent.line) {
+        None | Some(Line::Dialled) => ParentLine::Dialled,
+        Some(Line::Bundle) => ParentLine::Bundle,
+        Some(Line::OneWay) => ParentLine::OneWay,
+    }
+}
+
+/// What bundles are signed, opened and kept with.
+fn bundle_means(config: &Config, identity: &NodeIdentity) -> Arc<BundleMeans> {
+    Arc::new(BundleMeans {
+        seal: Arc::new(NodeSeal(identity.store.clone())),
+        keys: Arc::new(NodeBundleKeys::beside(&identity.store.files().certificate)),
+        folder: config.data_dir.clone(),
+    })
+}
+
 /// What the node itself adds to its status.
-fn node_info(identity: Option<Arc<NodeIdentity>>, doors: &Doors) -> NodeInfo {
+fn node_info(config: &Config, identity: Option<Arc<NodeIdentity>>, doors: &Doors) -> NodeInfo {
     let certificate = identity.clone();
     NodeInfo {
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,6 +217,8 @@ fn node_info(identity: Option<Arc<NodeIdentity>>, doors: &Doors) -> NodeInfo {
             i64::try_from(not_after_ms).ok()
         }),
         refused_connections: doors.refusals(),
+        parent_line: parent_line(config),
+        bundles: identity.as_ref().map(|identity| bundle_means(config, identity)),
         warnings: Arc::new(move || identity.as_ref().map_or_else(Vec::new, |identity| identity.warnings())),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use guantong_proto::v1;
 use tokio::sync::oneshot;
 
+use super::bundles::Step;
 use super::{Answer, EngineError, Greeted, HandedIn};
 use crate::aggregate::TallyChange;
 use crate::audit::{Signed, Standing, Untaken};
@@ -178,6 +179,7 @@ pub(super) enum Command {
     Checkpoint(Box<HandedIn>, Reply<Result<Standing, Untaken>>),
     /// A child's, and who accepts them.
     AcceptCheckpoints(Division, String, Reply<Vec<Signed>>),
+    Bundle(Division, Box<Step>),
     /// Another gateway changed what all keep in memory.
     ReadAgain,
     Stop(oneshot::Sender<()>),

@@ -6,7 +6,7 @@ use super::command::LinkBatch;
 use super::group::bring_all;
 use super::task::{SCAN_RECORDS, Task};
 use super::{EngineError, Greeted};
-use crate::audit::Event;
+use crate::audit::{Event, Note};
 use crate::division::Division;
 use crate::ingest::Work;
 use crate::ingest::changes::{Changes, LinkChange, PeerState, RecordKey};
@@ -19,8 +19,26 @@ use crate::session::greeting::Token;
 use crate::stamp::Stamp;
 use crate::store::{Loaded, StoredRecord};
 
+/// A greeting that is understood, over a line or in a bundle.
+pub(super) struct Meeting {
+    plan: Plan,
+    /// A child's.
+    scope: Option<Division>,
+    /// Tokens were exchanged: the clock is stored with them.
+    on_line: bool,
+    /// What else belongs into the transaction.
+    pub(super) also: Vec<LinkChange>,
+    pub(super) audit: Vec<Note>,
+}
+
+impl Meeting {
+    pub(super) fn of(plan: Plan, scope: Option<Division>) -> Meeting {
+        Meeting { plan, scope, on_line: false, also: Vec::new(), audit: Vec::new() }
+    }
+}
+
 impl Task {
-    fn own_store(&self) -> OwnStore {
+    pub(super) fn own_store(&self) -> OwnStore {
         OwnStore {
             revision: self.shared.revision(),
             latest: self.writers.latest(),
@@ -56,7 +74,19 @@ impl Task {
         scope: Option<Division>,
         token: Option<Token>,
     ) -> Result<Greeted, EngineError> {
-        let Plan { recognition, mut peer, renew_after, recover, backfill, first_welcome } = plan;
+        let recognition = plan.recognition;
+        let mut meeting = Meeting::of(plan, scope);
+        meeting.audit.push(Event::LinkUp { peer: meeting.plan.peer.division, recognition }.into());
+        meeting.on_line = true;
+        let peer = self.settle_meeting(meeting).await?;
+        let (epoch, revision) = (self.shared.epoch(), self.shared.revision());
+        Ok(Greeted { peer, recognition, token, epoch, revision })
+    }
+
+    /// Puts on disk what a greeting means, in one transaction, and keeps it in memory too. Gives the peer as it is stored.
+    pub(super) async fn settle_meeting(&mut self, meeting: Meeting) -> Result<PeerState, EngineError> {
+        let Meeting { plan, scope, on_line, also, audit } = meeting;
+        let Plan { mut peer, renew_after, recover, backfill, first_welcome, .. } = plan;
         peer.slot = self.shared.store.slot();
         let mut links: Vec<LinkChange> = Vec::new();
         let mut changes = Changes::default();
@@ -79,8 +109,10 @@ impl Task {
             epoch = Some(fresh);
             changes.audit.push(Event::StoreRenewed { epoch: format!("{fresh:016x}") }.into());
         }
-        changes.audit.push(Event::LinkUp { peer: peer.division, recognition }.into());
-        peer.clock_at_token = self.writers.latest();
+        changes.audit.extend(audit);
+        if on_line {
+            peer.clock_at_token = self.writers.latest();
+        }
         if first_welcome {
             changes.purges.extend(self.excess_of_scope(peer.id, peer.division).await?);
             links.push(self.know_child(peer.division));
@@ -99,6 +131,7 @@ impl Task {
         } else {
             LinkChange::RetryQuarantine { peer: peer.id, due_ms: None }
         });
+        links.extend(also);
         self.commit(&changes, &links).await?;
         for peer in recovering.into_iter().chain([peer.clone()]) {
             self.peers.insert(peer.id, peer);
@@ -116,8 +149,7 @@ impl Task {
         if epoch.is_some() || backfill && peer.role == Role::Parent {
             self.forget_claims();
         }
-        let (epoch, revision) = (self.shared.epoch(), self.shared.revision());
-        Ok(Greeted { peer, recognition, token, epoch, revision })
+        Ok(peer)
     }
 
     /// Gives up writers and writes again, as new ones, what they wrote after `after`. Nothing is committed yet.

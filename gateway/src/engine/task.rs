@@ -346,6 +346,7 @@ impl Task {
             Command::AcceptCheckpoints(child, by, reply) => {
                 let _ = reply.send(abreast!(self, self.accept_checkpoints(child, &by)));
             }
+            Command::Bundle(division, step) => self.bundle(division, *step).await,
             Command::ReadAgain => {
                 self.doubt_others();
                 // If that fails, it is tried again before the next decision.

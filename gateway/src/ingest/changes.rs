@@ -8,6 +8,7 @@ use guantong_proto::v1::RefusalReason;
 
 use crate::aggregate::TallyChange;
 use crate::audit::{Note, Signed};
+use crate::bundle::keeping::BundleChange;
 use crate::claiming::Claimed;
 use crate::division::{Division, DivisionEntry};
 use crate::facet::FacetValue;
@@ -302,6 +303,13 @@ pub enum LinkChange {
     Checkpoint(Signed),
     /// The same in place of all that were kept of its chain before.
     CheckpointInstead(Signed),
+    /// Something about the exchange by bundles with a division.
+    Bundle {
+        /// The parent or a node below.
+        division: Division,
+        /// What.
+        change: BundleChange,
+    },
 }
 
 /// Where a store is written: another one than it was last means that it was put back, or that a standby took over.

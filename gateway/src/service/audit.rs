@@ -55,7 +55,13 @@ impl Audit {
         let seal =
             seal.ok_or_else(|| status::not_now("this node has no authority to check with", "NO_KEY"))?;
         let statement = signed.checkpoint.statement();
-        let verified = seal.verify(child, signed.checkpoint.time_ms, statement.as_bytes(), signed);
+        let verified = seal.verify(
+            child,
+            signed.checkpoint.time_ms,
+            statement.as_bytes(),
+            &signed.signature,
+            &signed.certificates,
+        );
         verified
             .map_err(|why| status::invalid("checkpoint.signature", format!("checkpoint.signature: {why}")))
     }

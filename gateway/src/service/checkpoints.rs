@@ -47,8 +47,15 @@ pub trait Seal: Send + Sync {
         division: Division,
         time_ms: u64,
         statement: &[u8],
-        signed: &Signed,
+        signature: &[u8],
+        certificates: &[u8],
     ) -> Result<(), String>;
+
+    /// Whether certificates are those of a division's node, were good at that time, and are not revoked now.
+    ///
+    /// # Errors
+    /// Why not, in plain words.
+    fn trusts(&self, division: Division, time_ms: u64, certificates: &[u8]) -> Result<(), String>;
 }
 
 /// Why the parent did not get a checkpoint.

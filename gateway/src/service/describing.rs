@@ -11,7 +11,7 @@ use guantong_proto::v1;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::{Links, NodeInfo, view};
+use super::{Links, NodeInfo, bundles, view};
 use crate::division::{Division, Divisions, Tier};
 use crate::engine::{Engine, EngineError, Write, WriteAction};
 use crate::ingest::local::{Basis, LocalWrite, etag};
@@ -115,6 +115,9 @@ impl Describing {
             attempt_time: Some(at),
             reason: link.last_error.chars().take(REASON_CHARS_MAX).collect(),
         });
+        let line = self.info.parent_line;
+        let bundles = bundles::state::state(&shared.store, Role::Parent, parent, line).await?;
+        node.parent_bundles = bundles.as_ref().map(bundles::state::progress);
         node.clock_offset_ms = link.connected.then_some(link.clock_offset_ms);
         Ok((node, link.connected))
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Links, NodeInfo, caller, figures, page, recovery, status, view, warnings};
+use super::{Links, NodeInfo, bundles, caller, figures, page, recovery, status, view, warnings};
 use crate::division::Division;
 use crate::engine::{Engine, Outage, Shared};
 use crate::ingest::topology::{PeerId, Role};
@@ -106,6 +106,7 @@ impl Node {
                 bulk_backlog: backlog.bulk.count,
                 oldest_owed_time: oldest.map(view::timestamp),
                 quarantined_count: backlog.quarantined,
+                bundles: bundles::state::state(&shared.store, role, peer, self.info.parent_line).await?,
                 ..self.link(role, peer)
             });
         }

@@ -350,7 +350,7 @@ fn name_hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-fn unsendable(record: String) -> v1::Refusal {
+pub(super) fn unsendable(record: String) -> v1::Refusal {
     v1::Refusal {
         record,
         field: 0,

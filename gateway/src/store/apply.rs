@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::sql::{Args, Conn, Sql};
 use super::{
-    StoreError, View, Writer, audit, claims, erasure, facets, gateways, grants, history, imports,
+    StoreError, View, Writer, audit, bundles, claims, erasure, facets, gateways, grants, history, imports,
     invitations, outbox, peers, quarantine, records, recovery, reports, subscriptions, sums, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
@@ -145,6 +145,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Invite(new) => invitations::put(sql, new).await,
         LinkChange::Invited { id, fate } => invitations::decide(sql, *id, fate).await,
         LinkChange::Report(row) => reports::put(sql, row).await,
+        LinkChange::Bundle { division, change } => bundles::change(sql, *division, change).await,
         LinkChange::Checkpoint(signed) => audit::keep(sql, signed, now_ms).await,
         LinkChange::CheckpointInstead(signed) => audit::keep_instead(sql, signed, now_ms).await,
     }

@@ -116,7 +116,8 @@ fn is_shared(change: &LinkChange) -> bool {
         | LinkChange::Invited { .. }
         | LinkChange::Report(_)
         | LinkChange::Checkpoint(_)
-        | LinkChange::CheckpointInstead(_) => false,
+        | LinkChange::CheckpointInstead(_)
+        | LinkChange::Bundle { .. } => false,
     }
 }
 

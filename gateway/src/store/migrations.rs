@@ -32,6 +32,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0013_timeline.sql",
     "0014_sums.sql",
     "0015_limits.sql",
+    "0017_bundles.sql",
     "0018_backup.sql",
 ];
 

@@ -75,15 +75,40 @@ impl Store {
         under_way: &[i64],
         keys_max: usize,
     ) -> Result<Owed, StoreError> {
+        self.owed_within(peer, lane, 0, i64::MAX, under_way, keys_max).await
+    }
+
+    /// The same of the rows with numbers above `after` and up to `through`, for a bundle: what has a smaller number and
+    /// comes later goes into the next one.
+    pub async fn owed_between(
+        &self,
+        peer: PeerId,
+        lane: Lane,
+        (after, through): (i64, i64),
+        keys_max: usize,
+    ) -> Result<Owed, StoreError> {
+        self.owed_within(peer, lane, after, through, &[], keys_max).await
+    }
+
+    async fn owed_within(
+        &self,
+        peer: PeerId,
+        lane: Lane,
+        mut after: i64,
+        through: i64,
+        under_way: &[i64],
+        keys_max: usize,
+    ) -> Result<Owed, StoreError> {
         let mut reader = self.reader().await?;
         let mut sql = reader.sql();
         let mut rows: Vec<OwedRow> = Vec::new();
-        let (mut count, mut after, mut page) = (0, 0, 4);
+        let (mut count, mut page) = (0, 4);
         'pages: loop {
             let next = "SELECT seq, traceparent, fresh, written_ms, keys FROM outbox
-                WHERE peer = ? AND lane = ? AND seq > ? AND seq NOT IN (SELECT value FROM json_each(?))
+                WHERE peer = ? AND lane = ? AND seq > ? AND seq <= ?
+                  AND seq NOT IN (SELECT value FROM json_each(?))
                 ORDER BY seq LIMIT ?";
-            let args = Args::ints(&[peer.0, lane_code(lane), after]).list(under_way.iter().copied());
+            let args = Args::ints(&[peer.0, lane_code(lane), after, through]).list(under_way.iter().copied());
             let found = sql.rows(next, args.int(page)).await?;
             for row in &found {
                 let keys = keys_of(&blob(row, 4)?)?;

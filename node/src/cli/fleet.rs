@@ -73,10 +73,21 @@ fn row(said: &Said, late: Option<&&v1::IncompleteDivision>) -> [String; 7] {
         node.software_version().to_owned(),
         complete,
         backlog,
-        time(node.last_linked_time.as_ref()),
+        linked(node),
         time(node.certificate_expire_time.as_ref()),
         time(said.at.as_ref()),
     ]
+}
+
+/// When it last linked; where it exchanges by files, how far these have come.
+fn linked(node: &v1::Node) -> String {
+    let Some(bundles) = &node.parent_bundles else { return time(node.last_linked_time.as_ref()) };
+    let sent = format!("bundle 数据包 #{} {}", bundles.sent_number(), time(bundles.sent_time.as_ref()));
+    match (bundles.one_way(), bundles.confirmed_number()) {
+        (true, _) => format!("{sent}, unconfirmed 单向未确认"),
+        (false, 0) => format!("{sent}, none confirmed 未确认"),
+        (false, number) => format!("{sent}, confirmed 已确认 #{number}"),
+    }
 }
 
 fn entry(said: &Said) -> anyhow::Result<Value> {

@@ -7,6 +7,7 @@
 mod aggregates;
 pub mod audit;
 mod backup;
+mod bundle;
 mod case_move;
 mod completeness;
 mod conflicts;
@@ -106,6 +107,7 @@ enum Command {
     Report(reports::ReportsArgs),
     Threshold(threshold::ThresholdArgs),
     Audit(audit::AuditArgs),
+    Bundle(bundle::BundleArgs),
     Store(store::StoreArgs),
     Pki(pki::PkiArgs),
     Demo(crate::demo::DemoArgs),
@@ -173,6 +175,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Report(args) => print(args.node.json, reports::run(&args)),
         Command::Submit(args) => print(args.node.json, submit::run(&args)),
         Command::Threshold(args) => print(args.node.json, threshold::run(&args)),
+        Command::Bundle(args) => print(args.node.json, bundle::run(&args)),
         Command::Audit(args) => print(args.node.json, audit::run(&args)),
         Command::Tallies(args) => print(args.node.json, tallies::run(&args)),
     }

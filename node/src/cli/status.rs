@@ -8,6 +8,8 @@ use super::connection::NodeArgs;
 use super::report::{Report, table, time};
 use super::{completeness, fleet, json, problem};
 
+mod bundles;
+
 /// Refused connections shown to people.
 const REFUSED_SHOWN_MAX: usize = 5;
 
@@ -41,7 +43,7 @@ fn needs_attention(status: &v1::Status) -> bool {
     status.conflict_count + status.quarantined_count + status.held_count > 0
         || !status.warnings.is_empty()
         || status.store_outage.is_some()
-        || status.links.iter().any(|link| !link.connected)
+        || status.links.iter().any(|link| !link.connected && link.bundles.is_none())
         || status.completeness.as_ref().is_some_and(completeness::is_late)
 }
 
@@ -138,6 +140,10 @@ fn row(link: &v1::LinkStatus, store_answers: bool) -> [String; 7] {
         (false, "") => "never linked 从未连接".to_owned(),
         (false, since) => format!("down 已断开 since {since}"),
     };
+    let state = match &link.bundles {
+        Some(state) if !link.connected => bundles::short(state),
+        _ => state,
+    };
     let to_send = match store_answers {
         true => format!("{}/{}/{}", link.urgent_backlog, link.normal_backlog, link.bulk_backlog),
         false => "?".to_owned(),
@@ -155,6 +161,9 @@ fn row(link: &v1::LinkStatus, store_answers: bool) -> [String; 7] {
 
 /// Why a link is down, and what is done about it.
 fn trouble(text: &mut String, link: &v1::LinkStatus) {
+    if let Some(state) = &link.bundles {
+        let _ = writeln!(text, "  {} {}", link.peer_division, bundles::long(state));
+    }
     if link.stripped_fields > 0 {
         let _ = writeln!(
             text,

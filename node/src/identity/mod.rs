@@ -5,6 +5,7 @@
 //! process-wide crypto provider in place, or write a key or a certificate's contents to a log.
 
 pub mod accept;
+pub mod bundle_key;
 pub mod certificate;
 mod chain;
 mod crowd;

@@ -69,41 +69,35 @@ fn certificates(mut bytes: &[u8]) -> Result<Vec<CertificateDer<'_>>, String> {
 /// # Errors
 /// Why not, in plain words.
 pub fn check_signature(division: Division, statement: &[u8], signed: &Signed) -> Result<(), String> {
-    signer(division, statement, signed).map(drop)
+    check_signer(&chain_of(division, &signed.certificates)?, statement, &signed.signature)
 }
 
-/// As [`check_signature`]; gives the certificates that came with the signature, the signer's first.
-fn signer<'s>(
-    division: Division,
-    statement: &[u8],
-    signed: &'s Signed,
-) -> Result<Vec<CertificateDer<'s>>, String> {
-    let chain = certificates(&signed.certificates)?;
+/// The certificates of a division's node, its own first.
+fn chain_of(division: Division, certificates: &[u8]) -> Result<Vec<CertificateDer<'_>>, String> {
+    let chain = self::certificates(certificates)?;
     let own = chain.first().ok_or("it comes without a certificate")?;
     let id = Certificate::read(own).and_then(|read| read.identity()).map_err(|error| error.to_string())?;
     if id.subject != Subject::Node(division) {
         return Err(format!("its certificate is not that of the node {division}"));
     }
-    let (scheme, signature) = signed.signature.split_at_checked(2).ok_or("it has no signature")?;
+    Ok(chain)
+}
+
+fn check_signer(chain: &[CertificateDer<'_>], statement: &[u8], signature: &[u8]) -> Result<(), String> {
+    let own = chain.first().ok_or("it comes without a certificate")?;
+    let (scheme, signature) = signature.split_at_checked(2).ok_or("it has no signature")?;
     let scheme = SignatureScheme::from(u16::from_be_bytes([scheme[0], scheme[1]]));
     let algorithms = provider().signature_verification_algorithms;
     let known = algorithms.mapping.iter().find(|(known, _)| *known == scheme);
     let algorithms = known.map(|(_, algorithms)| *algorithms).unwrap_or_default();
     let parsed = EndEntityCert::try_from(own).map_err(|_| "its certificate cannot be read")?;
     let fits = algorithms.iter().any(|a| parsed.verify_signature(*a, statement, signature).is_ok());
-    if fits { Ok(chain) } else { Err("its signature does not fit".to_owned()) }
+    if fits { Ok(()) } else { Err("its signature does not fit".to_owned()) }
 }
 
 impl Identity {
-    /// Whether the node of a division signed a statement at that time, and was trusted then.
-    fn check_signed(
-        &self,
-        division: Division,
-        time_ms: u64,
-        statement: &[u8],
-        signed: &Signed,
-    ) -> Result<(), String> {
-        let chain = signer(division, statement, signed)?;
+    /// Whether a chain was trusted at that time.
+    fn check_chain(&self, chain: &[CertificateDer<'_>], time_ms: u64) -> Result<(), String> {
         let (own, others) = chain.split_first().ok_or("it comes without a certificate")?;
         let then = UnixTime::since_unix_epoch(Duration::from_millis(time_ms));
         match self.chain.check(own, others, then, Usage::Dials) {
@@ -127,8 +121,15 @@ impl Seal for NodeSeal {
         division: Division,
         time_ms: u64,
         statement: &[u8],
-        signed: &Signed,
+        signature: &[u8],
+        certificates: &[u8],
     ) -> Result<(), String> {
-        self.0.current().check_signed(division, time_ms, statement, signed)
+        let chain = chain_of(division, certificates)?;
+        check_signer(&chain, statement, signature)?;
+        self.0.current().check_chain(&chain, time_ms)
+    }
+
+    fn trusts(&self, division: Division, time_ms: u64, certificates: &[u8]) -> Result<(), String> {
+        self.0.current().check_chain(&chain_of(division, certificates)?, time_ms)
     }
 }

@@ -269,6 +269,7 @@ impl Disk {
             | LinkChange::Report(_)
             | LinkChange::Checkpoint(_)
             | LinkChange::CheckpointInstead(_)
+            | LinkChange::Bundle { .. }
             | LinkChange::Invite(_)
             | LinkChange::Invited { .. } => {}
         }

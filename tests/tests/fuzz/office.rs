@@ -219,6 +219,8 @@ async fn start(path: &str) -> Routes {
         started_ms: now_ms(),
         certificate_expire_ms: Arc::new(|| None),
         refused_connections: Arc::new(Vec::new),
+        parent_line: Default::default(),
+        bundles: None,
         warnings: Arc::new(Vec::new),
     };
     let links = Links::new();

@@ -150,7 +150,10 @@ fn checkpoints() {
         let digests: Option<Vec<Hash>> = request.digests.chunks(32).map(Hash::of_bytes).collect();
         let after = u64::try_from(request.after_number).unwrap_or(u64::MAX);
         let follows = judge(Some(&kept), at, after, &digests.unwrap_or_default());
-        if seal.verify(division, at.time_ms, at.statement().as_bytes(), &signed).is_ok() {
+        if seal
+            .verify(division, at.time_ms, at.statement().as_bytes(), &signed.signature, &signed.certificates)
+            .is_ok()
+        {
             assert_eq!(*at, new, "nothing else was signed");
             taken += usize::from(follows == Ok(Standing::Next));
         }

@@ -12,6 +12,8 @@ fn describing(node: &Node, version: &str) -> Describing {
         started_ms: 1,
         certificate_expire_ms: Arc::new(|| Some(5_000)),
         refused_connections: Arc::new(Vec::new),
+        parent_line: Default::default(),
+        bundles: None,
         warnings: Arc::new(Vec::new),
     };
     Describing { engine: node.engine.clone(), links: node.links.clone(), info, written_ms: 0 }

@@ -134,12 +134,14 @@ async fn threshold(node: &Node, home: &str, measure: &str, red: i64) -> Result<(
     put(node, &format!("divisions/{home}/thresholds/{measure}"), &threshold).await
 }
 
-fn info() -> NodeInfo {
+pub(super) fn info() -> NodeInfo {
     NodeInfo {
         software_version: "test".into(),
         started_ms: 0,
         certificate_expire_ms: std::sync::Arc::new(|| None),
         refused_connections: std::sync::Arc::new(Vec::new),
+        parent_line: Default::default(),
+        bundles: None,
         warnings: std::sync::Arc::new(Vec::new),
     }
 }

@@ -78,6 +78,10 @@ impl Args {
         self.0.push(Value::Blob(Some(value.into())));
     }
 
+    pub(in crate::store) fn push_no_blob(&mut self) {
+        self.0.push(Value::Blob(None));
+    }
+
     pub(in crate::store) fn push_division(&mut self, value: Division) {
         self.push_int(code(value));
     }

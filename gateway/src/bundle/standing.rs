@@ -1,0 +1,297 @@
+//! What both sides of an exchange by bundles remember of each other, and what a bundle says about the two stores: a
+//! greeting whose answer may come days later, out of order, twice or never.
+//!
+//! On a line a token betrays a restored or copied store. Here each bundle is its own token: a mark of number and random
+//! bits. The sender names the one that it made before, so that two lives of one store, which give one number twice, do
+//! not fit; and the receiver's mark that it took in last, so that a store that does not know its own bundle knows that it
+//! was put back. What it had told of before it renewed itself it remembers as told.
+//!
+//! Decisions over values: the engine carries them out in one transaction.
+
+use bytes::Bytes;
+use guantong_proto::v1;
+
+use super::keys::PublicKey;
+
+/// Earlier lives of a store that are remembered, each way.
+const LIVES_MAX: usize = 32;
+
+/// One bundle, as both ends remember it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Random number of the store that made it.
+    pub epoch: u64,
+    /// Rises by one with each bundle for one receiver.
+    pub number: u64,
+    /// Drawn anew for each.
+    pub random: u64,
+}
+
+impl From<v1::BundleMark> for Mark {
+    fn from(mark: v1::BundleMark) -> Mark {
+        Mark { epoch: mark.epoch, number: mark.number, random: mark.random }
+    }
+}
+
+impl From<Mark> for v1::BundleMark {
+    fn from(mark: Mark) -> v1::BundleMark {
+        v1::BundleMark { epoch: mark.epoch, number: mark.number, random: mark.random }
+    }
+}
+
+/// A key of a peer, and who vouched for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerKey {
+    /// It.
+    pub key: PublicKey,
+    /// When the peer signed it, Unix milliseconds.
+    pub time_ms: u64,
+    /// The certificates that it was signed with: if one of them is revoked, nothing more is sealed with the key.
+    pub certificates: Bytes,
+}
+
+/// What is kept of the exchange with one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How often it was stored: whoever stores it decided from the last one.
+    pub version: i64,
+    /// What bundles for the peer are sealed with.
+    pub key: Option<PeerKey>,
+    /// The last bundle that was begun for the peer, and when.
+    pub sent: Option<(Mark, u64)>,
+    /// The highest number in the outbox when it was begun.
+    pub sent_through: i64,
+    /// The highest of them with a receipt.
+    pub confirmed_number: u64,
+    /// When that receipt was taken in, and when its bundle was begun, Unix milliseconds.
+    pub confirmed_ms: u64,
+    /// See `confirmed_ms`.
+    pub confirmed_to_ms: u64,
+    /// Lives of this store that bundles told the peer of, or that it spoke of; the latest last.
+    pub told: Vec<u64>,
+    /// The peer's store; 0: none was heard of.
+    pub peer_epoch: u64,
+    /// When the newest of its bundles that came was begun, by its clock, Unix milliseconds.
+    pub peer_time_ms: u64,
+    /// Its earlier lives, the latest last.
+    pub past: Vec<u64>,
+    /// The bundle of this life with the highest number that was taken in, and when.
+    pub seen: Option<(Mark, u64)>,
+    /// The peer never takes in what is made here.
+    pub one_way: bool,
+    /// The peer's store of this life was found to be restored or copied, and has not renewed itself as far as is known.
+    pub restored_epoch: u64,
+    /// The latest stamp of this store when it made the newest of the bundles that the peer is known to have taken in.
+    pub clock: u64,
+}
+
+/// A bundle that was taken in, or begun to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// It.
+    pub mark: Mark,
+    /// The one that its sender made before.
+    pub previous: Option<Mark>,
+}
+
+/// What a bundle's greeting says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The bundle.
+    pub mark: Mark,
+    /// The one that its sender made for this node before.
+    pub previous: Option<Mark>,
+    /// This node's bundle that it took in last, of those with the highest number.
+    pub seen: Option<Mark>,
+    /// This node's store as it knows it; 0: it never heard of one.
+    pub peer_epoch: u64,
+    /// It found this node's store of this life to be restored; 0: it did not.
+    pub restored_epoch: u64,
+    /// It never takes in bundles of this node.
+    pub one_way: bool,
+    /// It holds everything that its sender owes.
+    pub whole: bool,
+}
+
+/// What is remembered that a greeting is compared with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// This store's random number.
+    pub own_epoch: u64,
+    /// The bundle made here with the number of `Heard::seen`, where it is still remembered, and the latest stamp of this
+    /// store then.
+    pub made: Option<(Mark, u64)>,
+    /// Bundles taken in of the same life of the sender: the one with the number before, with the same, and the one after.
+    pub taken: [Option<Taken>; 3],
+    /// When the bundle was begun, by its sender's clock, Unix milliseconds.
+    pub time_ms: u64,
+}
+
+/// What the sender's store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Nothing of it was ever heard.
+    New,
+    /// The one that is known.
+    Known,
+    /// It has a new random number: it renewed itself, or was emptied.
+    Renewed,
+    /// It was restored or copied, and does not know that yet.
+    Restored,
+    /// This bundle is one from before it renewed itself, and comes late.
+    Past,
+}
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// The exchange as it must be stored.
+    pub standing: Standing,
+    /// The sender's store.
+    pub sender: Sender,
+    /// This store was restored or copied: it takes a new random number, becomes a new writer, and writes again what it
+    /// wrote after `Standing::clock`.
+    pub own_restored: bool,
+    /// The sender is owed everything anew.
+    pub backfill: bool,
+    /// Both stores are the ones that know each other: what is merged need not be owed back.
+    pub same_epoch: bool,
+    /// What the bundle says of bundles made here counts.
+    pub receipts_count: bool,
+    /// The sender has sent everything that this store, as it is now, asked it for.
+    pub recovered: bool,
+}
+
+/// What a bundle means.
+pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
+    let own_restored = own_restored(known, heard, memory);
+    let sender = sender(known, heard, memory);
+    let mut standing = known.clone();
+    if heard.peer_epoch != 0 && heard.peer_epoch != memory.own_epoch {
+        remember(&mut standing.told, heard.peer_epoch);
+    }
+    if own_restored {
+        // Bundles that were made before the peer hears of the next life speak of this one.
+        remember(&mut standing.told, memory.own_epoch);
+    }
+    let newly_restored = sender == Sender::Restored && known.restored_epoch != heard.mark.epoch;
+    match sender {
+        Sender::New | Sender::Renewed => {
+            if known.peer_epoch != 0 {
+                remember(&mut standing.past, known.peer_epoch);
+            }
+            standing.peer_epoch = heard.mark.epoch;
+            standing.seen = None;
+            standing.restored_epoch = 0;
+        }
+        Sender::Restored => standing.restored_epoch = heard.mark.epoch,
+        Sender::Past => remember(&mut standing.past, heard.mark.epoch),
+        Sender::Known => {}
+    }
+    if sender != Sender::Past {
+        standing.one_way = heard.one_way;
+        standing.peer_time_ms = known.peer_time_ms.max(memory.time_ms);
+    }
+    if !own_restored && let Some((_, clock)) = memory.made.filter(|(made, _)| Some(*made) == heard.seen) {
+        standing.clock = standing.clock.max(clock);
+    }
+    let trusted = matches!(sender, Sender::New | Sender::Known | Sender::Renewed) && !own_restored;
+    Met {
+        standing,
+        sender,
+        own_restored,
+        backfill: sender == Sender::Renewed || newly_restored,
+        same_epoch: trusted && (heard.peer_epoch == 0 || heard.peer_epoch == memory.own_epoch),
+        receipts_count: sender != Sender::Past && !own_restored,
+        recovered: trusted && heard.whole && heard.peer_epoch == memory.own_epoch,
+    }
+}
+
+/// Whether this store is not the one that the sender knows: it does not know its own bundle, or its own life.
+fn own_restored(known: &Standing, heard: &Heard, memory: &Memory) -> bool {
+    if heard.peer_epoch == 0 {
+        return false;
+    }
+    if heard.peer_epoch != memory.own_epoch {
+        return !known.told.contains(&heard.peer_epoch);
+    }
+    if heard.restored_epoch == memory.own_epoch {
+        return true;
+    }
+    let Some(seen) = heard.seen.filter(|seen| seen.epoch == memory.own_epoch) else { return false };
+    let never_made = known.sent.is_none_or(|(sent, _)| seen.number > sent.number);
+    never_made || memory.made.is_some_and(|(made, _)| made != seen)
+}
+
+fn sender(known: &Standing, heard: &Heard, memory: &Memory) -> Sender {
+    let epoch = heard.mark.epoch;
+    let later = memory.time_ms > known.peer_time_ms;
+    if known.peer_epoch == 0 {
+        return Sender::New;
+    }
+    if epoch != known.peer_epoch {
+        // By time alone: a store that was emptied begins to count anew.
+        return match (known.past.contains(&epoch), later) {
+            (_, false) => Sender::Past,
+            (true, true) => Sender::Restored,
+            (false, true) => Sender::Renewed,
+        };
+    }
+    let [before, same, after] = memory.taken;
+    let fits = before.is_none_or(|before| heard.previous == Some(before.mark))
+        && same.is_none_or(|same| same.mark == heard.mark)
+        && after.is_none_or(|after| after.previous == Some(heard.mark));
+    match fits && known.restored_epoch != epoch {
+        true => Sender::Known,
+        false => Sender::Restored,
+    }
+}
+
+impl Standing {
+    /// A key of the peer came: the one that was signed last counts.
+    pub fn learn(&mut self, key: &PeerKey) {
+        if self.key.as_ref().is_none_or(|known| known.time_ms <= key.time_ms) {
+            self.key = Some(key.clone());
+        }
+    }
+
+    /// A bundle is begun. Gives its mark.
+    pub fn begin(&mut self, own_epoch: u64, random: u64, now_ms: u64, through: i64) -> Mark {
+        let number = self.sent.map_or(0, |(mark, _)| mark.number) + 1;
+        let mark = Mark { epoch: own_epoch, number, random };
+        self.sent = Some((mark, now_ms));
+        self.sent_through = through;
+        remember(&mut self.told, own_epoch);
+        mark
+    }
+
+    /// A bundle of the peer was taken in whole.
+    pub fn took(&mut self, mark: Mark, now_ms: u64) {
+        let newer = self.seen.is_none_or(|(seen, _)| mark.number >= seen.number);
+        if mark.epoch == self.peer_epoch && newer {
+            self.seen = Some((mark, now_ms));
+        }
+    }
+
+    /// The receipt for a bundle that was begun at `made_ms` was taken in.
+    pub fn confirm(&mut self, number: u64, made_ms: u64, now_ms: u64) {
+        if number >= self.confirmed_number {
+            (self.confirmed_number, self.confirmed_ms) = (number, now_ms);
+            self.confirmed_to_ms = self.confirmed_to_ms.max(made_ms);
+        }
+    }
+}
+
+/// Puts a life at the end of a list, once.
+fn remember(lives: &mut Vec<u64>, life: u64) {
+    lives.retain(|known| *known != life);
+    lives.push(life);
+    if lives.len() > LIVES_MAX {
+        lives.remove(0);
+    }
+}
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;
