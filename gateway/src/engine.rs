@@ -418,6 +418,11 @@ impl Engine {
         self.ask(|reply| Command::RepairCounts(changes, reply)).await
     }
 
+    /// Has the checksums of links computed anew: until then they are not known.
+    pub async fn sum_anew(&self, peers: Vec<PeerId>) -> Result<(), EngineError> {
+        self.ask(|reply| Command::SumAnew(peers, reply)).await
+    }
+
     /// Ends the task after what it was given before.
     pub async fn stop(&self) {
         let (reply, done) = oneshot::channel();

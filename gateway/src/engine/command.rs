@@ -175,6 +175,7 @@ pub(super) enum Command {
     Revoke(String, Reply<()>),
     Invitation(Box<LinkChange>, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
+    SumAnew(Vec<PeerId>, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
     Checkpoint(Box<HandedIn>, Reply<Result<Standing, Untaken>>),
     /// A child's, and who accepts them.

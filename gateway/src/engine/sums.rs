@@ -7,7 +7,7 @@ use super::catch_up::abreast;
 use super::task::Task;
 use crate::ingest::changes::{Changes, LinkChange, PeerState, RecordKey};
 use crate::ingest::sums::Sums;
-use crate::ingest::topology::Role;
+use crate::ingest::topology::{PeerId, Role};
 use crate::outgoing::Route;
 use crate::record::codec;
 use crate::store::{StoredRecord, SumPage};
@@ -90,8 +90,14 @@ impl Task {
     pub(super) async fn forget_former_parents(&mut self) -> Result<(), EngineError> {
         let parent = self.shared.topology().parent().map(|parent| parent.0);
         let former = |peer: &&PeerState| peer.role == Role::Parent && Some(peer.id) != parent;
-        let former: Vec<_> = self.peers.values().filter(former).filter(|p| p.summed_through != 0).collect();
-        let forget: Vec<LinkChange> = former.iter().map(|peer| LinkChange::ForgetSums(peer.id)).collect();
+        let summed = |peer: &&PeerState| peer.summed_through != 0;
+        let former: Vec<PeerId> = self.peers.values().filter(former).filter(summed).map(|p| p.id).collect();
+        self.forget_sums(&former).await
+    }
+
+    /// The sums of these links are computed anew.
+    pub(super) async fn forget_sums(&mut self, peers: &[PeerId]) -> Result<(), EngineError> {
+        let forget: Vec<LinkChange> = peers.iter().map(|peer| LinkChange::ForgetSums(*peer)).collect();
         if !forget.is_empty() {
             self.commit(&Changes::default(), &forget).await?;
             self.note(&forget, true);

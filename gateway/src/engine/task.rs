@@ -327,6 +327,9 @@ impl Task {
                 let changes = Changes { tallies, audit, ..Changes::default() };
                 let _ = reply.send(abreast!(self, self.commit(&changes, &[])));
             }
+            Command::SumAnew(peers, reply) => {
+                let _ = reply.send(abreast!(self, self.forget_sums(&peers)));
+            }
             Command::Revoke(partner, reply) => {
                 let revoke = LinkChange::Revoke(partner);
                 let _ = reply.send(abreast!(self, self.change_grants(revoke.clone())));

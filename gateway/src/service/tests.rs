@@ -19,6 +19,7 @@ mod rates;
 mod reports;
 mod restores;
 mod subscriptions;
+mod sums;
 mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,18 @@
 //! The whole store as it was at one moment, county by county: for counting everything anew while writes go on.
 
-use super::sql::{Args, Snapshot, code, division, int};
+use std::collections::BTreeMap;
+
+use super::pack::sums_of;
+use super::sql::{Args, Snapshot, blob, code, division, int};
+use super::sums::total;
 use super::tallies::tally;
 use super::{Store, StoreError, StoredRecord, TallyRow};
 use crate::division::Division;
+use crate::ingest::changes::{RecordKey, SumChange};
+use crate::ingest::topology::PeerId;
+use crate::proof::Sum;
+use crate::record::FieldNumber;
+use crate::schema::KindId;
 
 /// The store as it was when it was asked for. It holds one of the few connections that read: do not keep it for long.
 pub struct Frozen {
@@ -18,11 +27,12 @@ impl Store {
 }
 
 impl Frozen {
-    /// The counties of all records and kept counts, ascending; prefectures and provinces stand for what is theirs.
+    /// The counties of all records, kept counts and checksums, ascending; prefectures and provinces stand for what is theirs.
     pub async fn counties(&mut self) -> Result<Vec<Division>, StoreError> {
         let mut sql = self.reader.sql();
         let mut counties = Vec::new();
-        for row in &sql.rows("SELECT DISTINCT county FROM tally", Args::new()).await? {
+        let kept = "SELECT county FROM tally UNION SELECT county FROM link_sum WHERE county > 0";
+        for row in &sql.rows(kept, Args::new()).await? {
             counties.push(division(row, 0)?);
         }
         let mut after = 0;
@@ -53,6 +63,33 @@ impl Frozen {
         };
         let rows = self.reader.sql().rows(list, args.int(limit as i64)).await?;
         rows.iter().map(super::records::stored).collect()
+    }
+
+    /// The peers whose checksums are known.
+    pub async fn summed_peers(&mut self) -> Result<Vec<PeerId>, StoreError> {
+        let list = "SELECT peer FROM peer WHERE summed_through = ? ORDER BY peer";
+        let rows = self.reader.sql().rows(list, Args::ints(&[RecordKey::MAX])).await?;
+        rows.iter().map(|row| int(row, 0).map(PeerId)).collect()
+    }
+
+    /// The kept checksums of a link for the records of a county; those of a home and kind may come several times.
+    pub async fn sums(&mut self, peer: PeerId, county: Division) -> Result<Vec<SumChange>, StoreError> {
+        let list = "SELECT home, kind, sums FROM link_sum WHERE peer = ? AND county = ?";
+        let rows = self.reader.sql().rows(list, Args::ints(&[peer.0, code(county)])).await?;
+        let sum = |row| {
+            let kind = u32::try_from(int(row, 1)?).map_err(|_| StoreError::unreadable("a kind"))?;
+            let (home, sums) = (division(row, 0)?, sums_of(&blob(row, 2)?)?);
+            Ok(SumChange { peer, home, kind: KindId(kind), sums })
+        };
+        rows.iter().map(sum).collect()
+    }
+
+    /// The kept checksums of a link for all records; none where they are not known.
+    pub async fn total_sums(
+        &mut self,
+        peer: PeerId,
+    ) -> Result<BTreeMap<(KindId, FieldNumber), Sum>, StoreError> {
+        Ok(total(&mut self.reader.sql(), peer).await?.unwrap_or_default())
     }
 
     /// All kept counts of a county.

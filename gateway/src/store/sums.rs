@@ -247,7 +247,7 @@ async fn is_known(sql: &mut Sql<'_>, peer: PeerId) -> Result<bool, StoreError> {
     Ok(sql.number(through, Args::ints(&[peer.0])).await? == RecordKey::MAX)
 }
 
-async fn total(
+pub(super) async fn total(
     sql: &mut Sql<'_>,
     peer: PeerId,
 ) -> Result<Option<BTreeMap<(KindId, FieldNumber), Sum>>, StoreError> {

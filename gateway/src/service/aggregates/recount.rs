@@ -1,11 +1,16 @@
 //! Counting every record anew, county by county, as the store was at one moment, and comparing with what was kept. What
-//! differs is put right by adding the difference, so that writes may go on meanwhile.
+//! differs is put right by adding the difference, so that writes may go on meanwhile. The checksums of links go the same
+//! way, but are computed anew where they are wrong.
+
+mod checksums;
 
 use std::collections::BTreeMap;
 
 use guantong_proto::v1;
 use tokio::sync::mpsc;
 use tonic::Status;
+
+use checksums::Checksums;
 
 use super::super::{node, status};
 use crate::aggregate::{self, Cell, Entries, Sheet, TallyChange};
@@ -50,19 +55,29 @@ impl Recount {
         let mut frozen = self.engine.shared().store.frozen().await.map_err(of_store)?;
         let counties = frozen.counties().await.map_err(of_store)?;
         self.said.county_total = counties.len() as u32;
+        let shared = self.engine.shared().clone();
+        let mut checksums = Checksums::begin(&shared, &mut frozen).await.map_err(of_store)?;
         for county in counties {
-            let counted = self.counted(&mut frozen, county).await.map_err(of_store)?;
+            let counted = self.counted(&mut frozen, county, &mut checksums).await.map_err(of_store)?;
             let kept = kept(&mut frozen, county).await.map_err(of_store)?;
             let changes = self.compare(&kept, &counted);
             if self.repair && !changes.is_empty() {
                 let repaired = self.engine.repair_counts(changes).await;
                 repaired.map_err(|e| status::of_engine(&self.engine.shared().schema, KindId(0), &e))?;
             }
+            let compared = checksums.compare(&shared, &mut frozen, county, &mut self.said).await;
+            compared.map_err(of_store)?;
             self.said.county_count += 1;
             if out.send(Ok(self.said.clone())).await.is_err() {
                 return Ok(());
             }
             self.said.differences.clear();
+            self.said.checksum_differences.clear();
+        }
+        let wrong = checksums.end(&shared, &mut frozen, &mut self.said).await.map_err(of_store)?;
+        if self.repair && !wrong.is_empty() {
+            let repaired = self.engine.sum_anew(wrong).await;
+            repaired.map_err(|e| status::of_engine(&shared.schema, KindId(0), &e))?;
         }
         self.said.done = true;
         let _ = out.send(Ok(self.said.clone())).await;
@@ -70,19 +85,29 @@ impl Recount {
     }
 
     /// What the records of a county say.
-    async fn counted(&mut self, frozen: &mut Frozen, county: Division) -> Result<Numbers, StoreError> {
+    async fn counted(
+        &mut self,
+        frozen: &mut Frozen,
+        county: Division,
+        checksums: &mut Checksums,
+    ) -> Result<Numbers, StoreError> {
         let shared = self.engine.shared();
         let own = shared.own();
         let mut sheet = Sheet::default();
         let mut last = None;
         loop {
             let page = frozen.records(county, last.as_ref(), RECORDS_AT_ONCE).await?;
-            for stored in page.iter().filter(|stored| own.contains(stored.name.home)) {
-                self.said.record_count += 1;
+            for stored in &page {
+                let counts = own.contains(stored.name.home);
+                self.said.record_count += u64::from(counts);
                 let Ok(record) = codec::decode(stored.state.clone()) else {
                     self.said.unreadable_count += 1;
                     continue;
                 };
+                checksums.add(shared, stored, &record);
+                if !counts {
+                    continue;
+                }
                 let kind = shared.schema.kind(stored.name.kind);
                 let contribution = aggregate::contribution_of(kind, stored.name.home, &record);
                 sheet.add(&contribution, stored.name.home, 1);

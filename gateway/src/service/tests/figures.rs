@@ -329,13 +329,13 @@ async fn who_took_no_snapshot_of_a_past_day_is_named() {
     assert_eq!(ask(-1, &[]).await, (None, vec![]), "nobody counted before the first one");
 }
 
-fn called<T>(message: T) -> Request<T> {
+pub(super) fn called<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.extensions_mut().insert(Caller { who: Who::Local, address: "test".into() });
     request
 }
 
-fn service(node: &Node) -> Aggregates {
+pub(super) fn service(node: &Node) -> Aggregates {
     Aggregates::new(node.engine.clone(), CancellationToken::new())
 }
 
