@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 pub mod collector;
+pub mod land;
 pub mod rude;
 pub mod wire;
 

@@ -4,101 +4,36 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use guantong::client::Client;
-use guantong::identity::certificate::Certificate;
 use guantong::identity::pki::dir::AuthorityDir;
-use guantong::identity::pki::{KeyRequest, Request, Validity};
+use guantong::identity::pki::KeyRequest;
 use guantong::identity::revocation::revokes;
-use guantong::identity::{Subject, TrustDomain};
 use guantong_gateway::invitation::Code;
 use guantong_proto::v1;
 use guantong_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+use guantong_tests::harness::land::{
+    HOST, Land, between, certificate, days, enroll, free_port, invite, later, link, linked,
+    replace_certificate, serve, serve_in, text, with_authority,
+};
 use guantong_tests::harness::wire::dial;
-use guantong_tests::harness::{Done, Stray, division, found, run, until};
+use guantong_tests::harness::{Stray, found, run, until};
 use time::{Duration, OffsetDateTime};
 use tonic_types::StatusExt;
 
 const PREFECTURE: &str = "2208";
 const COUNTY: &str = "220822";
 const TOWNSHIP: &str = "220822101";
-const HOST: &str = "127.0.0.1";
-/// Where Debian puts the library that lies about the time.
-const FAKETIME: [&str; 2] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-];
 
-/// A folder with nodes, and the root of their trust.
-struct Land {
-    folder: tempfile::TempDir,
-    root: AuthorityDir,
+/// A root for years to come.
+fn land() -> Land {
+    Land::new(days(-400, 4_000))
 }
 
-fn between(from: Duration, to: Duration) -> Validity {
-    let now = OffsetDateTime::now_utc();
-    Validity { not_before: now + from, not_after: now + to }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().unwrap().to_owned()
-}
-
-impl Land {
-    fn new() -> Land {
-        let folder = tempfile::Builder::new().prefix("gt").tempdir().unwrap();
-        let years = between(Duration::days(-400), Duration::days(4_000));
-        let root = AuthorityDir::create(&folder.path().join("root"), TrustDomain::default(), years, false);
-        Land { root: root.unwrap(), folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A node of the root's own making, with an authority of its own, or the root itself.
-    fn first(&self, code: &str, authority: &Path, more: &str) -> (PathBuf, String) {
-        let dir = self.path(code);
-        // Of 400 days 300 have passed.
-        let validity = between(Duration::days(-300), Duration::days(100));
-        let request = Request::new(Subject::node(division(code)).unwrap(), validity);
-        self.root.issue(&request.host(HOST).unwrap(), &dir, false).unwrap();
-        let address = format!("{HOST}:{}", free_port());
-        let configuration = format!(
-            "division = \"{code}\"\nlisten = \"{address}\"\n{more}\n[authority]\ndir = {:?}\n",
-            text(authority)
-        );
-        guantong_tests::harness::stray_config(&dir, &configuration);
-        (dir, address)
-    }
-
-    /// An authority for a division, below the root.
-    fn authority(&self, code: &str) -> AuthorityDir {
-        let years = between(Duration::days(-400), Duration::days(4_000));
-        self.root
-            .issue_authority(division(code), years, &self.path(&format!("{code}-authority")), false)
-            .unwrap()
-    }
-}
-
-async fn invite(parent: &Path, args: &[&str]) -> Code {
-    let socket = text(&parent.join("sock"));
-    let mut all = vec!["invite", "--json", "--socket", &socket];
-    all.extend(args);
-    let made = run(&all).await.exits(0).json();
-    made["code"].as_str().unwrap().parse().unwrap()
-}
-
-async fn enroll(parent: &str, code: &Code, out: &Path, more: &[&str]) -> Done {
-    let (code, out) = (code.to_string(), text(out));
-    let mut args = vec!["enroll", "--parent", parent, "--code", &code, "--out", &out];
-    args.extend(more);
-    run(&args).await
+/// The node at the top, with the root for its authority. Of its certificate's 400 days 300 have passed.
+fn first(land: &Land) -> (std::path::PathBuf, String) {
+    land.node(&land.root, PREFECTURE, days(-300, 100), &with_authority(&land.path("root")))
 }
 
 /// A folder whose configuration says only where the socket is: `enroll` says the rest.
@@ -107,42 +42,15 @@ fn prepare(dir: &Path) {
     std::fs::write(dir.join("guantong.toml"), format!("socket = {:?}\n", text(&dir.join("sock")))).unwrap();
 }
 
-fn serve(dir: &Path) -> Stray {
-    let config =
-        ["guantong.toml", "stray.toml"].map(|name| dir.join(name)).into_iter().find(|path| path.exists());
-    Stray::start(dir, &config.unwrap(), &[])
-}
-
-fn certificate(dir: &Path) -> Certificate {
-    Certificate::read_pem(&std::fs::read(dir.join("certificate.pem")).unwrap()).unwrap()
-}
-
-async fn link(client: &Client, peer: &str) -> Option<v1::LinkStatus> {
-    let status = client.node().get_status(v1::GetStatusRequest {}).await.ok()?.into_inner();
-    let peer = division(peer).to_string();
-    status.links.into_iter().find(|link| link.peer_division == peer)
-}
-
-async fn linked(client: &Client, peer: &str) -> v1::LinkStatus {
-    found(&format!("a link to {peer}"), async || link(client, peer).await.filter(|link| link.connected)).await
-}
-
-/// Puts a certificate of a validity of the test's choosing in place of the node's; gives its serial number.
-fn replace_certificate(authority: &AuthorityDir, dir: &Path, code: &str, validity: Validity) -> String {
-    let request = Request::new(Subject::node(division(code)).unwrap(), validity);
-    let (issued, _) = authority.issue(&request, dir, true).unwrap();
-    issued.serial
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tree_grows_by_invitation_and_keeps_itself_trusted() {
-    let land = Land::new();
-    let (prefecture_dir, prefecture_at) = land.first(PREFECTURE, &land.path("root"), "");
+    let land = land();
+    let (prefecture_dir, prefecture_at) = first(&land);
     let due = certificate(&prefecture_dir).serial;
     let mut prefecture = serve(&prefecture_dir);
     prefecture.client().await;
     until("the top of the tree renews its own", async || certificate(&prefecture_dir).serial != due).await;
-    let authority = land.authority(COUNTY);
+    let authority = land.authority(COUNTY, days(-400, 4_000));
 
     // The county comes by invitation, and has an authority from then on.
     let county_dir = land.path(COUNTY);
@@ -155,7 +63,7 @@ async fn a_tree_grows_by_invitation_and_keeps_itself_trusted() {
         .shows(&["220822000000"]);
     let config = county_dir.join("guantong.toml");
     let mut file = std::fs::OpenOptions::new().append(true).open(config).unwrap();
-    writeln!(file, "\n[authority]\ndir = {:?}", text(authority.dir())).unwrap();
+    writeln!(file, "\n{}", with_authority(authority.dir())).unwrap();
     let mut county = serve(&county_dir);
     linked(&county.client().await, PREFECTURE).await;
 
@@ -283,7 +191,6 @@ async fn away_for_long(
     township: Stray,
 ) {
     township.kill().await;
-    let days = |from: i64, to: i64| between(Duration::days(from), Duration::days(to));
     replace_certificate(authority, dir, TOWNSHIP, days(-240, -60));
     let mut township = serve(dir);
     linked(&township.client().await, COUNTY).await;
@@ -315,8 +222,8 @@ async fn away_for_long(
 /// A code is good for its time only; who tries too many is made to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codes_run_out_and_guesses_are_slowed() {
-    let land = Land::new();
-    let (dir, at) = land.first(PREFECTURE, &land.path("root"), "");
+    let land = land();
+    let (dir, at) = first(&land);
     let mut node = serve(&dir);
     node.client().await;
     let code = invite(&dir, &[COUNTY, "--valid", "1h"]).await;
@@ -328,14 +235,8 @@ async fn codes_run_out_and_guesses_are_slowed() {
     enroll(&at, &wrong, &out, &[]).await.exits(1).says(&["too many codes were tried", "try again in"]);
     node.kill().await;
 
-    let Some(library) = FAKETIME.into_iter().find(|path| Path::new(path).exists()) else {
-        // Past the capture of passing tests: what is not tested must be seen.
-        let _ =
-            std::io::stderr().write_all(b"SKIPPED: faketime is not installed (apt-get install faketime)\n");
-        return;
-    };
-    let late = [("LD_PRELOAD", library), ("FAKETIME", "+2h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-    let mut node = Stray::start(&dir, &dir.join("stray.toml"), &late);
+    let Some(late) = later("+2h") else { return };
+    let mut node = serve_in(&dir, &late);
     node.client().await;
     enroll(&at, &code, &out, &[]).await.exits(1).says(&["the code is not accepted"]);
     let socket = text(&dir.join("sock"));

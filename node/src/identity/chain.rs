@@ -173,6 +173,11 @@ impl ChainCheck {
         &self.trust_domain
     }
 
+    /// Whether all roots have ended.
+    pub(super) fn has_ended(&self, now_ms: u64) -> bool {
+        self.known.iter().all(|anchor| anchor.not_after_ms < now_ms)
+    }
+
     /// Ours, on a path that is sound otherwise.
     fn check_path(
         &self,

@@ -115,6 +115,11 @@ impl Identity {
         &self.trust
     }
 
+    /// Whether every root that it knows has ended: nobody can prove anything to it any more.
+    pub fn trusts_nobody(&self, now_ms: u64) -> bool {
+        self.chain.has_ended(now_ms)
+    }
+
     /// Whether the own certificate has run out.
     pub fn has_expired(&self, now_ms: u64) -> bool {
         self.certificate().not_after_ms < now_ms

@@ -76,17 +76,9 @@ pub(super) async fn keep(channel: Channel, identity: Arc<IdentityStore>) -> Infa
 /// Has a certificate renewed that has run out, in the parent's lobby. Says how it went.
 pub(super) async fn return_to(parent: &Parent, address: &str, identity: &Arc<IdentityStore>) -> String {
     let expired = beijing_time(identity.current().certificate().not_after_ms);
-    let config = identity.current().returning_config();
-    let dialed = connect_to_lobby(address, config, ExpectedPeer::Node(parent.division), RENEWAL_TIME).await;
-    let reason = match dialed {
-        Ok(dialed) => match ask(dialed.channel, identity).await {
-            Ok(()) => {
-                return "the certificate was renewed after it had run out (证书过期后已续期)".to_owned();
-            }
-            Err(reason) => dialed.peer.ended().map_or(reason, |trouble| said(&trouble)),
-        },
-        Err(DialError::Refused { trouble, .. }) => said(&trouble),
-        Err(error) => error.to_string(),
+    let reason = match visit(parent, address, identity).await {
+        Ok(()) => return "the certificate was renewed after it had run out (证书过期后已续期)".to_owned(),
+        Err(reason) => reason,
     };
     let text = format!(
         "this node's certificate expired on {expired} and is not renewed: {reason} (证书已过期，续期失败)"
@@ -95,14 +87,36 @@ pub(super) async fn return_to(parent: &Parent, address: &str, identity: &Arc<Ide
     text
 }
 
+/// The visit to the lobby.
+async fn visit(parent: &Parent, address: &str, identity: &Arc<IdentityStore>) -> Result<(), String> {
+    let current = identity.current();
+    if current.trusts_nobody(unix_ms()) {
+        return Err(format!(
+            "every root authority that it knows has ended, too, so it cannot tell its parent from others; {INVITED_AGAIN}"
+        ));
+    }
+    let expected = ExpectedPeer::Node(parent.division);
+    match connect_to_lobby(address, current.returning_config(), expected, RENEWAL_TIME).await {
+        Ok(dialed) => {
+            let asked = ask(dialed.channel, identity).await;
+            asked.map_err(|reason| dialed.peer.ended().map_or(reason, |trouble| said(&trouble)))
+        }
+        Err(DialError::Refused { trouble, .. }) => Err(said(&trouble)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What is left where nothing can be renewed.
+const INVITED_AGAIN: &str = "the parent's operator must invite this node again with `guantong invite`, and then run \
+                             `guantong enroll --force` here (须由上级重新邀请)";
+
 /// A parent that refuses a certificate which has run out will do so tomorrow, too.
 fn said(trouble: &Trouble) -> String {
     use crate::identity::words::Fault;
     match trouble {
-        Trouble::Ours(Fault::OutOfDate | Fault::Revoked) => format!(
-            "the parent lets it in no more ({trouble}); its operator must invite this node again with `guantong invite`, and \
-             then run `guantong enroll --force` here (须由上级重新邀请)"
-        ),
+        Trouble::Ours(Fault::OutOfDate | Fault::Revoked) => {
+            format!("the parent lets it in no more ({trouble}); {INVITED_AGAIN}")
+        }
         other => other.to_string(),
     }
 }
