@@ -8,6 +8,8 @@ use guantong_gateway::division::Division;
 use guantong_proto::v1;
 
 pub mod aggregates;
+pub mod audit;
+pub mod authorization;
 pub mod chain;
 pub mod handshake;
 pub mod latency;
@@ -89,6 +91,21 @@ impl Chain {
         };
         serde_json::Value::Object(self.divisions.iter().map(peak).collect())
     }
+}
+
+/// CPU seconds that this process has used.
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").context("Linux only")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // Fields 14 and 15, in hundredths of a second on Linux.
+    Ok((ticks(11) + ticks(12)) / 100.0)
+}
+
+/// The CPU time of a thread by its place in `/proc`: the first number of its schedstat.
+fn cpu_ns(thread: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(thread.join("schedstat")).context("Linux only")?;
+    Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }
 
 /// The value below which a share of the measurements lies, to a hundredth.

@@ -35,14 +35,15 @@ pub async fn run(program: &Path, records: u64, updates: u64) -> Result<serde_jso
     Ok(report)
 }
 
-struct Load {
+pub(super) struct Load {
     records_per_s: f64,
     cpu_s_per_million: f64,
     import_s: f64,
     arrived_s: f64,
 }
 
-async fn load(chain: &Chain, records: u64, round: u64) -> Result<Load> {
+/// Imports cameras and waits until the province has them.
+pub(super) async fn load(chain: &Chain, records: u64, round: u64) -> Result<Load> {
     let before = chain.wait(chain.province(), |_| true).await?.links;
     let received = |links: &[v1::LinkStatus]| links.iter().map(|l| l.received_records).sum::<u64>();
     let target = received(&before) + records;
@@ -79,7 +80,7 @@ fn messages(records: u64, round: u64) -> impl tokio_stream::Stream<Item = v1::Im
 }
 
 /// A social camera with the fields that a ledger usually brings.
-fn row(number: u64, round: u64) -> v1::ImportRow {
+pub(super) fn row(number: u64, round: u64) -> v1::ImportRow {
     let device_id = format!("2208221000132{number:07}");
     let camera = v1::Camera {
         device_id: Some(device_id.clone()),

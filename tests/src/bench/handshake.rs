@@ -17,6 +17,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::StreamExt as _;
 
+use super::cpu_ns;
+
 /// Handshakes before anything is measured.
 const WARM_UP: u32 = 50;
 
@@ -116,10 +118,4 @@ async fn shake(address: std::net::SocketAddr, identity: &Identity) -> Result<()>
         Err(error) => Err(error).context("the gateway refused the township"),
         Ok(_) => anyhow::bail!("the gateway spoke before it was asked"),
     }
-}
-
-/// The CPU time of a thread: the first number of its schedstat.
-fn cpu_ns(thread: &Path) -> Result<u64> {
-    let text = std::fs::read_to_string(thread.join("schedstat")).context("Linux only")?;
-    Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }

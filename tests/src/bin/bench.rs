@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{aggregates, chain, handshake, latency, store};
+use guantong_tests::bench::{aggregates, audit, authorization, chain, handshake, latency, store};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
@@ -60,6 +60,21 @@ enum What {
         #[arg(long, default_value_t = 1_000)]
         revoked: usize,
     },
+    /// The audit log's share of the CPU time in which four tiers take in records, by a ledger and one by one.
+    Audit {
+        /// Records that are imported at the township.
+        #[arg(long, default_value_t = 100_000)]
+        records: u64,
+        /// Records that are written one by one.
+        #[arg(long, default_value_t = 1_000)]
+        changes: u64,
+    },
+    /// What deciding who may send, write and see costs a record, in microseconds of CPU time.
+    Authorization {
+        /// Records decided over, of each kind.
+        #[arg(long, default_value_t = 200_000)]
+        records: u64,
+    },
     /// A province that takes in records from its prefectures: how much of its work the kept counts are, and how long
     /// figures of all counties over twelve months take.
     Aggregates {
@@ -99,6 +114,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Latency { changes } => latency::run(&args.program, changes).await?,
         What::Store { store, records } => store::run(store.as_deref(), records).await?,
         What::Handshake { handshakes, revoked } => handshake::run(handshakes, revoked).await?,
+        What::Audit { records, changes } => audit::run(&args.program, records, changes).await?,
+        What::Authorization { records } => authorization::run(records)?,
         What::Aggregates { records, cases_percent, queries } => {
             aggregates::run(&args.program, records, cases_percent, queries).await?
         }

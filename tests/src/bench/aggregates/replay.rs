@@ -11,6 +11,7 @@ use guantong_gateway::stamp::{Stamp, Writer};
 use guantong_gateway::store::{Options, Store};
 use guantong_proto::v1;
 
+use super::super::cpu_seconds;
 use super::ledger::Ledger;
 
 /// Records in a transaction: fewer than a busy node puts into one, so that the figure is rather too high.
@@ -66,13 +67,4 @@ fn record(row: &v1::ImportRow) -> Result<(Division, Record)> {
         record.set(field, Register::single(Writer { division: home, id: 1 }, Stamp::from_ms(1), value));
     }
     Ok((home, record))
-}
-
-/// CPU seconds that this process has used.
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    // Fields 14 and 15, in hundredths of a second on Linux.
-    Ok((ticks(11) + ticks(12)) / 100.0)
 }
