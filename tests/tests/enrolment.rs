@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use guantong::client::Client;
-use guantong::identity::pki::dir::AuthorityDir;
 use guantong::identity::pki::KeyRequest;
+use guantong::identity::pki::dir::AuthorityDir;
 use guantong::identity::revocation::revokes;
 use guantong_gateway::invitation::Code;
 use guantong_proto::v1;
