@@ -92,6 +92,18 @@ pub enum EngineError {
         "there are {0} subscriptions, and no more are taken; delete those that nobody reads (订阅数已达上限)"
     )]
     TooManySubscriptions(usize),
+    /// This store was put back to an earlier state, and its clock is behind the peer's: it does not link with the peer.
+    #[error(
+        "this store was restored, and its clock is {behind_s} s behind that of {peer}: set the clock that is wrong; \
+         until then they do not link, for what was lost could not be told from what is yet to be written \
+         (本节点数据曾被恢复，且时钟落后；请校准时钟后再连接)"
+    )]
+    ClockBehind {
+        /// Whose clock is ahead of it.
+        peer: Division,
+        /// By how many seconds.
+        behind_s: u64,
+    },
     /// The peer has greeted another gateway of this store since.
     #[error("the peer is linked to another gateway of this store now, or is not known any more")]
     Elsewhere,

@@ -55,11 +55,12 @@ pub fn latest_before(register: &Register) -> Option<Stamp> {
     marks.filter_map(|mark| before_of(mark.message)).max()
 }
 
-/// The same marks, none of which reaches beyond `latest`: for those that a wrong clock made.
-pub fn not_beyond(value: &Bytes, latest: Stamp) -> Bytes {
+/// The same marks, none of which reaches beyond the `latest` moment of its fields: for those that a wrong clock made.
+pub fn not_beyond(value: &Bytes, latest: impl Fn(FieldNumber) -> Stamp) -> Bytes {
     let Some(tag) = raw::payload_tag(value) else { return value.clone() };
     let mut out = Vec::with_capacity(value.len());
     for mark in view::union_entries(value) {
+        let latest = numbers_of(mark.message).map(&latest).max().unwrap_or_default();
         let reaching = before_of(mark.message).filter(|before| *before > latest);
         match reaching.and_then(|_| v1::Erasure::decode(mark.message).ok()) {
             Some(erasure) => {
@@ -70,6 +71,11 @@ pub fn not_beyond(value: &Bytes, latest: Stamp) -> Bytes {
         }
     }
     out.into()
+}
+
+fn numbers_of(mark: &[u8]) -> impl Iterator<Item = FieldNumber> {
+    let numbers = raw::occurrences(mark, FIELD_NUMBERS).flat_map(raw::Payload::numbers);
+    numbers.filter_map(|n| FieldNumber::try_from(n).ok())
 }
 
 fn before_of(mark: &[u8]) -> Option<Stamp> {
@@ -84,8 +90,7 @@ impl Erasures {
         let Some(marks) = marks else { return Erasures { fields } };
         for mark in marks.live().flat_map(|(_, value)| view::union_entries(value)) {
             let Some(before) = before_of(mark.message) else { continue };
-            let named = raw::occurrences(mark.message, FIELD_NUMBERS).flat_map(raw::Payload::numbers);
-            for field in named.filter_map(|n| u32::try_from(n).ok()).filter(|f| may_erase(kind, *f)) {
+            for field in numbers_of(mark.message).filter(|f| may_erase(kind, *f)) {
                 match fields.iter_mut().find(|erased| erased.field == field) {
                     Some(erased) => erased.before = erased.before.max(before),
                     None => {

@@ -52,6 +52,15 @@ pub struct Plan {
     pub first_welcome: bool,
 }
 
+impl Plan {
+    /// How far the clock here is behind the peer's, where that keeps this store from recovering: by such a clock it
+    /// could not tell what it has lost from what is yet to be written, and would refuse the peer's copies for ever.
+    pub fn clock_behind_ms(&self, peer_clock_ms: i64, own: OwnStore) -> Option<u64> {
+        let behind_ms = u64::try_from(peer_clock_ms).ok()?.checked_sub(own.now_ms)?;
+        (self.recover && behind_ms > own.drift_ms).then_some(behind_ms)
+    }
+}
+
 /// The parent's side: what a Hello means, and the token to answer it with.
 pub fn welcome(
     known: Option<PeerState>,
@@ -187,6 +196,25 @@ mod tests {
             Some(Stamp::from_ms(1_300)),
             "its lost clock may have been ahead"
         );
+    }
+
+    #[test]
+    fn a_store_that_was_put_back_does_not_recover_by_a_clock_that_is_behind() {
+        let known = PeerState::new(PeerId(1), Role::Parent, child().county());
+        let welcome = |recognition: Recognition| v1::Welcome {
+            recognition: recognition.into(),
+            clock_ms: 1_301,
+            ..v1::Welcome::default()
+        };
+        let behind = |welcome: &v1::Welcome, own: OwnStore| {
+            welcomed(&known, welcome, own).clock_behind_ms(welcome.clock_ms, own)
+        };
+        assert_eq!(behind(&welcome(Recognition::ChildRestored), own(20)), Some(301));
+        assert_eq!(behind(&welcome(Recognition::Known), own(20)), None, "nothing is lost");
+        let near = OwnStore { now_ms: 1_001, ..own(20) };
+        assert_eq!(behind(&welcome(Recognition::ChildRestored), near), None);
+        let ahead = OwnStore { now_ms: 90_000, ..own(20) };
+        assert_eq!(behind(&welcome(Recognition::ChildRestored), ahead), None);
     }
 
     #[test]

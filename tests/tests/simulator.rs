@@ -68,6 +68,14 @@ fn no_fate_of_the_tree_loses_a_write() {
     assert!(failed.is_empty(), "{} of {seeds} seeds failed, the first of them {}", failed.len(), failed[0].0);
 }
 
+#[test]
+fn a_seed_has_one_fate() {
+    let fates: Vec<u64> = (0..12).map(simulator::fingerprint).collect();
+    assert_eq!(fates, (0..12).map(simulator::fingerprint).collect::<Vec<_>>(), "the same again");
+    let different: std::collections::BTreeSet<u64> = fates.iter().copied().collect();
+    assert_eq!(different.len(), fates.len(), "every seed has a fate of its own");
+}
+
 const PREFECTURE: u64 = 460100000000;
 const COUNTIES: [u64; 2] = [460105000000, 460106000000];
 const TOWNSHIPS: [u64; 3] = [460105001000, 460105002000, 460106001000];

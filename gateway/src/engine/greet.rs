@@ -57,6 +57,7 @@ impl Task {
         let id = known.as_ref().map_or_else(|| self.next_peer(), |p| p.id);
         let random = (self.shared.environment.random)();
         let (plan, token) = peering::welcome(known, id, child, hello, self.own_store(), random);
+        self.refuse_clock_behind(&plan, hello.clock_ms)?;
         self.carry_out(plan, Some(child), Some(token)).await
     }
 
@@ -65,7 +66,15 @@ impl Task {
         let parent = self.shared.topology().parent().and_then(|(id, _)| self.peers.get(&id).cloned());
         let parent = parent.ok_or(EngineError::Stopped)?;
         let plan = peering::welcomed(&parent, welcome, self.own_store());
+        self.refuse_clock_behind(&plan, welcome.clock_ms)?;
         self.carry_out(plan, None, None).await
+    }
+
+    fn refuse_clock_behind(&self, plan: &Plan, peer_clock_ms: i64) -> Result<(), EngineError> {
+        let Some(behind_ms) = plan.clock_behind_ms(peer_clock_ms, self.own_store()) else { return Ok(()) };
+        let error = EngineError::ClockBehind { peer: plan.peer.division, behind_s: behind_ms / 1_000 };
+        self.shared.alarm(error.to_string());
+        Err(error)
     }
 
     async fn carry_out(

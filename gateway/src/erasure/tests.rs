@@ -150,10 +150,12 @@ fn whom_a_record_concerns_and_its_marks_are_never_erased() {
 fn a_mark_that_a_wrong_clock_made_reaches_no_further_than_it_is_made_again() {
     let record = marks(1, &[(1, vec![12], 3), (2, vec![13], 900)]);
     let value = record.get(fields::ERASED).unwrap().live().next().unwrap().1.clone();
-    let mended = not_beyond(&value, Stamp::from_ms(10));
+    let mended = not_beyond(&value, |_| Stamp::from_ms(10));
     let before = |value: &Bytes| -> Vec<u64> {
         view::union_entries(value).filter_map(|e| before_of(e.message)).map(Stamp::ms).collect()
     };
     assert_eq!((before(&value), before(&mended)), (vec![3, 900], vec![3, 10]));
-    assert_eq!(not_beyond(&mended, Stamp::from_ms(10)), mended);
+    assert_eq!(not_beyond(&mended, |_| Stamp::from_ms(10)), mended);
+    let later = |field| Stamp::from_ms(if field == 13 { 700 } else { 10 });
+    assert_eq!(before(&not_beyond(&value, later)), vec![3, 700], "each as far as its own fields say");
 }

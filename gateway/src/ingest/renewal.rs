@@ -58,8 +58,11 @@ impl Work<'_> {
                 let value = own.unwrap_or_default().into_iter().chain(value.iter().copied());
                 let mut value = Bytes::from(value.collect::<Vec<u8>>());
                 if doubt == Doubt::ClockAhead && Some(*field) == kind.roles.erased {
-                    // What is written again here was not erased by it: it stands.
-                    value = erasure::not_beyond(&value, Stamp(after.0.saturating_sub(1)));
+                    // What is written again here was not erased by it: it stands. What others wrote and it ended stays
+                    // ended: the clock may have been right then, and be behind now.
+                    let until = Stamp(after.0.saturating_sub(1));
+                    value =
+                        erasure::not_beyond(&value, |field| self.latest_of_others(&before, field).max(until));
                 }
                 merge::write(&mut register, writer, stamp, value, &[(then.writer, then.stamp)]);
                 // A wrong clock says nothing about when the content was written.
@@ -86,6 +89,13 @@ impl Work<'_> {
             self.put(slot, record);
             self.owe_all(slot, None, Lane::Bulk, None);
         }
+    }
+
+    /// The latest stamp in a field of any writer but those just given up.
+    fn latest_of_others(&self, record: &Record, field: FieldNumber) -> Stamp {
+        let entries = record.get(field).map_or(&[][..], |register| register.entries());
+        let others = entries.iter().filter(|e| !self.writers.renewed().contains(&e.writer));
+        others.map(|e| e.stamp).max().unwrap_or_default()
     }
 
     fn is_suspect(&self, register: &Register, after: Stamp) -> bool {
@@ -271,6 +281,28 @@ mod tests {
         Erasures::of(schema.kind_named("case").unwrap(), &record).apply(&mut elsewhere);
         assert_eq!(elsewhere, record, "nothing of it is erased where it arrives");
         assert!(record.get(TITLE).unwrap().live().any(|(e, _)| e.writer != own_writer()), "written again");
+    }
+
+    #[test]
+    fn what_others_wrote_and_a_mark_ended_stays_ended_when_the_clock_falls_behind() {
+        let theirs = Writer { division: Division::parse("2208").unwrap(), id: 7 };
+        let mark = guantong_proto::v1::Erasure {
+            id: "m".into(),
+            field_numbers: vec![TITLE],
+            before: Stamp::from_ms(20_000).0,
+            stamp: Stamp::from_ms(20_000).0,
+        };
+        let mut marks = Vec::new();
+        let tag = crate::record::raw::message_tag(ERASED);
+        crate::record::raw::put_message(&mut marks, tag, &prost::Message::encode_to_vec(&mark));
+        let mut record = Record::default();
+        record.set(ERASED, Register::single(own_writer(), Stamp::from_ms(20_000), marks.into()));
+        record.set(TITLE, Register::from_entries([Entry::seen(theirs, Stamp::from_ms(15_000))]));
+        let record = restamped_record(Stamp::from_ms(9_000), record, Doubt::ClockAhead);
+        let mut elsewhere = record.clone();
+        elsewhere.set(TITLE, Register::single(theirs, Stamp::from_ms(15_000), value("x")));
+        Erasures::of(Schema::current().kind_named("case").unwrap(), &record).apply(&mut elsewhere);
+        assert_eq!(elsewhere, record, "where it still stands the mark ends it too");
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub(super) struct Driver {
     /// How often the store had gone back when the link began.
     setbacks: u64,
     claims: claims::Claims,
+    /// The same moment, by two clocks: Unix milliseconds, and one that is never set.
+    began: (tokio::time::Instant, u64),
 }
 
 impl Driver {
@@ -113,6 +115,7 @@ impl Driver {
         stop: CancellationToken,
     ) -> Driver {
         let (_, setbacks) = engine.shared().lineage();
+        let began = (tokio::time::Instant::now(), (engine.shared().environment.now_ms)());
         Driver {
             engine,
             links,
@@ -135,11 +138,15 @@ impl Driver {
             epoch: None,
             setbacks,
             claims: claims::Claims::default(),
+            began,
         }
     }
 
+    /// The clock as it was when the link began, and what has passed since: a clock that is set back meanwhile must not
+    /// make the session wait for it.
     fn now_ms(&self) -> u64 {
-        (self.engine.shared().environment.now_ms)()
+        let (began, began_ms) = self.began;
+        began_ms.saturating_add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Runs the link until it ends.

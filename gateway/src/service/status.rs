@@ -204,6 +204,7 @@ pub fn unfinished(error: &EngineError) -> Status {
         EngineError::TooManySubscriptions(_) => {
             plain(Code::ResourceExhausted, error.to_string(), "TOO_MANY_SUBSCRIPTIONS")
         }
+        EngineError::ClockBehind { .. } => plain(Code::FailedPrecondition, error.to_string(), "CLOCK_BEHIND"),
         EngineError::Elsewhere => plain(Code::Unavailable, error.to_string(), "ELSEWHERE"),
         EngineError::Stopped => plain(Code::Unavailable, error.to_string(), "STOPPING"),
         EngineError::Overloaded => busy(error.to_string(), Duration::from_secs(5)),

@@ -76,7 +76,11 @@ fn link(
             let crosses = release::crosses_up(field, concern, below.division, above.division);
             // Down goes all that the other end may hold.
             let heir = below.disk.topology(below.division).child_over(name.home).map(|c| c.1);
-            let held = high.get(number).is_some() && release::may_hold(field, concern, below.division, heir);
+            // What waits above to be purged is brought up to date by nobody.
+            let waits = || above.disk.load(name).is_some_and(|(key, _)| above.disk.purges.contains(&key));
+            let held = high.get(number).is_some()
+                && release::may_hold(field, concern, below.division, heir)
+                && (crosses || !waits());
             if (crosses || held)
                 && low.get(number) != high.get(number)
                 && !held_back.contains(&(name.clone(), number))

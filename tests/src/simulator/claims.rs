@@ -97,9 +97,10 @@ impl Node {
             let known: Vec<(Division, Claimed)> =
                 self.memory.desk.known.iter().map(|(d, c)| (*d, *c)).collect();
             let new = known.iter().any(|(d, c)| self.disk.claims.get(d) != Some(c));
-            return if new {
-                self.commit(&Changes::default(), &[LinkChange::Claims(known)])
-            };
+            if new {
+                let _ = self.commit(&Changes::default(), &[LinkChange::Claims(known)]);
+            }
+            return;
         };
         if let Some(position) = self.claiming().waits_for()
             && !self.disk.is_owed_up_to(parent, position)
@@ -115,7 +116,9 @@ impl Node {
             rows.extend(through_ms.map(|through_ms| {
                 (self.division, Claimed { through_ms, arrived_ms: now_ms, quarantined_count: 0 })
             }));
-            self.commit(&Changes::default(), &[LinkChange::Claims(rows)]);
+            if !self.commit(&Changes::default(), &[LinkChange::Claims(rows)]) {
+                return self.claiming().postpone(now_ms);
+            }
             let position = self.disk.newest_owed(parent);
             self.claiming().begin(now_ms, through_ms, &known, position);
         }
@@ -127,7 +130,7 @@ impl Node {
         if Stamp::from_ms(self.floor_ms()).beyond(now_ms, DRIFT_MS) {
             self.claiming().turned_back(now_ms);
             let own = Claimed { through_ms: now_ms, arrived_ms: now_ms, quarantined_count: 0 };
-            self.commit(&Changes::default(), &[LinkChange::Claims(vec![(self.division, own)])]);
+            let _ = self.commit(&Changes::default(), &[LinkChange::Claims(vec![(self.division, own)])]);
             self.wake_upward();
         }
     }
@@ -153,6 +156,7 @@ impl World {
                 return;
             }
             if division == own {
+                self.ledger.said.entry((index, through_ms)).or_insert(self.ledger.step);
                 let said = self.ledger.claimed.entry(index).or_default();
                 *said = through_ms.max(*said);
             }
@@ -177,7 +181,7 @@ impl World {
         self.ledger.trace(|| format!("node {index} holds the claim of {division} to {}", taken.through_ms));
         self.ledger.claims_heard += 1;
         let before_ms = known.map_or(0, |known| known.through_ms);
-        if let Some(missing) = self.unkept(index, division, before_ms, taken.through_ms) {
+        if let Some(missing) = self.unkept(index, division, before_ms, taken) {
             panic!("{missing}");
         }
     }
@@ -186,12 +190,13 @@ impl World {
     pub(super) fn claims_hold(&self, index: usize) -> Vec<String> {
         let node = &self.nodes[index];
         let held = node.disk.claims.iter().filter(|(division, _)| **division != node.division);
-        held.filter_map(|(division, claimed)| self.unkept(index, *division, 0, claimed.through_ms)).collect()
+        held.filter_map(|(division, claimed)| self.unkept(index, *division, 0, *claimed)).collect()
     }
 
-    /// Something that the node of `division` wrote up to `through_ms`, and after `before_ms`, that is not at the node
-    /// `holder`, in words.
-    fn unkept(&self, holder: usize, division: Division, before_ms: u64, through_ms: u64) -> Option<String> {
+    /// Something that the node of `division` wrote up to the moment that it claims, and after `before_ms`, that is not at
+    /// the node `holder`, in words.
+    fn unkept(&self, holder: usize, division: Division, before_ms: u64, claim: Claimed) -> Option<String> {
+        let through_ms = claim.through_ms;
         let (author, node) = (self.node_of(division)?, &self.nodes[holder]);
         // Of a store that runs twice only one is linked, and only that one claims.
         if !self.is_healed && self.ledger.copied.contains(&author) {
@@ -203,9 +208,12 @@ impl World {
         };
         let excused = |w: &Written| !self.is_healed && (w.late || w.forgotten);
         let promised = self.ledger.written.iter().filter(claimed).filter(|w| !w.gone && !excused(w));
-        let missing =
-            promised.map(|w| &w.change).find(|c| self.is_released(holder, c) && !self.is_there(holder, c));
-        let change = missing.filter(|change| !self.is_refused(author, holder, change))?;
+        let refused = |c: &Change| {
+            let counted = claim.quarantined_count > 0;
+            self.is_refused(author, holder, c) || counted && self.was_refused(author, through_ms, c)
+        };
+        let missing = |c: &&Change| self.is_released(holder, c) && !self.is_there(holder, c) && !refused(c);
+        let change = promised.map(|w| &w.change).find(missing)?;
         Some(format!(
             "{} was told that it has all of {division} up to {through_ms}, and has not {change:?}; it has {:?}",
             node.division,
@@ -242,6 +250,13 @@ impl World {
             at = above;
         }
         false
+    }
+
+    /// Whether it was in a quarantine when the claim was made: it counts then, and nobody waits for it to arrive later.
+    fn was_refused(&self, author: usize, through_ms: u64, change: &Change) -> bool {
+        let said = self.ledger.said.get(&(author, through_ms));
+        let let_go = |field| self.ledger.let_go.get(&(change.name.clone(), field));
+        said.is_some() && let_go(0).max(let_go(change.field)) >= said
     }
 
     /// Notes which fields some node does not know: they go no further there.

@@ -72,6 +72,8 @@ pub struct Disk {
     pub sums: super::sums::Kept,
     /// The rules that it was last opened with.
     pub fingerprint: [u8; 16],
+    /// Fields that left the quarantine and were not looked at yet.
+    pub let_go: Vec<(RecordKey, FieldNumber)>,
     last_key: RecordKey,
     last_seq: i64,
     /// Rows up to this number have new ones.
@@ -246,9 +248,12 @@ impl Disk {
                 // A row from before the refusal may have carried an older state, read for a slower lane: that it was
                 // taken says nothing of what was refused.
                 for (seq, row) in seqs.iter().filter_map(|seq| Some((*seq, self.outbox.remove(seq)?))) {
-                    self.quarantine.retain(|(p, key, _), (noted, _)| {
-                        p != peer || *noted >= seq || !row.keys.contains(key)
-                    });
+                    let stays = |(p, key, _): &(PeerId, RecordKey, FieldNumber), noted: i64| {
+                        p != peer || noted >= seq || !row.keys.contains(key)
+                    };
+                    let gone = self.quarantine.iter().filter(|(at, (noted, _))| !stays(at, *noted));
+                    self.let_go.extend(gone.map(|((_, key, field), _)| (*key, *field)));
+                    self.quarantine.retain(|at, (noted, _)| stays(at, *noted));
                 }
                 for q in refused {
                     self.quarantine

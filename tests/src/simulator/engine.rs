@@ -3,20 +3,18 @@
 
 use std::sync::Arc;
 
+use guantong_gateway::division::Division;
 use guantong_gateway::ingest::Work;
 use guantong_gateway::ingest::changes::{Changes, LinkChange, PeerState, Quarantine, RecordKey, Refused};
 use guantong_gateway::ingest::link::Sender;
-use guantong_gateway::ingest::renewal::{self, Doubt};
-use guantong_gateway::ingest::topology::Role;
-use guantong_gateway::ingest::writers::{WriterState, Writers};
+use guantong_gateway::ingest::renewal::Doubt;
+use guantong_gateway::ingest::writers::WriterState;
 use guantong_gateway::merge;
-use guantong_gateway::peering::{self, OwnStore, Plan};
 use guantong_gateway::record::{NameError, RecordName, codec};
 use guantong_gateway::schema::Schema;
 use guantong_gateway::session::Inbound;
-use guantong_gateway::session::greeting::Token;
 use guantong_gateway::stamp::Stamp;
-use guantong_proto::v1::{self, GoodbyeReason, Recognition, RefusalReason};
+use guantong_proto::v1::{self, GoodbyeReason, RefusalReason};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -37,6 +35,17 @@ pub struct Step<'a> {
     pub index: usize,
     /// The process crashes before, or after, this step's transaction.
     pub crash: Option<Crash>,
+    /// Records that a transaction of this step changed.
+    pub changed: Vec<RecordName>,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done,
+    /// The disk is full: nothing was applied, and everyone is told so.
+    Full,
+    Crashed,
 }
 
 /// Where a crash comes.
@@ -49,7 +58,7 @@ pub enum Crash {
 }
 
 /// What to tell a session after the commit.
-enum Tell {
+pub(super) enum Tell {
     Ingested(LinkId, u64, Vec<v1::Refusal>),
 }
 
@@ -83,9 +92,10 @@ impl Node {
             Command::Welcomed(link, welcome) => self.welcomed(step, link, &welcome),
             Command::Recovered(link) => {
                 let peer = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned();
-                if let Some(peer) = peer.filter(|p| p.recovering_to.is_some()) {
-                    let peer = PeerState { recovering_to: None, ..peer };
-                    self.commit(&Changes::default(), &[LinkChange::Peer(peer)]);
+                let recovering = peer.filter(|p| p.recovering_to.is_some());
+                let peer = recovering.map(|peer| PeerState { recovering_to: None, ..peer });
+                if peer.is_some_and(|peer| !self.commit(&Changes::default(), &[LinkChange::Peer(peer)])) {
+                    self.end_links(step.now_ms, [link]);
                 }
                 true
             }
@@ -110,6 +120,7 @@ impl Node {
         let mut links = Vec::new();
         let mut tell = Vec::new();
         let mut written: Vec<Change> = Vec::new();
+        let of: Vec<LinkId> = group.iter().filter_map(Command::link).collect();
         let prepared: Vec<Prepared> = group.into_iter().filter_map(|c| self.prepare(c)).flatten().collect();
         let schema = self.schema.clone();
         let mut seed: u64 = step.rng.random();
@@ -129,26 +140,47 @@ impl Node {
             }
         });
         let all: Vec<LinkChange> = created.into_iter().chain(links).collect();
-        self.finish(step, &changes, &all, written, tell)
+        let fate = self.finish(step, &changes, &all, written, tell);
+        if fate == Fate::Full {
+            self.end_links(step.now_ms, of);
+        }
+        fate != Fate::Crashed
+    }
+
+    /// What came over these links could not be stored: without receipts the other side keeps what it sent.
+    pub(super) fn end_links(&mut self, now_ms: u64, links: impl IntoIterator<Item = LinkId>) {
+        for link in links {
+            if let Some(end) = self.memory.ends.get_mut(&link) {
+                end.session.shutdown(end.now_ms(now_ms), GoodbyeReason::Busy, "the disk is full", 0);
+                end.dirty = true;
+            }
+        }
     }
 
     /// The transaction, between two chances to crash.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         step: &mut Step<'_>,
         changes: &Changes,
         links: &[LinkChange],
         written: Vec<Change>,
         tell: Vec<Tell>,
-    ) -> bool {
+    ) -> Fate {
         if step.crash == Some(Crash::BeforeCommit) {
-            return false;
+            return Fate::Crashed;
         }
-        self.commit(changes, links);
+        if !self.commit(changes, links) {
+            return Fate::Full;
+        }
+        for (key, field) in std::mem::take(&mut self.disk.let_go) {
+            let name = self.disk.records.get(&key).map(|stored| stored.name.clone());
+            name.map(|name| step.ledger.let_go.insert((name, field), step.ledger.step));
+        }
+        step.changed.extend(changes.records.iter().map(|record| record.name.clone()));
         step.ledger.trace(|| self.told(changes));
         step.ledger.wrote(step.index, written);
         if step.crash == Some(Crash::AfterCommit) {
-            return false;
+            return Fate::Crashed;
         }
         for Tell::Ingested(link, batch, refusals) in tell {
             if let Some(end) = self.memory.ends.get_mut(&link) {
@@ -156,7 +188,7 @@ impl Node {
                 end.dirty = true;
             }
         }
-        true
+        Fate::Done
     }
 
     /// A transaction in words.
@@ -226,145 +258,8 @@ impl Node {
         Some(Quarantine { key, refused })
     }
 
-    fn own_store(&self, writers: &Writers, now_ms: u64) -> OwnStore {
-        let revision = self.disk.revision;
-        OwnStore { revision, latest: writers.latest(), now_ms: self.now_ms(now_ms), drift_ms: DRIFT_MS }
-    }
-
-    fn greet(&mut self, step: &mut Step<'_>, link: LinkId, hello: &v1::Hello) -> bool {
-        let Some(end) = self.memory.ends.get(&link) else { return true };
-        let child = end.other;
-        let known = self.disk.peer(child).cloned();
-        let id = known.as_ref().map_or_else(|| self.disk.next_peer(), |p| p.id);
-        let own = self.own_store(&self.writers(), step.now_ms);
-        let (plan, token) = peering::welcome(known, id, child, hello, own, step.rng.random());
-        let older = self.memory.ends.iter().find(|(l, e)| **l != link && e.other == child && e.current);
-        let older = older.map(|(l, _)| *l);
-        let right = matches!(plan.recognition, Recognition::Known | Recognition::ParentRestored);
-        if let Some(older) = older {
-            let (gone, reason) = if right {
-                (older, GoodbyeReason::Replaced)
-            } else {
-                (link, GoodbyeReason::DuplicateIdentity)
-            };
-            let now_ms = self.now_ms(step.now_ms);
-            if let Some(end) = self.memory.ends.get_mut(&gone) {
-                end.session.shutdown(now_ms, reason, "", 1_000);
-                end.current = false;
-                end.dirty = true;
-            }
-            if !right {
-                return true;
-            }
-            self.memory.inbox.retain(|c| !c.is_of(older));
-        }
-        self.carry_out(step, link, plan, Some(token))
-    }
-
-    fn welcomed(&mut self, step: &mut Step<'_>, link: LinkId, welcome: &v1::Welcome) -> bool {
-        let Some(peer) = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned() else {
-            return true;
-        };
-        let own = self.own_store(&self.writers(), step.now_ms);
-        let plan = peering::welcomed(&peer, welcome, own);
-        self.carry_out(step, link, plan, None)
-    }
-
-    /// What a greeting means, in one transaction.
-    fn carry_out(&mut self, step: &mut Step<'_>, link: LinkId, plan: Plan, token: Option<Token>) -> bool {
-        let Plan { recognition, mut peer, renew_after, recover, backfill, first_welcome } = plan;
-        let mut writers = self.writers();
-        let mut changes = Changes::default();
-        let mut links = Vec::new();
-        let mut rewritten = Vec::new();
-        if let Some(after) = renew_after {
-            (changes, links, rewritten) = self.renew(step, &mut writers, after, Doubt::Copied, |_| true);
-            links.push(LinkChange::NewEpoch(step.rng.random()));
-        }
-        peer.clock_at_token = writers.latest();
-        let scope = (peer.role == Role::Child).then_some(peer.division);
-        if first_welcome {
-            changes.purges.extend(self.to_purge(&peer));
-            links.push(self.know_child(peer.division));
-        }
-        if recover {
-            let to = Some(self.own_store(&writers, step.now_ms).recovering_to());
-            let others = self.disk.peers.values().filter(|p| p.role == Role::Child && p.id != peer.id);
-            links.extend(others.map(|p| LinkChange::Peer(PeerState { recovering_to: to, ..p.clone() })));
-        }
-        links.push(LinkChange::Peer(peer.clone()));
-        links.push(if backfill {
-            LinkChange::Backfill { peer: peer.id, scope, subtree_kinds: self.subtree_kinds() }
-        } else {
-            LinkChange::RetryQuarantine { peer: peer.id, due_ms: None }
-        });
-        step.ledger.trace(|| format!("node {} greets {} as {recognition:?}", self.division, peer.division));
-        if !self.finish(step, &changes, &links, rewritten, Vec::new()) {
-            return false;
-        }
-        if renew_after.is_some() || backfill && peer.role == Role::Parent {
-            self.forget_claims();
-        }
-        let now_ms = self.now_ms(step.now_ms);
-        let epoch = self.disk.epoch;
-        if let Some(end) = self.memory.ends.get_mut(&link) {
-            match token {
-                Some(token) => end.session.welcome(now_ms, epoch, recognition, token),
-                None => end.session.token_stored(epoch),
-            }
-            end.current = true;
-            end.dirty = true;
-        }
-        if renew_after.is_some() {
-            // The other links were greeted by the store as it was: they are greeted anew.
-            for end in self.memory.ends.iter_mut().filter(|(l, _)| **l != link).map(|(_, e)| e) {
-                end.session.shutdown(now_ms, GoodbyeReason::Shutdown, "", 0);
-                end.dirty = true;
-            }
-        }
-        true
-    }
-
-    /// Gives up writers and writes again, as new ones, what they wrote after `after`.
-    fn renew(
-        &mut self,
-        step: &mut Step<'_>,
-        writers: &mut Writers,
-        after: Stamp,
-        doubt: Doubt,
-        give_up: impl FnMut(&WriterState) -> bool,
-    ) -> (Changes, Vec<LinkChange>, Vec<Change>) {
-        let given_up = writers.renew(give_up);
-        let names: Vec<RecordName> = self.disk.names.keys().cloned().collect();
-        let (rewritten, changes, created) = self.decide(step.now_ms, step.rng, writers, |work, disk| {
-            let mut rewritten = Vec::new();
-            for name in &names {
-                let slot = bring(work, disk, name);
-                let before = work.record(slot).clone();
-                work.restamp(slot, after, doubt);
-                rewritten.extend(changes_between(work.context().schema, name, &before, work.record(slot)));
-            }
-            rewritten
-        });
-        let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
-        links.extend(created);
-        (changes, links, rewritten)
-    }
-
-    fn to_purge(&self, child: &PeerState) -> Vec<RecordKey> {
-        let mut topology = self.disk.topology(self.division);
-        topology.add_child(child.id, child.division);
-        let excess = |stored: &super::disk::Stored| {
-            let Ok(record) = codec::decode(stored.state.clone()) else { return false };
-            let kind = self.schema.kind(stored.name.kind);
-            !renewal::excess(&topology, kind, stored.name.home, &record).is_empty()
-        };
-        let inside = self.disk.records.iter().filter(|(_, s)| child.division.contains(s.name.home));
-        inside.filter(|(_, stored)| excess(stored)).map(|(key, _)| *key).collect()
-    }
-
     /// What the engine looks after when nothing waits.
-    pub fn look_after(&mut self, step: &mut Step<'_>, retry_all: bool) -> bool {
+    pub fn look_after(&mut self, step: &mut Step<'_>, retry_all: bool) {
         let now_ms = self.now_ms(step.now_ms);
         self.mend_claim(now_ms);
         // No draw, so that seeds keep their fates.
@@ -374,9 +269,7 @@ impl Node {
             let mut writers = self.writers();
             let (changes, links, rewritten) =
                 self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);
-            if !self.finish(step, &changes, &links, rewritten, Vec::new()) {
-                return false;
-            }
+            self.finish(step, &changes, &links, rewritten, Vec::new());
         }
         let due = self.disk.purges_ready();
         if !due.is_empty() {
@@ -389,9 +282,7 @@ impl Node {
                     work.purge(slot);
                 }
             });
-            if !self.finish(step, &changes, &links, Vec::new(), Vec::new()) {
-                return false;
-            }
+            self.finish(step, &changes, &links, Vec::new(), Vec::new());
         }
         let due_ms = (!retry_all).then_some(now_ms);
         let mut links: Vec<LinkChange> = Vec::new();
@@ -405,7 +296,9 @@ impl Node {
                 links.push(LinkChange::CompactOutbox(*peer));
             }
         }
-        links.is_empty() || self.finish(step, &Changes::default(), &links, Vec::new(), Vec::new())
+        if !links.is_empty() {
+            self.finish(step, &Changes::default(), &links, Vec::new(), Vec::new());
+        }
     }
 }
 
@@ -416,18 +309,29 @@ enum Prepared {
 }
 
 impl Command {
-    /// Whether it came over a link.
-    fn is_of(&self, link: LinkId) -> bool {
+    /// The link that it came over.
+    pub(super) fn link(&self) -> Option<LinkId> {
         match self {
-            Command::Greet(l, _)
-            | Command::Welcomed(l, _)
-            | Command::TokenConfirmed(l)
-            | Command::Ingest(l, ..)
-            | Command::Delivered(l, ..)
-            | Command::Recovered(l) => *l == link,
-            Command::Write(_) => false,
+            Command::Greet(link, _)
+            | Command::Welcomed(link, _)
+            | Command::TokenConfirmed(link)
+            | Command::Ingest(link, ..)
+            | Command::Delivered(link, ..)
+            | Command::Recovered(link) => Some(*link),
+            Command::Write(_) => None,
         }
     }
+}
+
+/// A batch that came, in words.
+pub(super) fn batch_told(node: &Node, from: Division, batch: &Inbound) -> String {
+    let told = |r: &v1::BatchRecord| {
+        let fields =
+            codec::decode(r.state.clone()).map(|r| r.fields().iter().map(|f| f.0).collect::<Vec<_>>());
+        format!("{} {:?}", r.name, fields.unwrap_or_default())
+    };
+    let records: Vec<String> = batch.records.iter().map(told).collect();
+    format!("{} gets from {from}: {records:?}", node.division)
 }
 
 fn take_batch(

@@ -2,7 +2,9 @@
 //!
 //! It never looks at how the engine did it, only at what came out.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +34,8 @@ pub struct Change {
     pub value: Bytes,
     /// When it was written first, by a store that has been put back since and has written it again.
     pub content: Stamp,
+    /// Nobody wrote it: a store that was put back wrote what it held again.
+    pub is_again: bool,
     /// The values that it replaced, because its author saw them.
     pub replaced: Vec<(Writer, Stamp)>,
     /// Of a union: the entries that it added or changed, with their stamps.
@@ -111,6 +115,7 @@ pub(super) fn changes_between(
                 stamp: entry.stamp,
                 value: value.clone(),
                 content: entry.content_stamp(),
+                is_again: false,
                 replaced: gone.iter().filter(of_author).copied().collect(),
                 entries: union.then_some(entries),
                 ended: Vec::new(),
@@ -141,6 +146,17 @@ pub struct Written {
     pub forgotten: bool,
 }
 
+/// What is told of a run.
+#[derive(Debug)]
+pub enum Telling {
+    /// Nothing: it is fastest.
+    Nothing,
+    /// Everything that happens, on standard error.
+    All,
+    /// Everything that happens, as one number.
+    Hash(RefCell<DefaultHasher>),
+}
+
 /// All changes.
 pub struct Ledger {
     /// The rules of today's program.
@@ -155,6 +171,10 @@ pub struct Ledger {
     pub step: u64,
     /// The greatest moment that each node claimed for itself.
     pub claimed: BTreeMap<usize, u64>,
+    /// When each claim was first said: by its node and moment, the world's step.
+    pub said: BTreeMap<(usize, u64), u64>,
+    /// When a field, or a record (0), left a quarantine for the last time.
+    pub let_go: BTreeMap<(RecordName, FieldNumber), u64>,
     /// Nodes of which there was a copy.
     pub copied: BTreeSet<usize>,
     /// Fields, by kind, that some node did not know at first.
@@ -163,13 +183,13 @@ pub struct Ledger {
     pub claims_heard: usize,
     /// Clocks go wrong in this run.
     pub wrong_clocks: bool,
-    /// Whether to tell what happens, on standard error.
-    pub verbose: bool,
+    /// What is told of it.
+    pub telling: Telling,
 }
 
 impl Ledger {
     /// An empty book.
-    pub fn new(schema: Arc<Schema>, verbose: bool) -> Ledger {
+    pub fn new(schema: Arc<Schema>, telling: Telling) -> Ledger {
         Ledger {
             schema,
             written: Vec::new(),
@@ -177,18 +197,22 @@ impl Ledger {
             replaced_by: BTreeMap::new(),
             step: 0,
             claimed: BTreeMap::new(),
+            said: BTreeMap::new(),
+            let_go: BTreeMap::new(),
             copied: BTreeSet::new(),
             unsure: BTreeSet::new(),
             claims_heard: 0,
             wrong_clocks: false,
-            verbose,
+            telling,
         }
     }
 
     /// Tells what happens, if anyone listens.
     pub fn trace(&self, what: impl FnOnce() -> String) {
-        if self.verbose {
-            eprintln!("{:5} {}", self.step, what());
+        match &self.telling {
+            Telling::Nothing => {}
+            Telling::All => eprintln!("{:5} {}", self.step, what()),
+            Telling::Hash(hash) => (self.step, what()).hash(&mut *hash.borrow_mut()),
         }
     }
 
@@ -284,9 +308,9 @@ impl Ledger {
     /// Whether a value was written up to a moment, and since then only by stores that wrote what they held again.
     pub fn is_only_older(&self, name: &RecordName, field: FieldNumber, value: &Bytes, before: Stamp) -> bool {
         let same = |c: &Change| c.field == field && c.value == *value && c.name == *name;
-        let all: Vec<&Change> = self.written.iter().map(|w| &w.change).filter(|c| same(c)).collect();
-        let again = |c: &Change| all.iter().any(|o| c.replaced.contains(&(o.writer, o.stamp)));
-        all.iter().any(|c| c.stamp <= before) && all.iter().all(|c| c.stamp <= before || again(c))
+        let mut all = self.written.iter().map(|w| &w.change).filter(|c| same(c));
+        let older = |c: &Change| c.stamp <= before;
+        all.clone().any(older) && all.all(|c| older(c) || c.is_again)
     }
 
     /// Whether a record has taken in a change that replaced this one.

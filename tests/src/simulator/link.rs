@@ -21,6 +21,8 @@ pub struct Wire {
     pub parent: usize,
     /// Frames on their way to the parent and to the child, encoded.
     pub frames: [VecDeque<Bytes>; 2],
+    /// Behind these frames came one that was altered: each direction ends there.
+    pub spoiled: [bool; 2],
     /// The stream ended; ends that have not noticed yet.
     pub broken: bool,
 }
@@ -28,7 +30,7 @@ pub struct Wire {
 impl Wire {
     /// A stream that was just opened.
     pub fn new(child: usize, parent: usize) -> Wire {
-        Wire { child, parent, frames: Default::default(), broken: false }
+        Wire { child, parent, frames: Default::default(), spoiled: [false; 2], broken: false }
     }
 
     /// The node at the end that frames of `direction` go to.
@@ -38,9 +40,23 @@ impl Wire {
 
     /// Puts a frame on the stream, from the side that sends it.
     pub fn send(&mut self, side: Side, frame: &v1::Frame) {
-        if !self.broken {
-            let direction = usize::from(side == Side::Parent);
+        let direction = usize::from(side == Side::Parent);
+        if !self.broken && !self.spoiled[direction] {
             self.frames[direction].push_back(frame.encode_to_vec().into());
+        }
+    }
+
+    /// A frame was altered: what is before it arrives, and then the stream ends.
+    pub fn spoil(&mut self, direction: usize, at: usize) {
+        self.frames[direction].truncate(at);
+        self.spoiled[direction] = true;
+        self.end_if_spoiled(direction);
+    }
+
+    /// Ends the stream where the altered frame is next.
+    pub fn end_if_spoiled(&mut self, direction: usize) {
+        if self.spoiled[direction] && self.frames[direction].is_empty() {
+            self.cut();
         }
     }
 
@@ -65,9 +81,16 @@ pub struct End {
     pub told: u64,
     /// It has something to say.
     pub dirty: bool,
+    /// How far the node's clock was ahead when the link began: what happens to the clock later is nothing to it.
+    pub skew_ms: i64,
 }
 
 impl End {
+    /// The time by which its session goes.
+    pub fn now_ms(&self, world_ms: u64) -> u64 {
+        world_ms.saturating_add_signed(self.skew_ms)
+    }
+
     /// A session between `node` and the node of division `other`.
     pub fn new(node: &Node, side: Side, other: guantong_gateway::division::Division, now_ms: u64) -> End {
         let peer = node.disk.peer(other);
@@ -87,6 +110,14 @@ impl End {
         };
         let mut session = Session::new(settings, now_ms);
         session.set_revision(node.disk.revision);
-        End { session, other, current: false, checksum_due: false, told: 0, dirty: true }
+        End {
+            session,
+            other,
+            current: false,
+            checksum_due: false,
+            told: 0,
+            dirty: true,
+            skew_ms: node.skew_ms,
+        }
     }
 }

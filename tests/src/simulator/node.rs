@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::disk::Disk;
 use super::link::{End, LinkId};
+use super::trouble::Certificate;
 use super::workload::Action;
 
 /// How far clocks may be apart.
@@ -82,6 +83,10 @@ pub struct Node {
     pub window_bytes: u32,
     /// What it fills batches to.
     pub batch_raw_bytes: usize,
+    /// No transaction goes in.
+    pub disk_full: bool,
+    /// `None`: one that never runs out.
+    pub certificate: Option<Certificate>,
     /// A copy of another node, which others do not dial.
     pub is_copy: bool,
     /// Its store was put back to a backup.
@@ -110,6 +115,8 @@ impl Node {
             memory: Memory::default(),
             window_bytes: 1 << 20,
             batch_raw_bytes: 256 * 1024,
+            disk_full: false,
+            certificate: None,
             is_copy: false,
             was_put_back: false,
             divisions,
@@ -150,8 +157,12 @@ impl Node {
         Writers::new(self.disk.writers.clone()).above(self.floor_ms())
     }
 
-    /// One transaction, and word of it to the links.
-    pub fn commit(&mut self, changes: &Changes, links: &[LinkChange]) {
+    /// One transaction, and word of it to the links; false: the disk is full, and nothing is in.
+    #[must_use]
+    pub fn commit(&mut self, changes: &Changes, links: &[LinkChange]) -> bool {
+        if self.disk_full {
+            return false;
+        }
         self.disk.commit(changes, links);
         let all = links.iter().any(|l| {
             matches!(
@@ -178,6 +189,7 @@ impl Node {
                     .for_each(|lane| end.session.notify(lane_out(*lane)));
             }
         }
+        true
     }
 
     /// Numbers of the kinds that everyone below gets.

@@ -25,7 +25,7 @@ impl Node {
             let peer = PeerState::new(self.disk.next_peer(), Role::Parent, parent);
             let backfill =
                 LinkChange::Backfill { peer: peer.id, scope: None, subtree_kinds: self.subtree_kinds() };
-            self.commit(&Changes::default(), &[LinkChange::Peer(peer), backfill]);
+            let _ = self.commit(&Changes::default(), &[LinkChange::Peer(peer), backfill]);
         }
         if self.disk.fingerprint != self.schema.fingerprint() {
             self.relearn(step);
@@ -55,7 +55,7 @@ impl Node {
         });
         self.disk.tallies.clear();
         self.disk.fingerprint = self.schema.fingerprint();
-        self.commit(&changes, &links);
+        let _ = self.commit(&changes, &links);
         step.ledger.wrote(step.index, written);
     }
 

@@ -82,6 +82,9 @@ impl Disk {
 impl Node {
     /// What the engine does between everything else while sums are not known.
     pub(super) fn sum_next(&mut self, limit: usize) {
+        if self.disk_full {
+            return;
+        }
         let schema = self.schema.clone();
         self.disk.sum_page(&schema, self.division, limit);
         let revision = self.disk.revision;

@@ -16,10 +16,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::engine::{Crash, Step};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Telling};
 use super::link::{End, LinkId, Wire};
 use super::node::{Command, Node};
-use super::storm::Weather;
+use super::trouble::trusts;
+use super::weather::Weather;
 use super::workload::{Action, Places};
 
 /// When the world begins, Unix milliseconds.
@@ -76,22 +77,22 @@ fn division(code: u64) -> Division {
 
 impl World {
     /// The tree, started, with the weather of its seed.
-    pub fn new(seed: u64, verbose: bool) -> World {
+    pub fn new(seed: u64, telling: Telling) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
-        World::with_tree(rng, weather, verbose, &TREE, &WITHOUT_NODES)
+        World::with_tree(rng, weather, telling, &TREE, &WITHOUT_NODES)
     }
 
     /// Another tree, on a calm day: division and parent of each node, and divisions without nodes.
     pub fn calm(tree: &[(u64, u64)], without: &[u64]) -> World {
         let tree: Vec<(u64, u64, bool)> = tree.iter().map(|(own, parent)| (*own, *parent, false)).collect();
-        World::with_tree(ChaCha8Rng::seed_from_u64(1), Weather::default(), false, &tree, without)
+        World::with_tree(ChaCha8Rng::seed_from_u64(1), Weather::default(), Telling::Nothing, &tree, without)
     }
 
     fn with_tree(
         mut rng: ChaCha8Rng,
         weather: Weather,
-        verbose: bool,
+        telling: Telling,
         tree: &[(u64, u64, bool)],
         without: &[u64],
     ) -> World {
@@ -111,7 +112,7 @@ impl World {
             now_ms: START_MS,
             nodes,
             wires: BTreeMap::new(),
-            ledger: Ledger::new(schema.clone(), verbose),
+            ledger: Ledger::new(schema.clone(), telling),
             places: Places { all },
             weather,
             schema,
@@ -121,6 +122,7 @@ impl World {
         world.ledger.wrong_clocks = weather.clocks > 0;
         world.note_unsure();
         for index in 0..world.nodes.len() {
+            world.certify(index);
             if !world.nodes[index].absent {
                 world.start(index);
             }
@@ -135,9 +137,12 @@ impl World {
         crash: Option<Crash>,
         f: impl FnOnce(&mut Node, &mut Step<'_>) -> T,
     ) -> T {
-        let mut step =
-            Step { rng: &mut self.rng, now_ms: self.now_ms, ledger: &mut self.ledger, index, crash };
-        f(&mut self.nodes[index], &mut step)
+        let (rng, ledger, changed) = (&mut self.rng, &mut self.ledger, Vec::new());
+        let mut step = Step { rng, now_ms: self.now_ms, ledger, index, crash, changed };
+        let done = f(&mut self.nodes[index], &mut step);
+        let changed = step.changed;
+        self.look_at(index, &changed);
+        done
     }
 
     /// Asks a node for something, as a local system does.
@@ -147,6 +152,9 @@ impl World {
 
     /// Starts a node.
     pub fn start(&mut self, index: usize) {
+        if self.nodes[index].disk_full {
+            return;
+        }
         self.ledger.trace(|| format!("node {index} {} starts", self.nodes[index].division));
         self.with_step(index, None, Node::start);
     }
@@ -195,11 +203,18 @@ impl World {
         {
             return false;
         }
+        if !trusts(&self.nodes[index], &self.nodes[parent], self.now_ms) {
+            self.renew_at_the_door(index, parent);
+            return false;
+        }
         let link = self.next_link;
         self.next_link += 1;
         self.wires.insert(link, Wire::new(index, parent));
-        let below = End::new(&self.nodes[index], Side::Child, self.nodes[parent].division, self.now_ms);
-        let above = End::new(&self.nodes[parent], Side::Parent, self.nodes[index].division, self.now_ms);
+        let end = |own: usize, side, other: usize| {
+            let node = &self.nodes[own];
+            End::new(node, side, self.nodes[other].division, node.now_ms(self.now_ms))
+        };
+        let (below, above) = (end(index, Side::Child, parent), end(parent, Side::Parent, index));
         self.nodes[index].memory.ends.insert(link, below);
         self.nodes[parent].memory.ends.insert(link, above);
         true
@@ -211,12 +226,13 @@ impl World {
         let Some(frame) = wire.frames[direction].pop_front() else { return };
         let receiver = wire.receiver(direction);
         let Some(end) = self.nodes[receiver].memory.ends.get_mut(&link) else { return };
+        wire.end_if_spoiled(direction);
         let frame = match v1::Frame::decode(frame) {
             Ok(frame) => frame,
             Err(error) => panic!("a frame cannot be read: {error}"),
         };
         end.dirty = true;
-        if let Err(error) = end.session.handle_frame(self.now_ms, frame) {
+        if let Err(error) = end.session.handle_frame(end.now_ms(self.now_ms), frame) {
             panic!("link {link} to node {receiver}: an honest peer broke the protocol: {error}");
         }
     }
@@ -261,7 +277,7 @@ impl World {
         {
             end.checksum_due = !end.session.queue_checksum(position, Vec::new(), 0);
         }
-        let output = end.session.poll(self.now_ms);
+        let output = end.session.poll(end.now_ms(self.now_ms));
         let said = output.is_some();
         let mut over = false;
         let inbox = &mut self.nodes[index].memory.inbox;
@@ -276,6 +292,9 @@ impl World {
             Some(Output::Welcomed(welcome)) => inbox.push_back(Command::Welcomed(link, welcome)),
             Some(Output::TokenConfirmed) => inbox.push_back(Command::TokenConfirmed(link)),
             Some(Output::Ingest(batch)) => {
+                self.look_into(index, end.other, &batch);
+                self.ledger.trace(|| super::engine::batch_told(&self.nodes[index], end.other, &batch));
+                let inbox = &mut self.nodes[index].memory.inbox;
                 inbox.push_back(Command::Ingest(link, batch, end.session.peer_revision()));
             }
             Some(Output::Delivered { seqs, refusals }) => {
@@ -332,8 +351,9 @@ impl World {
 
     /// Acts on timeouts of sessions.
     pub fn timeouts(&mut self) {
-        let now_ms = self.now_ms;
+        self.attend_certificates();
         for end in self.nodes.iter_mut().flat_map(|n| n.memory.ends.values_mut()) {
+            let now_ms = end.now_ms(self.now_ms);
             if end.session.next_timeout().is_some_and(|due| due <= now_ms) {
                 end.session.handle_timeout(now_ms);
                 end.dirty = true;

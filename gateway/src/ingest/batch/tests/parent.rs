@@ -432,16 +432,21 @@ impl Law<'_> {
         if self.is_own_write(entry) {
             return false;
         }
-        let recovering = self.parent.peer.recovering_to;
-        assert!(recovering >= Some(entry.stamp), "it does not recover: {}", what());
-        let own =
-            self.parent.topology.acts_for(entry.writer.division) || self.parent.writers.is_ours(entry.writer);
-        assert!(
-            own || self.parent.peer.division.contains(name.home),
-            "not the child's to return: {}",
-            what()
-        );
+        assert!(self.recovers(entry), "it does not recover: {}", what());
+        assert!(self.is_to_return(name, entry), "not the child's to return: {}", what());
         true
+    }
+
+    /// Whether the parent recovers, and the entry may be one that it lost.
+    fn recovers(&self, entry: &Entry) -> bool {
+        self.parent.peer.recovering_to >= Some(entry.stamp)
+    }
+
+    /// Whether a child may return an entry to a parent that recovers.
+    fn is_to_return(&self, name: &RecordName, entry: &Entry) -> bool {
+        let writer = entry.writer;
+        let own = self.parent.topology.acts_for(writer.division) || self.parent.writers.is_ours(writer);
+        own || self.parent.peer.division.contains(name.home)
     }
 
     /// Whether the parent wrote this just now.
@@ -451,11 +456,13 @@ impl Law<'_> {
             && entry.stamp.0 & 0xffff < COUNTER
     }
 
-    /// Nothing of others goes without a write that can have replaced it.
+    /// Nothing of others goes without a write that can have replaced it; a parent that recovers takes the child's word
+    /// that there was one.
     fn stays(&self, name: &RecordName, field: FieldNumber, held: &Register, now: &Register, entry: &Entry) {
         let stands = now.live().any(|(e, _)| e.writer == entry.writer);
         let later = |e: &&Entry| held.seen(e.writer) < Some(e.stamp);
-        if self.is_of_child(entry.writer) || stands || now.entries().iter().any(|e| later(&e)) {
+        let returned = self.recovers(entry) && self.is_to_return(name, entry);
+        if self.is_of_child(entry.writer) || stands || returned || now.entries().iter().any(|e| later(&e)) {
             return;
         }
         panic!("{entry:?} in field {field} of {name:?} is gone, and nothing new is there; places {PLACES:?}");
