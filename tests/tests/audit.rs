@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 const COUNTY: &str = "220822";
+const BESIDE: &str = "220822102";
 const TOWNSHIP: &str = "220822101";
 
 async fn tree() -> Fleet {
@@ -104,6 +105,18 @@ async fn a_changed_byte_and_a_chain_made_anew_are_found() {
         let shown = async || fleet.cli(node, &["audit", "show", "--event", "checkpoint_contradicted"]).await;
         until("both ends have it in their logs", async || shown().await.out.contains("kept=")).await;
     }
+
+    // Somebody has found out why, and goes on from there.
+    fleet.cli(COUNTY, &["audit", "accept", BESIDE]).await.exits(1).says(&["nothing that"]);
+    fleet.cli(COUNTY, &["audit", "accept", TOWNSHIP]).await.exits(0).shows(&["is followed from entry"]);
+    let warnings = fleet.status(COUNTY).await.warnings;
+    assert!(!warnings.iter().any(|warning| warning.contains("audit log")), "{warnings:?}");
+    let shown = fleet.cli(COUNTY, &["audit", "show", "--event", "checkpoint_accepted"]).await.exits(0);
+    shown.shows(&["peer=220822101000", "signed_hash="]);
+    until("what is kept fits the log again", async || {
+        fleet.cli(TOWNSHIP, &["audit", "verify"]).await.code == 0
+    })
+    .await;
 }
 
 #[tokio::test]
