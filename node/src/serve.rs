@@ -6,6 +6,7 @@
 mod audited;
 mod doors;
 mod identity;
+mod rated;
 mod registrar;
 mod signals;
 mod unread;

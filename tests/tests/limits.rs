@@ -14,8 +14,9 @@ use guantong::identity::{IdentityFiles, Subject};
 use guantong_proto::v1;
 use guantong_proto::v1::audit_service_client::AuditServiceClient;
 use guantong_proto::v1::case_service_client::CaseServiceClient;
+use guantong_proto::v1::subscription_service_client::SubscriptionServiceClient;
 use guantong_tests::harness::rude::{DATA, HEADERS, PING, RESET, Rude};
-use guantong_tests::harness::{Fleet, division, found, until};
+use guantong_tests::harness::{Fleet, division, found, until, within};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -118,6 +119,40 @@ async fn a_partner_calls_as_often_as_its_grant_says_over_all_its_connections() {
     .await;
     assert!(lines.len() <= 3, "one for a burst, not one for each: {lines:?}");
     assert!(lines[0].contains("\"partner\":\"hotline\""), "{lines:?}");
+}
+
+/// A subscription is one call when it is opened, whatever goes through it and is acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_one_call_of_a_rate() {
+    let scene = Scene::set().await;
+    let partner = scene.client(Subject::partner("hotline").unwrap()).await;
+    let set = ["grant", "set", "hotline", "--scope", COUNTY, "--level", "read", "--rate", "2/h"];
+    scene.fleet.cli(COUNTY, &set).await.exits(0);
+    let mut client = SubscriptionServiceClient::new(partner.channel());
+    let subscription = v1::Subscription { kinds: vec!["case".into()], ..Default::default() };
+    let request =
+        v1::CreateSubscriptionRequest { subscription_id: "all".into(), subscription: Some(subscription) };
+    let name = client.create_subscription(request).await.unwrap().into_inner().name;
+    let request = v1::ReadChangesRequest { name: name.clone(), ..Default::default() };
+    let mut batches = client.read_changes(request).await.unwrap().into_inner();
+    assert_eq!(list(&partner).await.unwrap_err().code(), Code::ResourceExhausted);
+    for case in 1..=5 {
+        let written = format!("divisions/220822000000/cases/{case}");
+        let fields = v1::Case { case_kind: Some(1), ..v1::Case::default() };
+        scene.fleet.write(COUNTY, &written, &fields).await.unwrap();
+        let batch = within("a batch", async {
+            loop {
+                let batch = batches.message().await.unwrap().unwrap();
+                if batch.changes.iter().any(|change| change.name == written) {
+                    return batch;
+                }
+            }
+        })
+        .await;
+        let request = v1::AcknowledgeChangesRequest { name: name.clone(), ack_id: batch.ack_id };
+        client.acknowledge_changes(request).await.unwrap();
+    }
+    assert_eq!(list(&partner).await.unwrap_err().code(), Code::ResourceExhausted);
 }
 
 /// Calls beyond those allowed on one connection are refused one by one; other connections are not touched.

@@ -18,13 +18,14 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::http::Request;
-use tonic::service::{InterceptorLayer, Routes};
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tower::util::MapRequestLayer;
 
 use super::audited::Audited;
 use super::identity::NodeIdentity;
+use super::rated::Rated;
 use super::unread::Unread;
 use crate::config::Config;
 use crate::identity::accept::Incoming;
@@ -200,13 +201,9 @@ async fn serve_network(
         }
         request
     });
-    let rated = InterceptorLayer::new(move |request: tonic::Request<()>| {
-        rates.admit(request.extensions())?;
-        Ok(request)
-    });
     let served = server()
         .layer(callers)
-        .layer(rated)
+        .layer(Rated(rates))
         .layer(audited)
         .layer(unread)
         .add_routes(services)

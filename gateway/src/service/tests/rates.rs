@@ -14,6 +14,8 @@ use crate::service::grants::Grants;
 use crate::service::tests::audit::has;
 use crate::service::{Rates, Who};
 
+const PATH: &str = "/guantong.v1.RecordService/GetRecord";
+
 static NOW_MS: AtomicU64 = AtomicU64::new(1_700_000_000_000);
 
 async fn allow(node: &Node, requests: i32, period: v1::RatePeriod) -> Result<v1::Grant, tonic::Status> {
@@ -34,13 +36,14 @@ async fn a_partner_calls_as_often_as_its_grant_says() {
     let clock = Environment { now_ms: || NOW_MS.load(Ordering::Relaxed), ..environment() };
     let node = Node::in_environment("220822", None, clock).await;
     let rates = Rates::new(node.engine.clone());
-    let calls = |count: usize| (0..count).filter(|_| rates.admit(partner(()).extensions()).is_ok()).count();
+    let calls =
+        |count: usize| (0..count).filter(|_| rates.admit(PATH, partner(()).extensions()).is_ok()).count();
     assert_eq!(calls(100), 100, "without a grant the service itself refuses");
 
     let set = allow(&node, 3, v1::RatePeriod::Minute).await.unwrap();
     assert_eq!(set.rate.map(|rate| (rate.requests, rate.period())), Some((3, v1::RatePeriod::Minute)));
     assert_eq!(calls(100), 3);
-    let refused = rates.admit(partner(()).extensions()).unwrap_err();
+    let refused = rates.admit(PATH, partner(()).extensions()).unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("3/min"), "{refused:?}");
     let details = refused.get_error_details();
@@ -48,8 +51,10 @@ async fn a_partner_calls_as_often_as_its_grant_says() {
     assert_eq!((info.reason.as_str(), info.metadata["rate"].as_str()), ("RATE_EXCEEDED", "3/min"));
     let wait = details.retry_info().unwrap().retry_delay.unwrap();
     assert_eq!(wait.as_secs(), 20);
+    let acknowledging = "/guantong.v1.SubscriptionService/AcknowledgeChanges";
+    assert!((0..10).all(|_| rates.admit(acknowledging, partner(()).extensions()).is_ok()));
     for who in [Who::Local, Who::Operator("li".into()), Who::Partner("other".into()), Who::Node(node.own)] {
-        assert!((0..10).all(|_| rates.admit(from(who.clone(), ()).extensions()).is_ok()), "{who:?}");
+        assert!((0..10).all(|_| rates.admit(PATH, from(who.clone(), ()).extensions()).is_ok()), "{who:?}");
     }
     NOW_MS.fetch_add(wait.as_millis() as u64, Ordering::Relaxed);
     assert_eq!(calls(100), 1, "what was told is what had to be waited");
