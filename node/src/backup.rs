@@ -118,8 +118,8 @@ impl Manifest {
     /// As the node said it; `None`: it makes no sense.
     fn of(said: &v1::BackupManifest) -> Option<Manifest> {
         let created = said.create_time.as_ref()?;
-        let created_ms =
-            u64::try_from(created.seconds).ok()? * 1_000 + u64::try_from(created.nanos).ok()? / 1_000_000;
+        let millis = u64::try_from(created.nanos).ok()? / 1_000_000;
+        let created_ms = u64::try_from(created.seconds).ok()?.checked_mul(1_000)?.checked_add(millis)?;
         Some(Manifest {
             division: Division::parse(&said.division).ok()?.to_string(),
             epoch: format!("{:016x}", said.epoch),

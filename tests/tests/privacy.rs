@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guantong::demo::tree::NodeSpec;
+use guantong::identity::Subject;
+use guantong::identity::pki::Validity;
 use guantong_gateway::division::Tier;
 use guantong_gateway::schema::effective_tier;
 use guantong_proto::rules::{Field, Kind};
 use guantong_proto::v1;
 use guantong_tests::harness::collector::Collector;
-use guantong_tests::harness::{Fleet, division, until};
+use guantong_tests::harness::{Fleet, Stray, division, run, until, write};
 use prost_reflect::{DescriptorPool, Kind as Type};
 
 const TOWNSHIP: &str = "220822101";
@@ -319,7 +321,8 @@ impl Scene {
         format!("{} of {}", planted.field, planted.record)
     }
 
-    /// What a node gives away: exports and a subscriber's files hold what the node may hold, figures and reports nothing.
+    /// What a node gives away: exports, a subscriber's files and backups hold what the node may hold, figures and reports
+    /// nothing.
     async fn outputs(&self, node: &str, round: &str, expected: &BTreeSet<&str>) {
         let mut records = Vec::new();
         for kind in KINDS {
@@ -333,6 +336,9 @@ impl Scene {
         let feed = ["subscribe", &name, "--once", "--personal-data", "--to", to, "--format", "jsonl"];
         self.fleet.cli(node, &feed).await.exits(0);
         assert_eq!(&self.found(&contents(&folder, &[])), expected, "{node}, {round}: a subscriber's files");
+        let backup = self.fleet.path(&format!("{node}-{round}.backup"));
+        self.fleet.cli(node, &["backup", backup.to_str().unwrap()]).await.exits(0);
+        assert_eq!(&self.found(&std::fs::read(backup).unwrap()), expected, "{node}, {round}: backups");
         let figures = ["aggregates", "cases_received", "grids", "--period", "2026-03", "--export", "csv"];
         let figures = self.fleet.cli(node, &figures).await.out;
         let report = self.fleet.path(&format!("{node}-{round}-report"));
@@ -428,4 +434,40 @@ async fn what_is_planted_at_a_township_is_found_only_where_the_contract_lets_it_
     // Spans leave a node some seconds later, in their order: with those of the erasures all earlier ones have come.
     until("traces of the erasures come", async || occurs(&scene.collector.bytes(), "EraseRecord")).await;
     scene.nothing_is_told();
+}
+
+/// A bundle is sealed for its receiver: who carries it reads nothing in it, and it brings up only what a line would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_tells_its_carrier_nothing_and_brings_up_only_what_may_go_up() {
+    let fleet = Fleet::start([NodeSpec::top(division(COUNTY))]).await;
+    let dir = fleet.issue("township", Subject::Node(division(TOWNSHIP)), Validity::days(30));
+    let config = format!("division = \"{TOWNSHIP}\"\n[parent]\ndivision = \"{COUNTY}\"\nline = \"bundle\"");
+    let mut township = Stray::serve(&dir, &config);
+    let client = township.client().await;
+    let mut garden = Garden::default();
+    let grid = garden.enter("grid", "220822101000001", Tier::Township);
+    write(&client, &grid, &garden.grid()).await.unwrap();
+    let camera = garden.enter("camera", CAMERA, Tier::Township);
+    write(&client, &camera, &garden.camera()).await.unwrap();
+    let case = garden.enter("case", "kept", Tier::Township);
+    write(&client, &case, &garden.reported()).await.unwrap();
+
+    let [card, up, down] = ["card", "up", "down"].map(|name| fleet.path(name).to_str().unwrap().to_owned());
+    let socket = dir.join("sock").to_str().unwrap().to_owned();
+    let below = async |args: &[&str]| run(&[args, &["--socket", &socket]].concat()).await.exits(0);
+    fleet.cli(COUNTY, &["bundle", "card", &card]).await.exits(0);
+    below(&["bundle", "accept", &card]).await;
+    below(&["bundle", "export", "--for", COUNTY, &up]).await;
+    fleet.cli(COUNTY, &["bundle", "import", &up, "--receipt", &down]).await.exits(0);
+    below(&["bundle", "import", &down]).await;
+    let found = |bytes: &[u8]| -> BTreeSet<&str> {
+        let texts = garden.planted.iter().map(|planted| &*planted.text);
+        texts.filter(|text| occurs(bytes, text)).collect()
+    };
+    for bundle in [&up, &down] {
+        assert_eq!(found(&std::fs::read(bundle).unwrap()), BTreeSet::new(), "{bundle}");
+    }
+    let may_be_above = garden.planted.iter().filter(|planted| planted.may_be_at(Tier::County, false));
+    let store = contents(&fleet.tree.node_dir(division(COUNTY)), &[".sqlite", ".db", "-wal", "-shm"]);
+    assert_eq!(found(&store), may_be_above.map(|planted| &*planted.text).collect(), "the county's store");
 }
