@@ -59,7 +59,7 @@ pub struct Standing {
     pub key: Option<PeerKey>,
     /// The last bundle that was begun for the peer, and when.
     pub sent: Option<(Mark, u64)>,
-    /// The highest number in the outbox when it was begun.
+    /// The highest number in the outbox when the last bundle that was finished was begun.
     pub sent_through: i64,
     /// The highest of them with a receipt.
     pub confirmed_number: u64,
@@ -256,11 +256,10 @@ impl Standing {
     }
 
     /// A bundle is begun. Gives its mark.
-    pub fn begin(&mut self, own_epoch: u64, random: u64, now_ms: u64, through: i64) -> Mark {
+    pub fn begin(&mut self, own_epoch: u64, random: u64, now_ms: u64) -> Mark {
         let number = self.sent.map_or(0, |(mark, _)| mark.number) + 1;
         let mark = Mark { epoch: own_epoch, number, random };
         self.sent = Some((mark, now_ms));
-        self.sent_through = through;
         remember(&mut self.told, own_epoch);
         mark
     }

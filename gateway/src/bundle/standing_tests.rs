@@ -23,7 +23,7 @@ impl End {
 
     fn make(&mut self, time_ms: u64, random: u64) -> Bundle {
         let previous = self.standing.sent.map(|(mark, _)| mark);
-        let mark = self.standing.begin(self.epoch, random, time_ms, 0);
+        let mark = self.standing.begin(self.epoch, random, time_ms);
         self.made.push((mark, time_ms));
         let heard = Heard {
             mark,

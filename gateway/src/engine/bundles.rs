@@ -26,7 +26,7 @@ pub struct Begun {
     pub previous: Option<Mark>,
     /// The exchange, as it stands now.
     pub standing: Standing,
-    /// The highest number in the outbox when the bundle before was begun.
+    /// The highest number in the outbox when the last one that was finished was begun.
     pub after: i64,
     /// The same now: what is owed later goes into the next one.
     pub through: i64,
@@ -73,6 +73,8 @@ pub enum Note {
         made: Made,
         /// Rows, ascending.
         seqs: Vec<i64>,
+        /// It holds nothing with a higher number.
+        through: i64,
         /// Receipts in it are of what was taken in up to then, Unix milliseconds.
         receipts_until_ms: u64,
     },
@@ -160,7 +162,7 @@ impl Task {
         let through = store.newest_owed(peer).await?;
         let environment = self.shared.environment;
         let begun_ms = (environment.now_ms)();
-        let mark = standing.begin(self.shared.epoch(), (environment.random)(), begun_ms, through);
+        let mark = standing.begin(self.shared.epoch(), (environment.random)(), begun_ms);
         let change = BundleChange::Standing(Box::new(standing.clone()));
         self.commit(&Changes::default(), &[LinkChange::Bundle { division, change }]).await?;
         let (revision, clock) = (self.shared.revision(), self.writers.latest().0);
@@ -244,7 +246,8 @@ impl Task {
         let mut links = Vec::new();
         match note {
             Note::Key(key) => standing.learn(key),
-            Note::Made { made, seqs, receipts_until_ms } => {
+            Note::Made { made, seqs, through, receipts_until_ms } => {
+                standing.sent_through = *through;
                 let (seqs, receipts_until_ms) = (seqs.clone(), *receipts_until_ms);
                 links.push(BundleChange::Made { made: *made, seqs, receipts_until_ms });
             }

@@ -74,6 +74,8 @@ struct Desk {
     means: Arc<BundleMeans>,
     parent_line: ParentLine,
     software_version: String,
+    /// When the node's certificate ends, Unix milliseconds.
+    certificate_expire_ms: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
 }
 
 impl Desk {
@@ -106,7 +108,9 @@ pub(super) struct Bundles {
 impl Bundles {
     pub(super) fn new(engine: Engine, info: &NodeInfo) -> Bundles {
         let (parent_line, software_version) = (info.parent_line, info.software_version.clone());
-        let desk = |means| Arc::new(Desk { engine, means, parent_line, software_version });
+        let certificate_expire_ms = info.certificate_expire_ms.clone();
+        let desk =
+            |means| Arc::new(Desk { engine, means, parent_line, software_version, certificate_expire_ms });
         Bundles { desk: info.bundles.clone().map(desk), busy: Arc::default() }
     }
 

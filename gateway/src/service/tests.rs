@@ -5,6 +5,7 @@
 
 mod audit;
 mod bundles;
+mod carried;
 mod claims;
 mod describing;
 mod disputes;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
+mod bundles;
 mod claims;
 mod erasures;
 mod facets;
@@ -155,6 +156,8 @@ on_both! {
     sums: checksums_add_up_and_are_known_when_they_hold_all_records, a_page_finds_each_record_once_while_others_change,
         a_standing_names_what_is_owed_and_refused, checksums_are_forgotten;
     purges: a_purge_waits_for_the_receipts_below;
+    bundles: what_is_remembered_of_an_exchange_is_kept_as_it_is, a_version_is_stored_once,
+        rows_of_a_bundle_go_with_its_receipt, receipts_wait_until_they_have_arrived, old_bundles_are_forgotten;
     invitations: an_invitation_is_used_once, invitations_are_listed_latest_first;
     audit: entries_are_chained_in_their_order, an_entry_comes_with_what_it_tells_of_or_not_at_all,
         entries_are_listed_latest_first_within_a_time, of_each_day_the_last_checkpoint_is_kept;

@@ -36,8 +36,9 @@ impl NodeIdentity {
     /// Loads what the configuration names. `None`: it names nothing, so the node talks to nobody outside its machine.
     pub(super) fn open(config: &Config) -> anyhow::Result<Option<Arc<NodeIdentity>>> {
         let Some(tls) = &config.tls else { return Ok(None) };
-        // A certificate that has run out is renewed by the parent, if there is one.
-        let expired = if config.dialled_parent().is_some() { Expired::Kept } else { Expired::Refused };
+        // A certificate that has run out is renewed by the parent, if there is one. Where it is reached by files, the node
+        // works on until somebody brings a new one.
+        let expired = if config.parent.is_some() { Expired::Kept } else { Expired::Refused };
         let store = IdentityStore::open_with(tls.files(), expired).context("`tls` (证书)")?;
         let identity = store.current();
         let id = identity.id();

@@ -67,6 +67,11 @@ impl Making {
             status::not_now(message, "NO_PEER")
         })?;
         let key = checked_key(&desk, division, role).await?;
+        let now_ms = (shared.environment.now_ms)();
+        if (desk.certificate_expire_ms)().is_some_and(|end_ms| u64::try_from(end_ms).unwrap_or(0) < now_ms) {
+            let message = "this node's certificate has run out, and nobody would take what it signs; put a new one in place                            (本节点证书已过期，请先更换证书)";
+            return Err(status::not_now(message, "CERTIFICATE_EXPIRED"));
+        }
         let no_key = || status::not_now("the key for bundles cannot be used", "NO_KEY");
         let own_key = desk.secrets().await?.into_iter().next().ok_or_else(no_key)?;
         let lineage = shared.lineage();
@@ -252,8 +257,11 @@ impl Making {
         if refusals.is_empty() {
             return Ok(());
         }
-        let noted = self.desk.engine.delivered(self.begun.peer, Vec::new(), Vec::new(), refusals, 0).await;
-        noted.map_err(|error| status::unfinished(&error))
+        match self.desk.engine.delivered(self.begun.peer, Vec::new(), Vec::new(), refusals, 0).await {
+            // Another gateway of the store met the peer last: it says the same when its turn comes.
+            Ok(()) | Err(EngineError::Elsewhere) => Ok(()),
+            Err(error) => Err(status::unfinished(&error)),
+        }
     }
 
     async fn finish(mut self) -> Result<(), Status> {
@@ -271,7 +279,7 @@ impl Making {
             // No receipt will ever name it.
             seqs.clear();
         }
-        let Begun { mark, begun_ms, clock, .. } = self.begun;
+        let Begun { mark, begun_ms, clock, through, .. } = self.begun;
         let records = self.counted.record_count;
         let made = Made { mark, made_ms: begun_ms, whole: !self.since_last, records, clock };
         let event = Event::BundleMade {
@@ -281,7 +289,8 @@ impl Making {
             receipts: self.counted.receipt_count,
             checksum: statement.lines().nth(1).unwrap_or_default().to_owned(),
         };
-        let note = Note::Made { made, seqs, receipts_until_ms: self.receipts_until_ms };
+        let receipts_until_ms = self.receipts_until_ms;
+        let note = Note::Made { made, seqs, through, receipts_until_ms };
         let noted = self.desk.engine.note_bundle(self.division, note, Some(event)).await;
         noted.map_err(|error| status::unfinished(&error))?;
         let seal = v1::BundleSeal { signature: signature.into(), certificates: certificates.into() };

@@ -10,16 +10,18 @@ use tokio_stream::iter;
 use tonic::Code;
 
 use super::audit::Scribe;
-use super::{Node, case, division, new_case, risk, until};
+use super::{Node, case, division, environment, new_case, risk, until};
 use crate::bundle::SecretKey;
 use crate::bundle::keeping::BundleChange;
 use crate::bundle::standing::PeerKey;
 use crate::division::Division;
+use crate::engine::Engine;
 use crate::engine::bundles::Note;
 use crate::ingest::topology::Role;
 use crate::record::RecordName;
-use crate::service::NodeInfo;
 use crate::service::bundles::{BundleKeys, BundleMeans, Bundles, ParentLine};
+use crate::service::{Links, NodeInfo};
+use crate::store::{Options, Store};
 
 const TOWNSHIP: &str = "220822101";
 const COUNTY: &str = "220822";
@@ -53,7 +55,7 @@ impl Node {
     }
 
     /// Accepts the card of another node.
-    async fn knows(&self, other: &str) {
+    pub(super) async fn knows(&self, other: &str) {
         let other = division(other);
         let key = PeerKey {
             key: secret(&other.to_string()).public().unwrap(),
@@ -63,19 +65,23 @@ impl Node {
         self.engine.note_bundle(other, Note::Key(key), None).await.unwrap();
     }
 
-    async fn export(&self, receiver: &str) -> Vec<u8> {
-        export(&self.bundles(), receiver, false).await.unwrap().0
+    pub(super) async fn try_export(&self, receiver: &str) -> Result<Vec<u8>, tonic::Status> {
+        Ok(export(&self.bundles(), receiver, false).await?.0)
+    }
+
+    pub(super) async fn export(&self, receiver: &str) -> Vec<u8> {
+        self.try_export(receiver).await.unwrap()
     }
 
     async fn import(&self, bundle: &[u8]) -> Result<v1::BundleSummary, tonic::Status> {
         import(&self.bundles(), bundle).await
     }
 
-    async fn take(&self, bundle: &[u8]) -> v1::BundleSummary {
+    pub(super) async fn take(&self, bundle: &[u8]) -> v1::BundleSummary {
         self.import(bundle).await.unwrap()
     }
 
-    async fn owed(&self, peer: &str) -> u64 {
+    pub(super) async fn owed(&self, peer: &str) -> u64 {
         let topology = self.engine.shared().topology();
         let parent = topology.parent().filter(|p| p.1 == division(peer)).map(|p| p.0);
         let child = topology.children().find(|c| c.1 == division(peer)).map(|c| c.0);
@@ -432,6 +438,34 @@ async fn an_emptied_county_is_filled_from_what_the_township_brings() {
     for name in &names {
         assert!(county.record(name).await.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_in_the_middle_keeps_what_it_had_and_goes_on_when_there_is_room() {
+    let (county, township) = pair().await;
+    let names = township.new_cases(0..600).await;
+    let bundle = township.export(COUNTY).await;
+    let (own, parent, folder) = county.close().await;
+    let path = folder.path().join("store.sqlite");
+    let pages = u32::try_from(std::fs::metadata(&path).unwrap().len() / 4096).unwrap();
+    let options = Options { durable: false, max_page_count: Some(pages + 40), ..Options::default() };
+    let environment = environment();
+    let opened = Store::open(path.to_str().unwrap(), own, environment.random, 1, options).await;
+    let (store, writer) = opened.unwrap();
+    let (engine, task) = Engine::start(store, writer, own, parent, environment).await.unwrap();
+    let small = Node { engine, links: Links::new(), own, parent, task, folder };
+    let refused = small.import(&bundle).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(small.record(&names[599]).await.is_none());
+    let (own, parent, folder) = small.close().await;
+    let county = Node::open(own, parent, environment, folder).await;
+    let done = county.take(&bundle).await;
+    assert!(!done.repeated);
+    for name in [&names[0], &names[300], &names[599]] {
+        assert!(county.record(name).await.is_some());
+    }
+    township.take(&county.export(TOWNSHIP).await).await;
+    assert_eq!(township.owed(COUNTY).await, 0);
 }
 
 #[tokio::test]
