@@ -69,7 +69,7 @@ CREATE TABLE bundle_taken (
     -- 0: not all of it is on disk.
     taken_ms INTEGER NOT NULL,
     refused INTEGER NOT NULL,
-    -- 0: its receipt is owed, -1: it has arrived or is not wanted, else the bundle that carried it first.
+    -- 0: its receipt is owed; else the bundle that carried it first, below zero once that has arrived; -2^62: not wanted.
     receipt INTEGER NOT NULL,
     PRIMARY KEY (division, epoch, number)
 ) STRICT, WITHOUT ROWID;

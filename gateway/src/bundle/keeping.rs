@@ -49,7 +49,7 @@ pub enum ReceiptState {
     Owed,
     /// First carried by the bundle with this number.
     Carried(u64),
-    /// Its sender has it, or never takes one.
+    /// Its sender has it, as far as is known, or never takes one.
     Done,
 }
 
@@ -99,7 +99,9 @@ pub enum BundleChange {
     },
     /// The peer has taken in the bundle of this number, and with it the receipts that it and those before carried.
     ReceiptsArrived {
-        /// Made here.
+        /// Made here; 0: it has taken in none.
         number: u64,
+        /// The newest bundle of the peer says so: what was carried later only is carried again.
+        newest: bool,
     },
 }

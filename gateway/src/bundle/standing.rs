@@ -4,7 +4,9 @@
 //! On a line a token betrays a restored or copied store. Here each bundle is its own token: a mark of number and random
 //! bits. The sender names the one that it made before, so that two lives of one store, which give one number twice, do
 //! not fit; and the receiver's mark that it took in last, so that a store that does not know its own bundle knows that it
-//! was put back. What it had told of before it renewed itself it remembers as told.
+//! was put back. Receipts do the same for each single bundle, however many were lost in between: they are carried until
+//! the newest bundle of the other side says that it has them, and again if a later one says that it has not. What a store
+//! had told of before it renewed itself it remembers as told.
 //!
 //! Decisions over values: the engine carries them out in one transaction.
 
@@ -125,6 +127,8 @@ pub struct Memory {
     pub taken: [Option<Taken>; 3],
     /// When the bundle was begun, by its sender's clock, Unix milliseconds.
     pub time_ms: u64,
+    /// It brings a receipt for a bundle of this store's present life that this store never made.
+    pub strange_receipt: bool,
 }
 
 /// What the sender's store is.
@@ -209,6 +213,9 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
 
 /// Whether this store is not the one that the sender knows: it does not know its own bundle, or its own life.
 fn own_restored(known: &Standing, heard: &Heard, memory: &Memory) -> bool {
+    if memory.strange_receipt {
+        return true;
+    }
     if heard.peer_epoch == 0 {
         return false;
     }

@@ -52,6 +52,7 @@ impl End {
                 .and_then(|seen| self.made.iter().find(|(m, _)| m.number == seen.number).copied()),
             taken: [of(number.checked_sub(1)), of(Some(number)), of(Some(number + 1))],
             time_ms: bundle.time_ms,
+            strange_receipt: false,
         };
         let met = meet(&self.standing, heard, &memory);
         self.standing = met.standing.clone();
@@ -154,6 +155,17 @@ fn a_receiver_that_was_put_back_and_made_other_bundles_is_noticed() {
     let mut parent = backup;
     parent.make(3, 3);
     assert!(parent.take(&child.make(4, 4)).own_restored, "the number is known, its random bits are not");
+}
+
+#[test]
+fn a_receipt_for_a_bundle_that_was_never_made_betrays_a_copy_behind_a_gap() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(1, 1));
+    let heard = parent.make(2, 2).heard;
+    let memory = Memory { own_epoch: child.epoch, time_ms: 2, ..Memory::default() };
+    assert!(!meet(&child.standing, &heard, &memory).own_restored);
+    let memory = Memory { strange_receipt: true, ..memory };
+    assert!(meet(&child.standing, &heard, &memory).own_restored);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::greet::Meeting;
 use super::task::Task;
 use super::{Engine, EngineError};
 use crate::audit::Event;
-use crate::bundle::keeping::{BundleChange, Made, TakenIn};
+use crate::bundle::keeping::{BundleChange, MADE_MAX, Made, TakenIn};
 use crate::bundle::standing::{Heard, Mark, Memory, Met, PeerKey, Sender, Standing, Taken, meet};
 use crate::division::Division;
 use crate::ingest::changes::{Changes, LinkChange, PeerState};
@@ -47,6 +47,8 @@ pub struct Arrival {
     pub time_ms: u64,
     /// The key to seal bundles for its sender with.
     pub key: PeerKey,
+    /// The bundles that it brings receipts for.
+    pub receipts: Vec<Mark>,
 }
 
 /// What a bundle that came means.
@@ -170,7 +172,7 @@ impl Task {
     }
 
     async fn meet_bundle(&mut self, division: Division, arrival: &Arrival) -> Result<Arrived, EngineError> {
-        let Arrival { heard, time_ms, key } = arrival;
+        let Arrival { heard, time_ms, key, receipts } = arrival;
         let (heard, time_ms) = (*heard, *time_ms);
         let store = self.shared.store.clone();
         let known = store.bundle_standing(division).await?;
@@ -190,6 +192,7 @@ impl Task {
             made,
             taken: [of(number.checked_sub(1)), of(Some(number)), of(number.checked_add(1))],
             time_ms,
+            strange_receipt: self.is_any_strange(division, &known, receipts).await?,
         };
         let mut met = meet(&known, &heard, &memory);
         met.standing.learn(key);
@@ -200,8 +203,10 @@ impl Task {
             links.push(BundleChange::Taking(TakenIn { mark, previous, ..TakenIn::default() }));
         }
         // The peer has what it says it took in, and the receipts that it carried.
-        if let Some(seen) = heard.seen.filter(|seen| made.is_some_and(|(made, _)| made == *seen)) {
-            links.push(BundleChange::ReceiptsArrived { number: seen.number });
+        if !met.own_restored && met.sender != Sender::Past {
+            let newest = known.seen.is_none_or(|(seen, _)| seen.number <= number);
+            let number = heard.seen.map_or(0, |seen| seen.number);
+            links.push(BundleChange::ReceiptsArrived { number, newest });
         }
         let plan = self.plan_of(division, &met, heard.mark.epoch);
         let peer = plan.peer.id;
@@ -211,6 +216,24 @@ impl Task {
         self.settle_meeting(meeting).await?;
         let repeated = before.is_some_and(|before| before.taken_ms > 0);
         Ok(Arrived { peer, met, batches: before.map_or(0, |before| before.batches), repeated })
+    }
+
+    /// Whether a receipt is for a bundle of this store's present life that this store does not know.
+    async fn is_any_strange(
+        &self,
+        division: Division,
+        known: &Standing,
+        receipts: &[Mark],
+    ) -> Result<bool, EngineError> {
+        let sent = known.sent.map_or(0, |(mark, _)| mark.number);
+        for mark in receipts.iter().filter(|mark| mark.epoch == self.shared.epoch()) {
+            let made = self.shared.store.bundle_made(division, mark.number).await?;
+            let forgotten = mark.number <= sent.saturating_sub(MADE_MAX);
+            if made.map_or(!forgotten, |made| made.mark != *mark) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What a bundle means for the store, in the terms of a greeting over a line.

@@ -17,6 +17,9 @@ use crate::ingest::topology::PeerId;
 /// Receipts that one bundle carries, at most; the rest goes with the next.
 const RECEIPTS_MAX: i64 = 1_000;
 
+/// As the state of a receipt: nobody takes it. One that has arrived is the bundle that carried it first, below zero.
+const NEVER: i64 = -(1 << 62);
+
 static ADD_ROWS: Rows =
     Rows::new("INSERT INTO bundle_row (division, number, part, seqs) VALUES", "(?,?,?,?)", "");
 
@@ -38,13 +41,13 @@ pub(super) async fn change(
             progress(sql, division, *mark, (*batch_id, *refused), refusals).await
         }
         BundleChange::Took { mark, taken_ms, one_way } => {
-            let receipt = if *one_way { -1 } else { 0 };
+            let receipt = if *one_way { NEVER } else { 0 };
             let took = "UPDATE bundle_taken SET taken_ms = ?, receipt = ?
                 WHERE division = ? AND epoch = ? AND number = ? AND random = ?";
             let args = Args::ints(&[*taken_ms as i64, receipt]);
             sql.run(took, of_mark(args, division, *mark)).await.map(drop)
         }
-        BundleChange::ReceiptsArrived { number } => arrived(sql, division, *number).await,
+        BundleChange::ReceiptsArrived { number, newest } => arrived(sql, division, *number, *newest).await,
     }
 }
 
@@ -169,7 +172,7 @@ async fn put_taken(sql: &mut Sql<'_>, division: Division, taken: &TakenIn) -> Re
     sql.run(put, args.int(previous.number as i64).int(previous.random as i64)).await?;
     // By number, whatever the life: what is forgotten is old in each.
     let oldest = number.saturating_sub(TAKEN_MAX) as i64;
-    let old = "DELETE FROM bundle_taken WHERE division = ? AND number < ? AND receipt = -1";
+    let old = "DELETE FROM bundle_taken WHERE division = ? AND number < ? AND receipt < 0";
     sql.run(old, Args::ints(&[code(division), oldest])).await.map(drop)
 }
 
@@ -192,13 +195,20 @@ async fn progress(
     sql.run(add, args.blob(refusals)).await.map(drop)
 }
 
-async fn arrived(sql: &mut Sql<'_>, division: Division, number: u64) -> Result<(), StoreError> {
+async fn arrived(sql: &mut Sql<'_>, division: Division, number: u64, newest: bool) -> Result<(), StoreError> {
     let refusals = "DELETE FROM bundle_refusal WHERE division = ? AND EXISTS (SELECT 1 FROM bundle_taken t
         WHERE t.division = bundle_refusal.division AND t.epoch = bundle_refusal.epoch
           AND t.number = bundle_refusal.number AND t.receipt > 0 AND t.receipt <= ?)";
     sql.run(refusals, Args::ints(&[code(division), number as i64])).await?;
-    let done = "UPDATE bundle_taken SET receipt = -1 WHERE division = ? AND receipt > 0 AND receipt <= ?";
-    sql.run(done, Args::ints(&[code(division), number as i64])).await.map(drop)
+    let done =
+        "UPDATE bundle_taken SET receipt = -receipt WHERE division = ? AND receipt > 0 AND receipt <= ?";
+    sql.run(done, Args::ints(&[code(division), number as i64])).await?;
+    if !newest {
+        return Ok(());
+    }
+    let again =
+        "UPDATE bundle_taken SET receipt = -receipt WHERE division = ? AND receipt > ? AND receipt < ?";
+    sql.run(again, Args::ints(&[code(division), NEVER, -(number as i64)])).await.map(drop)
 }
 
 const STANDING: &str =

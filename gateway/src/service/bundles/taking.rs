@@ -32,6 +32,8 @@ const CHUNK_TIME: Duration = Duration::from_secs(60);
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Frames read ahead.
 const FRAMES_MAX: usize = 2;
+/// Receipts of one bundle that are looked at for bundles that were never made.
+const RECEIPTS_MAX: usize = 10_000;
 /// Refusals that are noted together.
 const REFUSALS_AT_ONCE: usize = 500;
 
@@ -48,6 +50,8 @@ struct Verified {
     found: Inspected,
     greeting: Greeting,
     contents: Contents,
+    /// The bundles that it brings receipts for.
+    receipts: Vec<Mark>,
 }
 
 /// What is done with the items of a bundle.
@@ -139,7 +143,7 @@ impl Taking {
     }
 
     async fn take_in(self, file: Arc<File>, keys: Vec<SecretKey>, verified: Verified) -> Result<(), Status> {
-        let Verified { found, greeting, contents } = verified;
+        let Verified { found, greeting, contents, receipts } = verified;
         let division = found.head.sender;
         let shared = self.desk.engine.shared().clone();
         let known = shared.store.bundle_standing(division).await.map_err(|e| status::of_store(&e))?;
@@ -149,7 +153,7 @@ impl Taking {
             time_ms: found.head.time_ms,
             certificates: found.seal.certificates.clone(),
         };
-        let arrival = Arrival { heard: greeting.heard, time_ms: found.head.time_ms, key };
+        let arrival = Arrival { heard: greeting.heard, time_ms: found.head.time_ms, key, receipts };
         let arrived = self.desk.engine.meet_bundle(division, arrival).await;
         let arrived = arrived.map_err(|error| status::unfinished(&error))?;
         let recovered = arrived.met.recovered;
@@ -243,14 +247,18 @@ impl Desk {
         verified.map_err(BundleError::Seal)?;
         let mut frames = Frames::open(from_start(file)?, keys)?;
         let mut contents = Contents::new(head.number);
-        let mut greeting = None;
+        let (mut greeting, mut receipts) = (None, Vec::new());
         while let Some((frame, last)) = frames.next_frame()? {
-            if let Item::Greeting(first) = contents.take(frame, last)? {
-                greeting = Some(first);
+            match contents.take(frame, last)? {
+                Item::Greeting(first) => greeting = Some(first),
+                Item::Receipt { bundle, taken: true, .. } if receipts.len() < RECEIPTS_MAX => {
+                    receipts.push(bundle);
+                }
+                _ => {}
             }
         }
         let greeting = greeting.ok_or_else(|| BundleError::Content("it is empty".into()))?;
-        Ok(Verified { found, greeting, contents })
+        Ok(Verified { found, greeting, contents, receipts })
     }
 }
 

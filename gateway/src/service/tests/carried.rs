@@ -41,6 +41,19 @@ struct World {
     copies: [Option<TempDir>; 2],
     names: Vec<RecordName>,
     dice: Dice,
+    trace: Trace,
+}
+
+/// What happened, for whoever must find out why a seed failed.
+#[derive(Default)]
+struct Trace(Vec<String>);
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0.join("\n"));
+        }
+    }
 }
 
 impl World {
@@ -49,13 +62,14 @@ impl World {
         let township = Node::new(TOWNSHIP, Some(COUNTY)).await;
         township.knows(COUNTY).await;
         let dice = Dice(seed << 20);
-        let (up, down, copies, names) = Default::default();
-        World { county, township, up, down, copies, names, dice }
+        let (up, down, copies, names, trace) = Default::default();
+        World { county, township, up, down, copies, names, dice, trace }
     }
 
     async fn export_up(&mut self) {
         if let Ok(bundle) = self.township.try_export(COUNTY).await {
             self.up.push(bundle);
+            self.trace.0.push(format!("up {} is made", self.up.len()));
         }
     }
 
@@ -63,14 +77,15 @@ impl World {
     async fn export_down(&mut self) {
         if let Ok(bundle) = self.county.try_export(TOWNSHIP).await {
             self.down.push(bundle);
+            self.trace.0.push(format!("down {} is made", self.down.len()));
         }
     }
 
     /// Mostly the latest, sometimes any that was ever made.
-    fn pick(dice: &mut Dice, bundles: &[Vec<u8>]) -> Option<Vec<u8>> {
+    fn pick(dice: &mut Dice, bundles: &[Vec<u8>]) -> Option<(usize, Vec<u8>)> {
         let last = bundles.len().checked_sub(1)?;
         let at = if dice.below(10) < 6 { last } else { dice.below(last + 1) };
-        Some(bundles[at].clone())
+        Some((at + 1, bundles[at].clone()))
     }
 
     async fn step(mut self) -> World {
@@ -79,21 +94,25 @@ impl World {
                 let name = case(&self.township, "220822101000", &self.names.len().to_string());
                 self.township.write(&name, new_case("220822101000")).await.unwrap();
                 self.names.push(name);
+                self.trace.0.push(format!("case {}", self.names.len() - 1));
             }
             20..35 => self.write_risk().await,
             35..55 => self.export_up().await,
             55..70 => self.export_down().await,
             70..82 => {
-                if let Some(bundle) = Self::pick(&mut self.dice, &self.up) {
+                if let Some((at, bundle)) = Self::pick(&mut self.dice, &self.up) {
+                    self.trace.0.push(format!("up {at} is taken in"));
                     self.county.take(&bundle).await;
                 }
             }
             82..92 => {
-                if let Some(bundle) = Self::pick(&mut self.dice, &self.down) {
+                if let Some((at, bundle)) = Self::pick(&mut self.dice, &self.down) {
+                    self.trace.0.push(format!("down {at} is taken in"));
                     self.township.take(&bundle).await;
                 }
             }
             92..96 => {
+                self.trace.0.push("both are copied".into());
                 let (county, copy) = self.county.backup().await;
                 let (township, other) = self.township.backup().await;
                 (self.county, self.township) = (county, township);
@@ -125,6 +144,8 @@ impl World {
     async fn put_back(mut self) -> World {
         let which = self.dice.below(2);
         let copy = self.copies[which].take();
+        let (who, what) = (["county", "township"][which], if copy.is_some() { "copy" } else { "nothing" });
+        self.trace.0.push(format!("the {who} goes on with {what}"));
         let store = copy.unwrap_or_else(|| TempDir::new().unwrap());
         if which == 0 {
             self.county = self.county.replace(store).await;

@@ -105,6 +105,7 @@ pub(super) async fn receipts_wait_until_they_have_arrived(place: &impl Place) {
         refused: 2,
         refusals: vec![batch_id as u8].into(),
     };
+    let arrived = |number, newest| BundleChange::ReceiptsArrived { number, newest };
     let took = |number, taken_ms, one_way| BundleChange::Took { mark: mark(number), taken_ms, one_way };
     apply(&mut writer, [taking(1, None), progress(1, 1), progress(1, 2), progress(1, 2)]).await.unwrap();
     assert!(store.bundle_receipts(of).await.unwrap().is_empty(), "not all of it is on disk");
@@ -116,12 +117,22 @@ pub(super) async fn receipts_wait_until_they_have_arrived(place: &impl Place) {
     apply(&mut writer, [made_with(4, vec![])]).await.unwrap();
     let carried = store.bundle_receipts(of).await.unwrap();
     assert_eq!(carried[0].receipt, ReceiptState::Carried(4), "until it is known to have arrived");
-    apply(&mut writer, [made_with(5, vec![]), BundleChange::ReceiptsArrived { number: 3 }]).await.unwrap();
+    apply(&mut writer, [made_with(5, vec![]), arrived(3, false)]).await.unwrap();
     let first = store.bundle_refusals(of, mark(1), 0).await.unwrap();
     assert_eq!(first, Some((1, vec![1].into())));
     assert_eq!(store.bundle_refusals(of, mark(1), 1).await.unwrap(), Some((2, vec![2].into())));
-    apply(&mut writer, [BundleChange::ReceiptsArrived { number: 4 }]).await.unwrap();
+    apply(&mut writer, [arrived(4, true)]).await.unwrap();
     assert!(store.bundle_receipts(of).await.unwrap().is_empty());
+    apply(&mut writer, [arrived(3, false)]).await.unwrap();
+    assert!(store.bundle_receipts(of).await.unwrap().is_empty(), "an old bundle says nothing new");
+    apply(&mut writer, [arrived(3, true)]).await.unwrap();
+    let again = store.bundle_receipts(of).await.unwrap();
+    assert_eq!(
+        (again.len(), again[0].mark),
+        (1, mark(1)),
+        "the other side was put back: it is carried again"
+    );
+    apply(&mut writer, [arrived(4, true)]).await.unwrap();
     assert_eq!(store.bundle_refusals(of, mark(1), 0).await.unwrap(), None);
     // Another bundle with the number of the first: from a store that was put back.
     let other = Mark { random: 1, ..mark(1) };
