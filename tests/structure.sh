@@ -46,10 +46,11 @@ declare -A MAY_IMPORT=(
     [proof]="division record release schema"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest proof record release schema"
+    [whereabouts]="division ingest proof record schema stamp"
     [store]="aggregate audit bundle claiming division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
     [engine]="aggregate audit bundle casework claiming completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit bundle calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold"
+    [service]="aggregate audit bundle calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold whereabouts"
 )
 
 # The project's files that match, new ones included.

@@ -32,6 +32,7 @@ pub mod schema;
 pub mod session;
 pub mod stamp;
 pub mod threshold;
+pub mod whereabouts;
 
 #[cfg(feature = "store")]
 pub mod engine;

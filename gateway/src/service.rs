@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_server::AggregateServiceServer;
+use guantong_proto::v1::assurance_service_server::AssuranceServiceServer;
 use guantong_proto::v1::audit_service_server::AuditServiceServer;
 use guantong_proto::v1::backup_service_server::BackupServiceServer;
 use guantong_proto::v1::bundle_service_server::BundleServiceServer;
@@ -27,6 +28,8 @@ use tonic::service::Routes;
 use crate::engine::Engine;
 
 mod aggregates;
+mod asking;
+mod assurance;
 mod audit;
 mod backups;
 pub mod bundles;
@@ -116,6 +119,7 @@ pub fn routes(
     enrolment: Enrolment,
     stop: CancellationToken,
 ) -> Routes {
+    links.set_parent_line(info.parent_line);
     let invitations = invitations::Invitations::new(engine.clone(), registrar);
     let exchange =
         exchange::Exchange::new(engine.clone(), links.clone(), info.software_version.clone(), stop.clone());
@@ -132,6 +136,7 @@ pub fn routes(
     let audit = audit::Audit::new(engine.clone(), checkpoints);
     let backups = backups::Backups::new(engine.clone(), info.software_version.clone());
     let bundles = bundles::Bundles::new(engine.clone(), &info);
+    let assurance = assurance::Assurance::new(engine.clone(), links.clone());
     let node = node::Node::new(engine, links, info);
     Routes::new(ExchangeServiceServer::new(exchange).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(RecordServiceServer::new(records).max_decoding_message_size(MESSAGE_MAX_BYTES))
@@ -151,5 +156,6 @@ pub fn routes(
         .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(ENROLMENT_MAX_BYTES))
         .add_service(BackupServiceServer::new(backups).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(BundleServiceServer::new(bundles).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .add_service(AssuranceServiceServer::new(assurance).max_decoding_message_size(MESSAGE_MAX_BYTES))
         .add_service(NodeServiceServer::new(node).max_decoding_message_size(MESSAGE_MAX_BYTES))
 }

@@ -37,6 +37,7 @@ mod restore;
 mod space;
 mod sql;
 mod sqlite;
+mod standing;
 mod subscriptions;
 mod sums;
 mod tallies;
@@ -60,6 +61,7 @@ pub use recount::Frozen;
 pub use recovery::StoredLineage;
 pub use reports::ReportHead;
 pub use restore::{Restored, Restoring};
+pub use standing::RecordStanding;
 pub use sums::{HomeSums, LEFT_OUT_MAX, LinkStanding, SumPage};
 pub use tallies::{Counts, TallyPeriods, TallyRange, TallyRow};
 

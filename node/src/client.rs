@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guantong_proto::v1::aggregate_service_client::AggregateServiceClient;
+use guantong_proto::v1::assurance_service_client::AssuranceServiceClient;
 use guantong_proto::v1::audit_service_client::AuditServiceClient;
 use guantong_proto::v1::backup_service_client::BackupServiceClient;
 use guantong_proto::v1::conflict_service_client::ConflictServiceClient;
@@ -107,6 +108,11 @@ impl Client {
     /// Copies of the node's store.
     pub fn backups(&self) -> BackupServiceClient<Channel> {
         BackupServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Whether links are equal, and where a record is.
+    pub fn assurance(&self) -> AssuranceServiceClient<Channel> {
+        AssuranceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// The audit log.

@@ -19,6 +19,7 @@ mod claims;
 mod dialling;
 mod ending;
 mod outbox;
+mod questions;
 
 pub use dialling::dial;
 use ending::ended;
@@ -66,6 +67,7 @@ enum Event {
     Woken(Wake),
     Claims,
     Done(Result<Done, tokio::task::JoinError>),
+    Said(questions::Said),
     Sent(bool),
     Timeout,
     Stop,
@@ -100,6 +102,7 @@ pub(super) struct Driver {
     claims: claims::Claims,
     /// The same moment, by two clocks: Unix milliseconds, and one that is never set.
     began: (tokio::time::Instant, u64),
+    questions: questions::Questions,
 }
 
 impl Driver {
@@ -139,6 +142,7 @@ impl Driver {
             setbacks,
             claims: claims::Claims::default(),
             began,
+            questions: questions::Questions::new(),
         }
     }
 
@@ -165,6 +169,7 @@ impl Driver {
                 Event::Frame(None) => break ended("the other side closed the line"),
                 Event::Woken(woken) => self.woken(woken),
                 Event::Done(done) => self.done(done),
+                Event::Said(said) => self.say(said),
                 // Pumping says them.
                 Event::Claims | Event::Sent(true) => {}
                 Event::Sent(false) => break ended("the line does not take frames any more"),
@@ -189,6 +194,7 @@ impl Driver {
         let timeout = self.session.next_timeout().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
         let timer = tokio::time::sleep(timeout.unwrap_or(Duration::from_secs(3_600)));
         let has_waiting = self.waiting.is_some();
+        let takes_answers = self.session.takes_answers();
         let waiting = &mut self.waiting;
         let out = &self.out;
         let send = async {
@@ -206,6 +212,7 @@ impl Driver {
             woken = changed(&mut self.wake) => Event::Woken(woken),
             () = self.claims.changed() => Event::Claims,
             Some(done) = self.jobs.join_next() => Event::Done(done),
+            said = self.questions.next(takes_answers) => Event::Said(said),
             sent = send, if has_waiting => Event::Sent(sent),
             () = timer => Event::Timeout,
             () = self.stop.cancelled() => Event::Stop,
@@ -349,8 +356,8 @@ impl Driver {
                 }
             }
             Output::PeerClaim(claim) => self.peer_claims(&claim),
-            // As a node whose program is older: nobody asks yet.
-            Output::PeerAsks(_) | Output::PeerAnswers(_) => {}
+            Output::PeerAsks(ask) => self.peer_asks(ask),
+            Output::PeerAnswers(answer) => self.peer_answers(answer),
             Output::End(end) => return Some(end),
         }
         None
@@ -396,6 +403,7 @@ impl Driver {
         self.woken = *wake.borrow();
         self.wake = Some(wake);
         self.begin_claims();
+        self.begin_questions(link);
         tracing::info!(peer = %self.peer_division, recognition = greeted.recognition.as_str_name(), "linked");
     }
 

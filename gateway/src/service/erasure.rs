@@ -166,12 +166,12 @@ impl Told<'_> {
     }
 
     async fn state(&self, peer: PeerId) -> Result<v1::ErasureState, StoreError> {
-        let store = &self.shared.store;
         let mark = self.kind.roles.erased.unwrap_or_default();
-        if store.is_owed(peer, self.key).await? {
+        let standing = self.shared.store.record_standing(peer, self.key).await?;
+        if standing.waiting.is_some() {
             return Ok(v1::ErasureState::Pending);
         }
-        let refused = store.is_refused(peer, self.key, mark).await?;
+        let refused = standing.refused.iter().any(|(refused, _)| [0, mark].contains(&refused.field));
         Ok(if refused { v1::ErasureState::Refused } else { v1::ErasureState::Delivered })
     }
 }

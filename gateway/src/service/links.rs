@@ -2,11 +2,13 @@
 //! is tried again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use guantong_proto::v1;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::bundles::ParentLine;
 use super::view::timestamp;
 use crate::division::Division;
 use crate::ingest::topology::Role;
@@ -33,12 +35,24 @@ struct LinkState {
     clock_offset_ms: i64,
     peer_version: String,
     address: String,
+    /// Takes questions for the other end, while the link is up.
+    questions: Option<mpsc::Sender<Box<Question>>>,
+}
+
+/// A question for the other end of a link.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// The link numbers it.
+    pub(super) ask: v1::Ask,
+    /// Where the parts of the answer go. Whoever gives up drops the other end.
+    pub(super) parts: mpsc::Sender<Box<v1::Answer>>,
 }
 
 /// The registry of links.
 #[derive(Clone, Default)]
 pub struct Links {
     states: Arc<Mutex<BTreeMap<(bool, Division), LinkState>>>,
+    parent_line: Arc<OnceLock<ParentLine>>,
 }
 
 /// One link in progress.
@@ -61,6 +75,16 @@ impl Links {
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<(bool, Division), LinkState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the node and its parent exchange; said once.
+    pub(super) fn set_parent_line(&self, line: ParentLine) {
+        let _ = self.parent_line.set(line);
+    }
+
+    /// How the node and its parent exchange.
+    pub(super) fn parent_line(&self) -> ParentLine {
+        self.parent_line.get().copied().unwrap_or_default()
     }
 
     /// The parent is being dialled.
@@ -105,6 +129,7 @@ impl Links {
             older.cancel();
         }
         state.serial += 1;
+        state.questions = None;
         state.connected = true;
         state.connect_ms = now_ms();
         state.attempt_count = 0;
@@ -128,6 +153,18 @@ impl Links {
         }
     }
 
+    /// Where questions for the other end of a link go.
+    pub(super) fn takes_questions(&self, link: LinkKey, questions: mpsc::Sender<Box<Question>>) {
+        if let Some(state) = self.states().get_mut(&link.key).filter(|s| s.serial == link.serial) {
+            state.questions = Some(questions);
+        }
+    }
+
+    /// Where questions for a peer go; `None`: no link to it is up.
+    pub(super) fn questions(&self, role: Role, peer: Division) -> Option<mpsc::Sender<Box<Question>>> {
+        self.states().get(&(role == Role::Parent, peer)).and_then(|s| s.questions.clone())
+    }
+
     /// How much a link has carried.
     pub(super) fn carried(&self, link: LinkKey, sent_records: u64, received_records: u64) {
         if let Some(state) = self.states().get_mut(&link.key) {
@@ -147,6 +184,7 @@ impl Links {
         if let Some(state) = self.states().get_mut(&link.key).filter(|s| s.serial == link.serial) {
             state.connected = false;
             state.stop = None;
+            state.questions = None;
             state.connect_ms = now_ms();
             state.last_error = reason.into();
             state.last_error_ms = now_ms();

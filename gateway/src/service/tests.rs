@@ -22,6 +22,7 @@ mod restores;
 mod subscriptions;
 mod sums;
 mod values;
+mod whereabouts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

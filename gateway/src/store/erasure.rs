@@ -10,16 +10,13 @@ use std::collections::BTreeMap;
 use guantong_proto::v1;
 use prost::Message;
 
-use super::outbox::lane_code;
-use super::pack::{hashes_of, keys_of, pack_hashes};
+use super::pack::{hashes_of, pack_hashes};
 use super::sql::{Args, Conn, Sql, blob, int, text};
-use super::{Store, StoreError, Writer};
+use super::{StoreError, Writer};
 use crate::erasure::Erasures;
 use crate::ingest::changes::{ErasedContent, RecordKey};
-use crate::ingest::topology::PeerId;
 use crate::record::{FieldNumber, codec, raw};
 use crate::stamp::Stamp;
-use guantong_proto::rules::Lane;
 
 /// A store in one file is written anew after an erasure up to this size; beyond, only what was written over since is
 /// known to be gone from its unused bytes.
@@ -171,41 +168,5 @@ impl Writer {
         }
         self.conn = Some(conn);
         Ok(emptied)
-    }
-}
-
-impl Store {
-    /// Whether a peer is still owed a record. Reads the peer's outbox.
-    pub async fn is_owed(&self, peer: PeerId, key: RecordKey) -> Result<bool, StoreError> {
-        let mut reader = self.reader().await?;
-        let mut sql = reader.sql();
-        for lane in [Lane::Urgent, Lane::Normal, Lane::Bulk] {
-            let mut after = 0;
-            loop {
-                let list = "SELECT seq, keys FROM outbox WHERE peer = ? AND lane = ? AND seq > ?
-                    ORDER BY seq LIMIT ?";
-                let rows = sql.rows(list, Args::ints(&[peer.0, lane_code(lane), after, ROWS_A_READ])).await?;
-                let Some(last) = rows.last() else { break };
-                after = int(last, 0)?;
-                for row in &rows {
-                    if keys_of(&blob(row, 1)?)?.binary_search(&key).is_ok() {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether a peer refused a field of a record, or the whole of it.
-    pub async fn is_refused(
-        &self,
-        peer: PeerId,
-        key: RecordKey,
-        field: FieldNumber,
-    ) -> Result<bool, StoreError> {
-        let refused = "SELECT count(*) FROM quarantine WHERE peer = ? AND key = ? AND field IN (0, ?)";
-        let args = Args::ints(&[peer.0, key, i64::from(field)]);
-        Ok(self.reader().await?.sql().number(refused, args).await? != 0)
     }
 }

@@ -41,6 +41,7 @@ mod subscribe;
 mod subscriptions;
 mod tallies;
 mod threshold;
+mod whereabouts;
 
 use std::process::ExitCode;
 
@@ -86,6 +87,7 @@ enum Command {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Get(get::GetArgs),
+    Where(whereabouts::WhereArgs),
     Set(set::SetArgs),
     Move(case_move::MoveArgs),
     Conflicts(conflicts::ConflictsArgs),
@@ -159,6 +161,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Export(args) => on_runtime(export::run(args)),
         Command::Status(args) => print(args.node.json, status::run(&args)),
         Command::Get(args) => print(args.node.json, get::run(&args)),
+        Command::Where(args) => print(args.node.json, whereabouts::run(&args)),
         Command::Set(args) => print(args.node.json, set::run(&args)),
         Command::Move(args) => print(args.node.json, case_move::run(&args)),
         Command::Conflicts(args) => print(args.node.json, conflicts::run(&args)),

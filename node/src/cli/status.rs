@@ -73,6 +73,7 @@ fn text(status: &v1::Status) -> String {
         );
     }
     text.push_str(&complete(status));
+    text.push_str(&claimed(status));
     text.push('\n');
     if status.links.is_empty() {
         text.push_str("no links: no parent is configured, and no node below has connected yet (暂无链路)\n");
@@ -130,6 +131,17 @@ fn complete(status: &v1::Status) -> String {
     let has_children = status.links.iter().any(|link| !link.peer_is_parent);
     let below = status.completeness.as_ref().filter(|_| has_children);
     below.map(completeness::text).unwrap_or_default()
+}
+
+/// To when everything that was written here has left for the parent, with receipts; nothing, where there is none.
+fn claimed(status: &v1::Status) -> String {
+    let parent = status.links.iter().find(|link| link.peer_is_parent);
+    parent.map_or_else(String::new, |parent| match time(parent.claim_time.as_ref()) {
+        none if none.is_empty() => {
+            "delivered to the parent up to 已送达上级至 not known yet 尚未知\n".to_owned()
+        }
+        through => format!("delivered to the parent up to 已送达上级至 {through}\n"),
+    })
 }
 
 fn row(link: &v1::LinkStatus, store_answers: bool) -> [String; 7] {
@@ -238,6 +250,16 @@ mod tests {
         assert!(!needs_attention(&status));
         assert!(!text(&status).contains("next try"));
         assert!(needs_attention(&v1::Status { held_count: 1, ..v1::Status::default() }));
+    }
+
+    #[test]
+    fn it_says_to_when_everything_has_left() {
+        let mut status = v1::Status { links: vec![link(true)], ..v1::Status::default() };
+        assert!(text(&status).contains("已送达上级至 not known yet"));
+        status.links[0].claim_time = Some(prost_types::Timestamp { seconds: 1_795_000_000, nanos: 0 });
+        assert!(text(&status).contains("已送达上级至 2026-11-18"));
+        status.links[0].peer_is_parent = false;
+        assert!(!text(&status).contains("已送达上级"), "nobody is above");
     }
 
     #[test]

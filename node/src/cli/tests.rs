@@ -31,6 +31,7 @@ fn what_the_documentation_shows_can_be_typed() {
         "import --kind camera cameras.csv --source police --full --crs gcj02 --rejects back.csv",
         "export --kind case --division 220822 --format jsonl --out cases.jsonl",
         "get divisions/220822101000/cases/1",
+        "where divisions/220822101000/cases/1 --json",
         "set divisions/220822101000/cases/1 title=x address=",
         "set divisions/220822101000/cases/1 --from -",
         "move divisions/220822101000/cases/1 assign --to 220822101 --unit police",

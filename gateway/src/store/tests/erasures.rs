@@ -108,18 +108,3 @@ pub(super) async fn what_is_remembered_beside_a_record_goes_with_its_content(pla
     let everything = place.dump().await.join("\n");
     assert!(!everything.contains("held secret") || everything.matches("held secret").count() == 1);
 }
-
-pub(super) async fn what_is_owed_and_refused_is_known(place: &impl Place) {
-    let (store, mut writer) = place.opened().await;
-    cameras(&mut writer, 900).await;
-    writer.apply(&owing(vec![group(1, Lane::Bulk, 1..=899)]), &[], 1).await.unwrap();
-    for (peer, key, is_owed) in [(1, 1, true), (1, 899, true), (1, 900, false), (2, 1, false)] {
-        assert_eq!(store.is_owed(PeerId(peer), key).await.unwrap(), is_owed, "{key} to {peer}");
-    }
-    let refused = vec![refused(900, 92, None)];
-    let links = [LinkChange::Delivered { peer: PeerId(1), seqs: vec![], keys: vec![], refused }];
-    writer.apply(&Changes::default(), &links, 1).await.unwrap();
-    assert!(store.is_refused(PeerId(1), 900, 92).await.unwrap());
-    assert!(!store.is_refused(PeerId(1), 900, 12).await.unwrap());
-    assert!(!store.is_refused(PeerId(2), 900, 92).await.unwrap());
-}

@@ -1,0 +1,104 @@
+//! `AssuranceService`: for operators who want to be sure that nothing is lost.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_core::Stream;
+use guantong_proto::v1;
+use guantong_proto::v1::assurance_service_server::AssuranceService;
+use tonic::{Request, Response, Status};
+
+use super::asking::{Asking, LocateError, Located, Reach};
+use super::{Links, caller, status};
+use crate::division::Division;
+use crate::engine::Engine;
+use crate::record::RecordName;
+use crate::whereabouts;
+
+/// How long the nodes have to say where a record is.
+const LOCATE_TIME: Duration = Duration::from_secs(12);
+/// How often nodes are asked again where two of them were asked at different moments.
+const LOCATE_TIMES: usize = 3;
+
+pub(super) struct Assurance {
+    engine: Engine,
+    asking: Asking,
+}
+
+impl Assurance {
+    pub(super) fn new(engine: Engine, links: Links) -> Assurance {
+        Assurance { asking: Asking::new(engine.clone(), links), engine }
+    }
+
+    /// What all nodes say. A difference that nobody explains is most often one of moments: then they are asked again.
+    async fn located(&self, name: &RecordName) -> Result<Located, LocateError> {
+        let reach = Reach::whole(LOCATE_TIME);
+        let mut located = self.asking.locate(name, None, reach).await?;
+        for _ in 1..LOCATE_TIMES {
+            if !located.links.iter().any(whereabouts::is_unexplained) {
+                break;
+            }
+            located = self.asking.locate(name, None, reach).await?;
+        }
+        Ok(located)
+    }
+
+    /// The answer for people: the highest node first, with names.
+    fn response(&self, name: &RecordName, located: Located) -> v1::LocateRecordResponse {
+        let shared = self.engine.shared();
+        let Located { mut places, links, truncated, .. } = located;
+        let state = whereabouts::judge(&places, &links);
+        let divisions = shared.divisions();
+        let division = |place: &v1::RecordPlace| Division::parse(&place.division).ok();
+        places.sort_by_key(|place| {
+            let tier = division(place).map(|division| division.tier());
+            (std::cmp::Reverse(tier), place.division.clone())
+        });
+        for place in &mut places {
+            place.display_name =
+                division(place).map(|division| divisions.full_name(division)).unwrap_or_default();
+        }
+        v1::LocateRecordResponse {
+            name: name.display(&shared.schema).to_string(),
+            state: state.into(),
+            division: shared.own().to_string(),
+            places,
+            links,
+            truncated,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AssuranceService for Assurance {
+    type VerifyLinksStream = Pin<Box<dyn Stream<Item = Result<v1::VerifyLinksResponse, Status>> + Send>>;
+
+    async fn verify_links(
+        &self,
+        request: Request<v1::VerifyLinksRequest>,
+    ) -> Result<Response<Self::VerifyLinksStream>, Status> {
+        caller::operator(request.extensions())?;
+        let text = "this program does not compare links yet (本程序尚不支持核对)";
+        Err(status::not_now(text, "LINKS_NOT_COMPARED"))
+    }
+
+    async fn locate_record(
+        &self,
+        request: Request<v1::LocateRecordRequest>,
+    ) -> Result<Response<v1::LocateRecordResponse>, Status> {
+        caller::operator(request.extensions())?;
+        let asked = &request.get_ref().name;
+        let name = self.engine.name(asked).map_err(|e| status::bad_name("name", &e))?;
+        let located = self.located(&name).await.map_err(|error| match error {
+            LocateError::Store(error) => status::of_store(&error),
+            LocateError::Record(error) => status::broken(&error.to_string()),
+            LocateError::NotConcerned => status::not_allowed(error.to_string()),
+        })?;
+        let response = self.response(&name, located);
+        let all_answered = response.places.iter().all(|place| place.answer() == v1::NodeAnswer::Given);
+        if all_answered && !response.places.iter().any(|place| place.held) {
+            return Err(status::not_found(asked));
+        }
+        Ok(Response::new(response))
+    }
+}
