@@ -41,6 +41,7 @@ mod import;
 mod invitations;
 mod jobs;
 mod outage;
+mod rebuild;
 mod recovery;
 mod reports;
 mod snapshots;
@@ -55,6 +56,7 @@ pub use audit::HandedIn;
 use command::Command;
 pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
 pub use outage::Outage;
+pub use rebuild::{Rebuilt, rebuild};
 
 /// Commands that may wait. Each holds at most a batch, so this bounds memory too.
 const QUEUE_MAX: usize = 64;

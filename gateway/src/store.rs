@@ -33,6 +33,7 @@ mod recount;
 mod recovery;
 mod replace;
 mod reports;
+mod rescue;
 mod restore;
 mod space;
 mod sql;
@@ -60,6 +61,7 @@ pub use records::{ConflictRow, Loaded, Span, StoredRecord};
 pub use recount::Frozen;
 pub use recovery::StoredLineage;
 pub use reports::ReportHead;
+pub use rescue::Damaged;
 pub use restore::{Restored, Restoring};
 pub use standing::RecordStanding;
 pub use sums::{HomeSums, LEFT_OUT_MAX, LinkStanding, SumPage};
@@ -167,7 +169,7 @@ impl Store {
         options: Options,
     ) -> Result<(Store, Writer), StoreError> {
         let mut founding = Founding { own, fresh: &mut fresh, now_ms };
-        let (database, mut conn) = if postgres::is_url(location) {
+        let (database, conn) = if postgres::is_url(location) {
             let (database, conn) = postgres::Database::open(location, &mut founding, &options).await?;
             (Database::Postgres(database), conn)
         } else {
@@ -175,6 +177,15 @@ impl Store {
             let (database, conn) = sqlite::Database::open(path, &mut founding, &options).await?;
             (Database::Sqlite(database), conn)
         };
+        Store::over(database, conn, options.fail_at_statement).await
+    }
+
+    /// Over a database that is open.
+    async fn over(
+        database: Database,
+        mut conn: Conn,
+        faults: Option<Arc<AtomicI64>>,
+    ) -> Result<(Store, Writer), StoreError> {
         let view = gateways::stored_view(&mut conn.sql(None)).await?;
         let lineage = match &database {
             Database::Sqlite(_) => Lineage::default(),
@@ -182,7 +193,6 @@ impl Store {
         };
         let database = Arc::new(database);
         let store = Store { database: database.clone() };
-        let faults = options.fail_at_statement;
         let conn = Some(conn);
         Ok((
             store,

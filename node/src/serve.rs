@@ -231,7 +231,7 @@ fn now_ms() -> u64 {
 }
 
 /// 64 random bits for identities.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|error| {
         // Two writers with one number would overwrite each other's work unseen. That must not be risked.
         tracing::error!("the system gives no random numbers: {error} (系统无法提供随机数)");

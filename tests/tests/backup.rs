@@ -261,3 +261,45 @@ async fn a_restore_that_is_killed_is_whole_or_has_not_happened() {
     until("it has all of it", async || titles(&fleet, TOWNSHIP, [77]).await == [Some("乙".to_owned())]).await;
     fleet.equal().await;
 }
+
+/// Runs the program with a limit on the size of the files that it writes, as a disk that fills up in the middle.
+async fn cramped(blocks: u32, args: &[&str]) -> Done {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut all = vec!["-c", &script];
+    let program = program();
+    all.push(program.to_str().unwrap());
+    all.extend(args);
+    let output = Command::new("bash").args(all).output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Done { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A disk that is full in the middle of a backup or a restore: nothing half is left, the store is as it was, and it is
+/// said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_in_the_middle_leaves_nothing_half() {
+    let mut fleet = county_and_township().await;
+    let long = "长".repeat(10_000);
+    for id in 0..40 {
+        let narrative = Some(long.clone());
+        fleet.write(TOWNSHIP, &name(id), &v1::Case { narrative, ..case("甲") }).await.unwrap();
+    }
+    let file = fleet.path("a.backup").to_str().unwrap().to_owned();
+    let socket = fleet.tree.socket_path(division(TOWNSHIP));
+    let backup = ["backup", &file, "--socket", socket.to_str().unwrap()];
+    cramped(500, &backup).await.exits(1).says(&["a.backup", "nothing of it is left"]);
+    let left: Vec<_> = std::fs::read_dir(fleet.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("a.backup")), "{left:?}");
+    fleet.cli(TOWNSHIP, &["backup", &file]).await.exits(0);
+
+    stop(&mut fleet, TOWNSHIP).await;
+    let before = std::fs::read(store(&fleet, TOWNSHIP)).unwrap();
+    let config = fleet.tree.config_path(division(TOWNSHIP));
+    let restore = ["restore", &file, "--config", config.to_str().unwrap()];
+    cramped(500, &restore).await.exits(1).says(&["the store's disk refused", "nothing was changed"]);
+    assert_eq!(std::fs::read(store(&fleet, TOWNSHIP)).unwrap(), before);
+    assert_eq!(beside(&fleet, TOWNSHIP), ["guantong.db", "guantong.db-lock"]);
+    start(&mut fleet, TOWNSHIP).await;
+    fleet.linked(division(TOWNSHIP)).await;
+    fleet.equal().await;
+}

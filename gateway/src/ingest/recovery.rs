@@ -66,6 +66,20 @@ pub fn lacking(topology: &Topology, kind: &Kind, home: Division, record: &Record
     fields.filter(|field| record.get(*field).is_none()).collect()
 }
 
+/// Of a record whose node loses its store, what no other node may hold; `None`: nothing, or another node speaks for the
+/// record. Without a parent, that is all of it.
+pub fn worth_saving(topology: &Topology, kind: &Kind, home: Division, record: &Record) -> Option<Record> {
+    if !topology.acts_for(home) {
+        return None;
+    }
+    let Some((_, parent)) = topology.parent() else { return Some(record.clone()) };
+    let mut saved = record.clone();
+    saved.retain(|field, _| {
+        kind.field(field).is_none_or(|field| !release::within_limit(field, home, parent.tier()))
+    });
+    (!saved.fields().is_empty()).then_some(saved)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -106,5 +120,17 @@ mod tests {
         let writer = Writer { division: home, id: 1 };
         record.set(parties, Register::single(writer, Stamp::from_ms(1), vec![1].into()));
         assert!(!names(&record, home).contains(&parties));
+        let risk = kind.field_named("risk").unwrap().number;
+        record.set(risk, Register::single(writer, Stamp::from_ms(1), vec![2].into()));
+        let saved = worth_saving(&topology, kind, home, &record).unwrap();
+        assert!(saved.get(parties).is_some() && saved.get(risk).is_none(), "the county has the risk");
+        record.retain(|field, _| field == risk);
+        assert_eq!(worth_saving(&topology, kind, home, &record), None);
+        assert_eq!(
+            worth_saving(&Topology::new(home), kind, home, &record),
+            Some(record.clone()),
+            "at the top"
+        );
+        assert_eq!(worth_saving(&Topology::new(home), kind, neighbour, &record), None);
     }
 }

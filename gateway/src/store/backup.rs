@@ -136,6 +136,9 @@ async fn fill(from: &Path, copy: &Unfinished) -> Result<(), StoreError> {
 /// records it has.
 pub(super) async fn examine(path: &Path) -> Result<(Meta, i64, u64), StoreError> {
     let format = sqlite::check(path).await?;
+    if format == 0 {
+        return Err(StoreError::NotOurs(path.display().to_string()));
+    }
     let mut conn = Conn::Sqlite(sqlite::reading(path).connect().await?);
     let mut sql = conn.sql(None);
     sound(&mut sql, "PRAGMA integrity_check(1)").await?;

@@ -37,6 +37,12 @@ pub enum StoreError {
     /// Something stored cannot be read.
     #[error("the store is damaged ({0}); stop the node and restore its last backup")]
     Corrupt(String),
+    /// A store that was to be set aside is not damaged.
+    #[error(
+        "the store's file is sound, and nothing was changed; to set it aside and begin empty all the same, use \
+         --even-if-sound (数据文件完好，未做任何更改)"
+    )]
+    Sound,
     /// Another copy is being made.
     #[error("another backup of this node is being made; wait until it is done (正在进行另一备份)")]
     CopyRuns,
@@ -112,7 +118,7 @@ impl StoreError {
     /// Whether trying again cannot help: the node must stop and a person must look.
     pub fn is_fatal(&self) -> bool {
         match self {
-            StoreError::Full | StoreError::NoRoom { .. } | StoreError::CopyRuns => false,
+            StoreError::Full | StoreError::NoRoom { .. } | StoreError::CopyRuns | StoreError::Sound => false,
             StoreError::Busy | StoreError::Injected => false,
             StoreError::Stale | StoreError::Outdated => false,
             StoreError::Database(_) | StoreError::Unreachable(_) => false,

@@ -69,10 +69,7 @@ impl Restoring {
     pub async fn finish(self, by: &str, now_ms: u64) -> Result<Restored, StoreError> {
         let making = replace::making(&self.path);
         let io = |error: std::io::Error| sqlite::io(&making, &error);
-        let (meta, format, records) = backup::examine(&making).await?;
-        if format == 0 {
-            return Err(StoreError::NotOurs(making.display().to_string()));
-        }
+        let (meta, _, records) = backup::examine(&making).await?;
         if meta.division != self.own {
             return Err(StoreError::OtherDivision { stored: meta.division, own: self.own });
         }

@@ -167,6 +167,11 @@ pub(super) async fn check(path: &Path) -> Result<i64, StoreError> {
     }
 }
 
+/// Whether a file is a database at all, whoever's.
+pub(super) async fn is_database(path: &Path) -> bool {
+    header(path).await.is_ok()
+}
+
 /// Application, format, and how many tables and indexes there are.
 async fn header(path: &Path) -> Result<(i64, i64, i64), StoreError> {
     let mut conn = Conn::Sqlite(reading(path).connect().await?);
@@ -214,6 +219,16 @@ impl Database {
         options: &Options,
     ) -> Result<(Database, Conn), StoreError> {
         let lock = claim(&path)?;
+        Database::held(path, lock, founding, options).await
+    }
+
+    /// The same, by whoever holds the lock.
+    pub(super) async fn held(
+        path: PathBuf,
+        lock: File,
+        founding: &mut Founding<'_>,
+        options: &Options,
+    ) -> Result<(Database, Conn), StoreError> {
         private(&path).map_err(|error| io(&path, &error))?;
         check(&path).await?;
         let writing = writing(&path, options);

@@ -1,7 +1,7 @@
 //! The command line: one file for each command.
 //!
 //! Commands act through the API of a running node, never behind its back on its store; only `serve`, `pki` and `demo`
-//! work on files, `restore` on the store of a node that does not run, and `store` on a database. Each prints for people, or with `--json` one object for programs, and says by its exit status how
+//! work on files, `restore` and `rebuild` on the store of a node that does not run, and `store` on a database. Each prints for people, or with `--json` one object for programs, and says by its exit status how
 //! it went.
 
 mod aggregates;
@@ -28,7 +28,9 @@ pub mod pki;
 mod problem;
 mod progress;
 mod quarantine;
+mod rebuild;
 mod recount;
+mod recovery;
 pub(crate) mod report;
 mod reports;
 mod restore;
@@ -103,6 +105,7 @@ enum Command {
     Recount(recount::RecountArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    Rebuild(rebuild::RebuildArgs),
     Tallies(tallies::TalliesArgs),
     Divisions(divisions::DivisionsArgs),
     Submit(submit::SubmitArgs),
@@ -174,6 +177,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Subscriptions(args) => print(args.node.json, subscriptions::run(&args)),
         Command::Recount(args) => print(args.node.json, recount::run(&args)),
         Command::Backup(args) => print(args.node.json, backup::run(&args)),
+        Command::Rebuild(args) => print(args.json, rebuild::run(&args)),
         Command::Restore(args) => print(args.json, restore::run(&args)),
         Command::Report(args) => print(args.node.json, reports::run(&args)),
         Command::Submit(args) => print(args.node.json, submit::run(&args)),

@@ -6,7 +6,7 @@ use guantong_proto::v1;
 
 use super::connection::NodeArgs;
 use super::report::{Report, table, time};
-use super::{completeness, fleet, json, problem};
+use super::{completeness, fleet, json, problem, recovery};
 
 mod bundles;
 
@@ -43,6 +43,7 @@ fn needs_attention(status: &v1::Status) -> bool {
     status.conflict_count + status.quarantined_count + status.held_count > 0
         || !status.warnings.is_empty()
         || status.store_outage.is_some()
+        || status.recovery.as_ref().is_some_and(|recovery| recovery.end_time.is_none())
         || status.links.iter().any(|link| !link.connected && link.bundles.is_none())
         || status.completeness.as_ref().is_some_and(completeness::is_late)
 }
@@ -74,6 +75,9 @@ fn text(status: &v1::Status) -> String {
     }
     text.push_str(&complete(status));
     text.push_str(&claimed(status));
+    if let Some(recovered) = &status.recovery {
+        text.push_str(&recovery::text(recovered));
+    }
     text.push('\n');
     if status.links.is_empty() {
         text.push_str("no links: no parent is configured, and no node below has connected yet (暂无链路)\n");

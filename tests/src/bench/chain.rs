@@ -39,7 +39,7 @@ pub(super) struct Load {
     records_per_s: f64,
     cpu_s_per_million: f64,
     import_s: f64,
-    arrived_s: f64,
+    pub(super) arrived_s: f64,
 }
 
 /// Imports cameras and waits until the province has them.

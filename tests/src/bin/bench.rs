@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{aggregates, audit, authorization, chain, handshake, latency, store};
+use guantong_tests::bench::{
+    aggregates, audit, authorization, chain, handshake, latency, rebuild, store,
+};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
@@ -41,6 +43,12 @@ enum What {
         /// Changes measured.
         #[arg(long, default_value_t = 300)]
         changes: u32,
+    },
+    /// A township whose store is gone, from its start until its county has filled it again: seconds.
+    Rebuild {
+        /// Records of the township.
+        #[arg(long, default_value_t = 20_000)]
+        records: u64,
     },
     /// The store alone, in transactions of 1,000 records: how many are inserted and changed per second.
     Store {
@@ -112,6 +120,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let report = match args.what {
         What::Chain { records, updates } => chain::run(&args.program, records, updates).await?,
         What::Latency { changes } => latency::run(&args.program, changes).await?,
+        What::Rebuild { records } => rebuild::run(&args.program, records).await?,
         What::Store { store, records } => store::run(store.as_deref(), records).await?,
         What::Handshake { handshakes, revoked } => handshake::run(handshakes, revoked).await?,
         What::Audit { records, changes } => audit::run(&args.program, records, changes).await?,
