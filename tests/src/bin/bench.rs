@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{
-    aggregates, audit, authorization, chain, handshake, latency, rebuild, store,
-};
+use guantong_tests::bench::{aggregates, audit, authorization, chain, handshake, latency, rebuild, store};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
