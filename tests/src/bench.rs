@@ -13,6 +13,7 @@ pub mod authorization;
 pub mod chain;
 pub mod handshake;
 pub mod latency;
+pub mod proof;
 pub mod rebuild;
 pub mod store;
 

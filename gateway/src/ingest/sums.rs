@@ -3,7 +3,9 @@
 //! A link's sums hold the records up to a number, until all were added: what lies beyond is left alone here, whoever adds
 //! it finds it as it is then.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
 
 use super::changes::{RecordKey, SumChange};
 use super::topology::{PeerId, Topology};
@@ -15,7 +17,9 @@ use crate::schema::{KindId, Schema};
 /// What is added to the sums of each peer, home and kind.
 #[derive(Default, Debug)]
 pub struct Sums {
-    added: BTreeMap<(PeerId, Division, KindId), Vec<(FieldNumber, Sum)>>,
+    /// Where in `added` a peer, home and kind stand: looked up once a record, not once a field.
+    places: HashMap<(PeerId, Division, KindId), usize>,
+    added: Vec<Vec<(FieldNumber, Sum)>>,
     hasher: Hasher,
 }
 
@@ -58,10 +62,17 @@ impl Sums {
         before: &Crossing<'_>,
         after: &Crossing<'_>,
     ) {
-        let Sums { added, hasher } = self;
-        let pairs: Vec<Pair> = links.iter().map(|link| link.1).collect();
-        proof::differences(name, before, after, &pairs, hasher, |place, field, difference| {
-            let sums = added.entry((links[place].0, name.home, name.kind)).or_default();
+        let Sums { places, added, hasher } = self;
+        let mut at: SmallVec<[usize; 4]> = SmallVec::new();
+        for (peer, _) in links {
+            at.push(*places.entry((*peer, name.home, name.kind)).or_insert_with(|| {
+                added.push(Vec::new());
+                added.len() - 1
+            }));
+        }
+        let pairs: SmallVec<[Pair; 4]> = links.iter().map(|link| link.1).collect();
+        proof::differences(name, before, after, &pairs, hasher, |link, field, difference| {
+            let sums = &mut added[at[link]];
             match sums.binary_search_by_key(&field, |sum| sum.0) {
                 Ok(at) => sums[at].1 = sums[at].1 + difference,
                 Err(at) => sums.insert(at, (field, difference)),
@@ -69,12 +80,17 @@ impl Sums {
         });
     }
 
-    /// What a transaction writes.
-    pub fn into_changes(self) -> Vec<SumChange> {
-        let change = |((peer, home, kind), mut sums): (_, Vec<(FieldNumber, Sum)>)| {
+    /// What a transaction writes, in the order of peers, homes and kinds.
+    pub fn into_changes(mut self) -> Vec<SumChange> {
+        let mut changes = Vec::with_capacity(self.added.len());
+        for ((peer, home, kind), at) in self.places {
+            let mut sums = std::mem::take(&mut self.added[at]);
             sums.retain(|(_, sum)| *sum != Sum::ZERO);
-            (!sums.is_empty()).then_some(SumChange { peer, home, kind, sums })
-        };
-        self.added.into_iter().filter_map(change).collect()
+            if !sums.is_empty() {
+                changes.push(SumChange { peer, home, kind, sums });
+            }
+        }
+        changes.sort_unstable_by_key(|change| (change.peer, change.home, change.kind));
+        changes
     }
 }

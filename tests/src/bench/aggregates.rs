@@ -13,7 +13,7 @@ mod ledger;
 mod lists;
 mod replay;
 
-use ledger::Ledger;
+pub(super) use ledger::Ledger;
 
 /// Jiangxi: eleven prefectures, a hundred counties.
 const PROVINCE: &str = "36";

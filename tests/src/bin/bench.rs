@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use guantong_tests::bench::{aggregates, audit, authorization, chain, handshake, latency, rebuild, store};
+use guantong_tests::bench::{
+    aggregates, audit, authorization, chain, handshake, latency, proof, rebuild, store,
+};
 
 /// Measures a tree of real nodes.
 #[derive(Parser)]
@@ -81,6 +83,19 @@ enum What {
         #[arg(long, default_value_t = 200_000)]
         records: u64,
     },
+    /// A node whose parent has all its records: how long it takes to read where the link stands, which share of taking the
+    /// records in the running checksums are, and how long computing them anew takes.
+    Proof {
+        /// Records that are imported.
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        /// How many percent of them are cases; the others are cameras.
+        #[arg(long, default_value_t = 10)]
+        cases_percent: u64,
+        /// How often it is read.
+        #[arg(long, default_value_t = 1_000)]
+        reads: usize,
+    },
     /// A province that takes in records from its prefectures: how much of its work the kept counts are, and how long
     /// figures of all counties over twelve months take.
     Aggregates {
@@ -123,6 +138,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Handshake { handshakes, revoked } => handshake::run(handshakes, revoked).await?,
         What::Audit { records, changes } => audit::run(&args.program, records, changes).await?,
         What::Authorization { records } => authorization::run(records)?,
+        What::Proof { records, cases_percent, reads } => proof::run(records, cases_percent, reads).await?,
         What::Aggregates { records, cases_percent, queries } => {
             aggregates::run(&args.program, records, cases_percent, queries).await?
         }

@@ -8,9 +8,9 @@ use prost::Message;
 
 const MONTHS: i32 = 24;
 
-/// A province's records.
+/// The records of a province, or of one of its prefectures.
 #[derive(Clone)]
-pub(super) struct Ledger {
+pub(in crate::bench) struct Ledger {
     /// Counties with their townships, by prefecture.
     counties: Vec<(Division, Division, Vec<Division>)>,
     cases_each: u64,
@@ -43,8 +43,23 @@ fn lot(n: u64, salt: u64, below: u64) -> u64 {
 
 impl Ledger {
     pub(super) fn new(divisions: &Divisions, province: Division, records: u64, cases_percent: u64) -> Ledger {
+        let prefectures = divisions.children(province).into_iter().map(|child| child.0);
+        Ledger::of(divisions, prefectures, records, cases_percent)
+    }
+
+    /// The same, in one prefecture.
+    pub(in crate::bench) fn within(prefecture: Division, records: u64, cases_percent: u64) -> Ledger {
+        Ledger::of(&Divisions::embedded(), [prefecture], records, cases_percent)
+    }
+
+    fn of(
+        divisions: &Divisions,
+        prefectures: impl IntoIterator<Item = Division>,
+        records: u64,
+        cases_percent: u64,
+    ) -> Ledger {
         let mut counties = Vec::new();
-        for (prefecture, _) in divisions.children(province) {
+        for prefecture in prefectures {
             for (county, _) in divisions.children(prefecture) {
                 let townships: Vec<Division> = divisions.children(county).into_iter().map(|c| c.0).collect();
                 if !townships.is_empty() {
@@ -76,7 +91,11 @@ impl Ledger {
     }
 
     /// The cases or cameras of a prefecture, county by county.
-    pub(super) fn rows(self, prefecture: Division, cases: bool) -> impl Iterator<Item = v1::ImportRow> {
+    pub(in crate::bench) fn rows(
+        self,
+        prefecture: Division,
+        cases: bool,
+    ) -> impl Iterator<Item = v1::ImportRow> {
         let each = if cases { self.cases_each } else { self.cameras_each };
         let inside = self.counties.into_iter().filter(move |c| c.0 == prefecture);
         inside.flat_map(move |(_, county, townships)| {
