@@ -32,8 +32,9 @@ pub fn check(world: &World) -> Vec<String> {
         super::sums::check(node, records, &mut wrong);
         at_rest(node, &mut wrong);
     }
-    writes(world, &records, &held_back, &mut wrong);
-    erased(world, &records, &mut wrong);
+    let wholes = wholes(&records);
+    writes(world, &records, &wholes, &held_back, &mut wrong);
+    erased(world, &records, &wholes, &mut wrong);
     ended(world, &records, &mut wrong);
     wrong.extend(
         (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent).flat_map(|i| world.claims_hold(i)),
@@ -44,6 +45,18 @@ pub fn check(world: &World) -> Vec<String> {
 fn read_all(node: &Node) -> BTreeMap<RecordName, Record> {
     let stored = node.disk.records.values();
     stored.filter_map(|s| Some((s.name.clone(), codec::decode(s.state.clone()).ok()?))).collect()
+}
+
+/// Everything that anybody has of each record.
+fn wholes(records: &[BTreeMap<RecordName, Record>]) -> BTreeMap<RecordName, Record> {
+    let mut wholes: BTreeMap<RecordName, Record> = BTreeMap::new();
+    for (name, record) in records.iter().flatten() {
+        match wholes.get_mut(name) {
+            Some(whole) => drop(guantong_gateway::merge::merge_record(whole, record)),
+            None => drop(wholes.insert(name.clone(), record.clone())),
+        }
+    }
+    wholes
 }
 
 /// Both ends of a link hold the same of what crosses it.
@@ -168,16 +181,24 @@ fn held_back(world: &World) -> HeldBack {
 fn writes(
     world: &World,
     records: &[BTreeMap<RecordName, Record>],
+    wholes: &BTreeMap<RecordName, Record>,
     held_back: &HeldBack,
     wrong: &mut Vec<String>,
 ) {
+    let empty = Record::default();
     for written in world.ledger.written.iter().filter(|w| !w.gone) {
         let change = &written.change;
         if held_back.contains(&(change.name.clone(), change.field)) {
             continue;
         }
+        // Whom it concerns is said by whoever knows most: every node above the home.
+        let kind = world.schema.kind(change.name.kind);
+        let whole = wholes.get(&change.name).unwrap_or(&empty);
+        let audience = Audience::of(kind, change.name.home, whole);
+        let sealed = release::is_sealed(kind, change.name.home, whole);
+        let concern = Concern { home: change.name.home, audience: &audience, sealed };
         for (index, node) in world.nodes.iter().enumerate().filter(|(_, n)| !n.absent) {
-            if !belongs(world, node, change, records) {
+            if !belongs(world, node, change, concern) {
                 continue;
             }
             let record = records[index].get(&change.name);
@@ -195,24 +216,16 @@ fn writes(
 }
 
 /// Whether the node is to hold the field.
-fn belongs(world: &World, node: &Node, change: &Change, records: &[BTreeMap<RecordName, Record>]) -> bool {
+fn belongs(world: &World, node: &Node, change: &Change, concern: Concern<'_>) -> bool {
     let kind = world.schema.kind(change.name.kind);
     let Some(field) = kind.field(change.field) else { return false };
     // What the home's own tier may not hold stays where it was written, and with whoever was there then.
     if !field.file && !release::within_limit(field, change.name.home, change.name.home.tier()) {
         return false;
     }
-    // Whom it concerns is said by whoever knows most: every node above the home.
-    let mut whole = Record::default();
-    for known in records.iter().filter_map(|r| r.get(&change.name)) {
-        guantong_gateway::merge::merge_record(&mut whole, known);
-    }
-    let audience = Audience::of(kind, change.name.home, &whole);
-    if !audience.concerns(node.division) {
+    if !concern.audience.concerns(node.division) {
         return false;
     }
-    let sealed = release::is_sealed(kind, change.name.home, &whole);
-    let concern = Concern { home: change.name.home, audience: &audience, sealed };
     let topology = node.disk.topology(node.division);
     let inside = node.division.contains(change.name.home);
     let heir = topology.child_over(change.name.home).map(|c| c.1);
@@ -263,16 +276,16 @@ fn above_hold(
 }
 
 /// Nobody holds what was erased: neither as it was written, nor written again by a store that was put back.
-fn erased(world: &World, records: &[BTreeMap<RecordName, Record>], wrong: &mut Vec<String>) {
-    let names: BTreeSet<&RecordName> = records.iter().flat_map(|all| all.keys()).collect();
+fn erased(
+    world: &World,
+    records: &[BTreeMap<RecordName, Record>],
+    wholes: &BTreeMap<RecordName, Record>,
+    wrong: &mut Vec<String>,
+) {
     let here = || world.nodes.iter().zip(records).filter(|(node, _)| !node.absent && !node.is_copy);
-    for name in names {
+    for (name, whole) in wholes {
         let kind = world.schema.kind(name.kind);
-        let mut whole = Record::default();
-        for record in here().filter_map(|(_, all)| all.get(name)) {
-            guantong_gateway::merge::merge_record(&mut whole, record);
-        }
-        for mark in Erasures::of(kind, &whole).fields() {
+        for mark in Erasures::of(kind, whole).fields() {
             let union = kind.field(mark.field).is_some_and(|f| f.policy == Policy::Union);
             for (node, record) in here().filter_map(|(node, all)| Some((node, all.get(name)?))) {
                 let Some(register) = record.get(mark.field) else { continue };

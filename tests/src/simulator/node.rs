@@ -47,8 +47,8 @@ pub enum Command {
 /// What is lost when the process ends.
 #[derive(Default)]
 pub struct Memory {
-    /// Ends of links.
-    pub ends: BTreeMap<LinkId, End>,
+    /// Ends of links. They are large, and taken out whenever they speak.
+    pub ends: BTreeMap<LinkId, Box<End>>,
     /// Commands in the order in which they came.
     pub inbox: VecDeque<Command>,
     /// Claims.

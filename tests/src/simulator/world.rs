@@ -185,7 +185,8 @@ impl World {
         if !self.nodes[index].up {
             return;
         }
-        let before = (!self.nodes[index].disk.purges.is_empty()).then(|| self.nodes[index].disk.clone());
+        let before =
+            (!self.nodes[index].disk.purges_ready().is_empty()).then(|| self.nodes[index].disk.clone());
         self.with_step(index, None, |n, s| n.look_after(s, retry_all));
         if let Some(before) = before {
             let others = self.nodes.iter().enumerate().filter(|(i, n)| *i != index && !n.absent);
@@ -215,8 +216,8 @@ impl World {
             End::new(node, side, self.nodes[other].division, node.now_ms(self.now_ms))
         };
         let (below, above) = (end(index, Side::Child, parent), end(parent, Side::Parent, index));
-        self.nodes[index].memory.ends.insert(link, below);
-        self.nodes[parent].memory.ends.insert(link, above);
+        self.nodes[index].memory.ends.insert(link, Box::new(below));
+        self.nodes[parent].memory.ends.insert(link, Box::new(above));
         true
     }
 
@@ -322,7 +323,7 @@ impl World {
     }
 
     /// A session is over: what it sent still arrives, then the stream ends.
-    fn hang_up(&mut self, index: usize, link: LinkId, end: End) {
+    fn hang_up(&mut self, index: usize, link: LinkId, end: Box<End>) {
         let toward = usize::from(end.session.side() == Side::Parent);
         while self.wires.get(&link).is_some_and(|w| !w.frames[toward].is_empty()) {
             self.deliver(link, toward);
