@@ -123,12 +123,48 @@ fn frames() {
     let turn = turn();
     let (payload, raw_bytes) = packed(records());
     let refusals = vec![v1::Refusal { record: "r".into(), field: 3, ..v1::Refusal::default() }];
+    let record = format!("divisions/{}/cases/1", division(CHILD));
+    let part = v1::PartSum { name: "1".into(), count: 1, sum: vec![7; 16].into() };
     let kinds = [
         Kind::Hello(hello()),
         Kind::Welcome(v1::Welcome { token: Some(v1::Token::default()), ..v1::Welcome::default() }),
         Kind::Batch(batch(payload.into(), raw_bytes)),
         Kind::Receipt(v1::Receipt { batch_id: 1, epoch: 7, peer_epoch: 1, refusals, ..Default::default() }),
-        Kind::Checksum(v1::Checksum { sums: vec![v1::FieldSum::default()], ..v1::Checksum::default() }),
+        Kind::Checksum(v1::Checksum {
+            sums: vec![v1::FieldSum { kind: "case".into(), field: 3, sum: vec![7; 16].into() }],
+            comparison: 2,
+            left_out: vec![v1::LeftOut { record: record.clone(), fields: vec![3, 4] }],
+            ..v1::Checksum::default()
+        }),
+        Kind::Probe(v1::Probe {
+            comparison: 2,
+            probe_id: 1,
+            kind: "case".into(),
+            extent: Some(v1::probe::Extent::Records(v1::RecordExtent {
+                home: division(CHILD).to_string(),
+                records: vec![part.clone(), part],
+                ..v1::RecordExtent::default()
+            })),
+        }),
+        Kind::Finding(v1::Finding {
+            comparison: 2,
+            probe_id: 1,
+            differing: vec!["1".into()],
+            ..Default::default()
+        }),
+        Kind::Ask(v1::Ask {
+            ask_id: 1,
+            hops_left: 3,
+            time_left_ms: 9_000,
+            question: Some(v1::ask::Question::Where(v1::WhereQuestion { record })),
+        }),
+        Kind::Answer(v1::Answer {
+            ask_id: 1,
+            last: true,
+            places: vec![v1::RecordPlace::default()],
+            shared: Some(v1::SharedForm::default()),
+            ..v1::Answer::default()
+        }),
         Kind::Claim(v1::Claim { division: division(CHILD).to_string(), ..v1::Claim::default() }),
         Kind::Goodbye(v1::Goodbye::default()),
     ];

@@ -153,13 +153,13 @@ fn backups() {
         let _ = writing.finish(&said);
     }
     let whole = std::fs::read(&made).unwrap();
+    let head = whole.iter().position(|byte| *byte == 0).unwrap();
     fuzz(&turn, "backups", std::slice::from_ref(&whole), |input| {
         std::fs::write(&changed, input).unwrap();
         let copied = Backup::open(&changed).and_then(|mut backup| backup.copy(&mut std::io::sink(), |_| ()));
         // What stands behind the last line of its head says nothing.
         if copied.is_ok() {
-            assert_eq!(input[..400], whole[..400]);
-            assert_eq!(input[4096..], whole[4096..]);
+            assert!(input[..head] == whole[..head] && input[4096..] == whole[4096..]);
         }
     });
 }
