@@ -58,6 +58,42 @@ async fn each_process_has_keys_writers_and_sums_of_its_own() {
 }
 
 #[tokio::test]
+async fn checksums_of_links_are_added_and_none_is_decided_beside_a_page() {
+    use crate::ingest::changes::{PeerState, SumChange};
+    use crate::proof::Sum;
+    use crate::store::SumPage;
+    let Some(place) = PostgresPlace::new().await else { return };
+    let ((one, mut first), (two, mut second)) = (open(&place).await.unwrap(), open(&place).await.unwrap());
+    let child = PeerState { summed_through: 1, ..peer(1, Role::Child, "220822101") };
+    first.apply(&Changes::default(), &[LinkChange::Peer(child)], 1).await.unwrap();
+    let adding = |sum| {
+        let sums = vec![(9, Sum(sum))];
+        let sums = vec![SumChange { peer: PeerId(1), home: division("220822101"), kind: CAMERA, sums }];
+        Changes { sums, ..Changes::default() }
+    };
+    second.decide_from(one.view().await.unwrap());
+    first.apply(&adding(3), &[], 1).await.unwrap();
+    second.apply(&adding(u128::MAX), &[], 1).await.unwrap();
+    let page = SumPage {
+        peer: PeerId(1),
+        scope: Some(division("220822101")),
+        subtree_kinds: vec![],
+        after: 1,
+        limit: 10,
+    };
+    let (through, _) = first.sum_page(&page, |_| Vec::new()).await.unwrap();
+    assert_eq!(through, RecordKey::MAX);
+    let outdated = second.apply(&adding(1), &[], 1).await;
+    assert_eq!(outdated, Err(StoreError::Outdated), "what the sums hold has changed");
+    for store in [&one, &two] {
+        let sums = store.link_standing(PeerId(1), &[]).await.unwrap().sums.unwrap();
+        assert_eq!(sums.into_iter().collect::<Vec<_>>(), [((CAMERA, 9), Sum(2))]);
+        let homes = store.home_sums(PeerId(1), CAMERA).await.unwrap().unwrap();
+        assert_eq!(homes.into_iter().collect::<Vec<_>>(), [(division("220822101"), vec![(9, Sum(2))])]);
+    }
+}
+
+#[tokio::test]
 async fn of_two_changes_to_one_record_the_later_is_decided_again() {
     let Some(place) = PostgresPlace::new().await else { return };
     let ((_one, mut first), (_two, mut second)) = (open(&place).await.unwrap(), open(&place).await.unwrap());
