@@ -61,6 +61,22 @@ fn authorities_are_limited_unless_the_file_says_otherwise() {
 }
 
 #[test]
+fn a_parent_that_is_reached_by_files_has_no_address() {
+    let with =
+        |line: &str| COUNTY.replace("address = [\"prefecture.example:7443\", \"10.0.0.1:7443\"]", line);
+    let config = load(&with("line = \"bundle\""), &[]).unwrap();
+    assert_eq!(config.parent.as_ref().unwrap().line, Line::Bundle);
+    assert!(config.dialled_parent().is_none());
+    let config = load(&with("line = \"one-way\""), &[]).unwrap();
+    assert_eq!(config.parent.unwrap().line, Line::OneWay);
+    assert!(load(COUNTY, &[]).unwrap().dialled_parent().is_some());
+    assert_eq!(refused(&with(""), &[])[0].key, "parent.address");
+    let both = refused(&with("line = \"bundle\"\naddress = \"prefecture.example:7443\""), &[]);
+    assert_eq!(both[0].key, "parent.address");
+    assert!(!refused(&with("line = \"pigeon\""), &[]).is_empty());
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let environment = [
         ("GUANTONG_DIVISION", "220822101"),
