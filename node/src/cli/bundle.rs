@@ -208,6 +208,6 @@ fn made(done: &v1::BundleSummary) -> String {
 fn taken(done: &v1::BundleSummary) -> String {
     let mut lines = head(done);
     lines.push(("refused 拒收".to_owned(), done.refused_count.to_string()));
-    lines.push(("delivered 已送达".to_owned(), done.delivered_count.to_string()));
+    lines.push(("outbox rows delivered 送达批次".to_owned(), done.delivered_count.to_string()));
     list(&lines)
 }
