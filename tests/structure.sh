@@ -40,17 +40,18 @@ declare -A MAY_IMPORT=(
     [aggregate]="casework division measure period record schema"
     [casework]="calendar division"
     [claiming]="division"
+    [comparing]="division proof record schema session"
     [completeness]="claiming division"
     [session]="division record"
-    [ingest]="access aggregate audit bundle::keeping calendar casework claiming division erasure facet grant invitation measure merge period proof record release schema session::greeting stamp threshold"
+    [ingest]="access aggregate audit bundle::keeping calendar casework claiming comparing division erasure facet grant invitation measure merge period proof record release schema session::greeting stamp threshold"
     [proof]="division record release schema"
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest proof record release schema"
     [whereabouts]="division ingest proof record schema stamp"
-    [store]="aggregate audit bundle claiming division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
-    [engine]="aggregate audit bundle casework claiming completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
+    [store]="aggregate audit bundle claiming comparing division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
+    [engine]="aggregate audit bundle casework claiming comparing completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit bundle calendar casework claiming completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold whereabouts"
+    [service]="aggregate audit bundle calendar casework claiming comparing completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold whereabouts"
 )
 
 # The project's files that match, new ones included.

@@ -110,6 +110,28 @@ pub enum Event {
         #[serde(serialize_with = "codes::code")]
         peer: Division,
     },
+    /// Both ends of a link were found to hold the same, after they had not.
+    LinkVerified {
+        /// The other end.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+    },
+    /// Records were found to differ between the ends of a link, and each end sends the other what it has of them.
+    LinkRepaired {
+        /// The other end.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// How many.
+        records: u64,
+    },
+    /// Records were sent again and differ still.
+    LinkDiffers {
+        /// The other end.
+        #[serde(serialize_with = "codes::code")]
+        peer: Division,
+        /// How many.
+        records: u64,
+    },
     /// Conflicts were settled.
     Resolved {
         /// The record's name; of several the first.

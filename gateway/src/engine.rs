@@ -41,6 +41,7 @@ mod import;
 mod invitations;
 mod jobs;
 mod outage;
+mod proofs;
 mod rebuild;
 mod recovery;
 mod reports;
@@ -72,6 +73,8 @@ pub struct Environment {
     pub random: fn() -> u64,
     /// How far in the future a stamp may lie.
     pub drift_ms: u64,
+    /// From one comparison of both ends of an idle link to the next.
+    pub compare_ms: u64,
 }
 
 /// Why the engine did not do something.
@@ -186,6 +189,7 @@ pub struct Shared {
     recovery: RwLock<Option<Recovery>>,
     /// Children that have not given back everything yet.
     recovering: RwLock<Vec<Division>>,
+    proofs: proofs::Proofs,
 }
 
 impl Shared {
@@ -329,6 +333,7 @@ impl Engine {
             damage: OnceLock::new(),
             recovery: RwLock::default(),
             recovering: RwLock::default(),
+            proofs: Default::default(),
             own,
             store,
             schema,

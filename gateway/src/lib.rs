@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod calendar;
 pub mod casework;
 pub mod claiming;
+pub mod comparing;
 pub mod completeness;
 pub mod division;
 pub mod duplicates;

@@ -244,8 +244,8 @@ impl Session {
             Kind::Batch(part) => self.batch(part)?,
             Kind::Checksum(checksum) => self.arrived.push_back(Output::PeerChecksum(checksum)),
             Kind::Claim(claim) => self.arrived.push_back(Output::PeerClaim(claim)),
-            // As an older program: checksums without sums begin no comparison, so nobody sends any.
-            Kind::Probe(_) | Kind::Finding(_) => {}
+            Kind::Probe(probe) => self.arrived.push_back(Output::PeerProbe(probe)),
+            Kind::Finding(finding) => self.arrived.push_back(Output::PeerFinding(finding)),
             Kind::Ask(ask) => self.peer_asks(ask),
             Kind::Answer(answer) => self.peer_answers(answer),
             Kind::Hello(_) | Kind::Welcome(_) | Kind::Goodbye(_) => {}

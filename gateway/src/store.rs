@@ -27,6 +27,7 @@ mod outbox_read;
 mod pack;
 mod peers;
 mod postgres;
+mod proofs;
 mod quarantine;
 mod records;
 mod recount;

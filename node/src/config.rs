@@ -79,6 +79,9 @@ pub struct Config {
     /// until its time has come.
     #[serde(default = "read::drift_ms")]
     pub drift_ms: u64,
+    /// How often the two ends of an idle link prove to each other that they hold the same, in milliseconds.
+    #[serde(default = "read::compare_ms")]
+    pub compare_ms: u64,
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,

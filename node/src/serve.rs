@@ -157,7 +157,8 @@ async fn open_engine(config: &Config) -> anyhow::Result<(Store, Engine, JoinHand
         }
         opened => opened.context("cannot open the store (无法打开数据存储)")?,
     };
-    let environment = Environment { now_ms, random, drift_ms: config.drift_ms };
+    let environment =
+        Environment { now_ms, random, drift_ms: config.drift_ms, compare_ms: config.compare_ms };
     let parent = config.parent.as_ref().map(|parent| parent.division);
     let (engine, writing) = Engine::start(store.clone(), writer, config.division, parent, environment)
         .await

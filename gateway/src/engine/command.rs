@@ -9,6 +9,7 @@ use super::bundles::Step;
 use super::{Answer, EngineError, Greeted, HandedIn};
 use crate::aggregate::TallyChange;
 use crate::audit::{Signed, Standing, Untaken};
+use crate::comparing::{LinkProof, Noted};
 use crate::division::Division;
 use crate::grant::Mandate;
 use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
@@ -170,6 +171,8 @@ pub(super) enum Command {
         reply: Reply<()>,
     },
     Recovered(PeerId, Reply<()>),
+    Owe(PeerId, Vec<RecordName>, Reply<()>),
+    Prove(PeerId, LinkProof, Noted, Reply<()>),
     Peer(Role, Division, Reply<Option<PeerState>>),
     Grant(GrantRow, Reply<()>),
     Revoke(String, Reply<()>),

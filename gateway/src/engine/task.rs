@@ -109,6 +109,7 @@ impl Task {
         task.shared.load_tables().await?;
         task.know_claims(claims);
         task.note_elsewhere();
+        task.recall_proofs().await?;
         task.unscrubbed = task.store.is_unscrubbed().await?;
         task.settled = true;
         let epoch = format!("{:016x}", task.shared.epoch());
@@ -311,6 +312,12 @@ impl Task {
             Command::Recovered(peer, reply) => {
                 let _ = reply.send(abreast!(self, self.recovered(peer)));
             }
+            Command::Owe(peer, names, reply) => {
+                let _ = reply.send(abreast!(self, self.owe(peer, &names)));
+            }
+            Command::Prove(peer, proof, noted, reply) => {
+                let _ = reply.send(abreast!(self, self.prove(peer, proof, noted)));
+            }
             Command::Peer(role, division, reply) => {
                 self.doubt_others();
                 let known = self.catch_up().await.map(|()| {
@@ -440,7 +447,10 @@ impl LinkChange {
     fn fills_outbox(&self) -> bool {
         matches!(
             self,
-            LinkChange::Backfill { .. } | LinkChange::Subscribe { .. } | LinkChange::RetryQuarantine { .. }
+            LinkChange::Backfill { .. }
+                | LinkChange::Subscribe { .. }
+                | LinkChange::RetryQuarantine { .. }
+                | LinkChange::Owe { .. }
         )
     }
 }

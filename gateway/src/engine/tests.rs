@@ -28,7 +28,8 @@ static DICE: AtomicU64 = AtomicU64::new(1);
 fn environment() -> Environment {
     let now_ms =
         || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    Environment { now_ms, random: || DICE.fetch_add(1, Ordering::Relaxed), drift_ms: 300_000 }
+    let random = || DICE.fetch_add(1, Ordering::Relaxed);
+    Environment { now_ms, random, drift_ms: 300_000, compare_ms: 300_000 }
 }
 
 struct Node {

@@ -10,6 +10,7 @@ use crate::aggregate::TallyChange;
 use crate::audit::{Note, Signed};
 use crate::bundle::keeping::BundleChange;
 use crate::claiming::Claimed;
+use crate::comparing::LinkProof;
 use crate::division::{Division, DivisionEntry};
 use crate::facet::FacetValue;
 use crate::grant::Grant;
@@ -264,6 +265,15 @@ pub enum LinkChange {
         /// Numbers of the kinds whose audience is a subtree.
         subtree_kinds: Vec<u32>,
     },
+    /// Owes the peer these records again, in the bulk lane, ascending: the ends were found to differ in them.
+    Owe {
+        /// The peer.
+        peer: PeerId,
+        /// Which.
+        keys: Vec<RecordKey>,
+    },
+    /// Whether both ends of the link to a peer hold the same.
+    Proof(PeerId, LinkProof),
     /// Everything the store knows of a subscription (insert or replace, by peer), which is then owed all that it covers.
     Subscribe {
         /// It.

@@ -22,6 +22,8 @@ mod export;
 mod recount;
 mod stream;
 
+pub(super) use recount::Recount;
+
 use ask::{ANSWER_FIGURES_MAX, Asked, FILE_FIGURES_MAX};
 
 /// Streams that run at a time.
@@ -45,6 +47,11 @@ impl Aggregates {
         let places = |most| Arc::new(Semaphore::new(most));
         let (streams, exports, recounts) = (places(STREAMS_MAX), places(EXPORTS_MAX), places(1));
         Aggregates { engine, stop, streams, exports, recounts }
+    }
+
+    /// Whoever holds it counts and repairs alone.
+    pub(super) fn recounts(&self) -> Arc<Semaphore> {
+        self.recounts.clone()
     }
 }
 

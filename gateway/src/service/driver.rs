@@ -19,6 +19,7 @@ mod claims;
 mod dialling;
 mod ending;
 mod outbox;
+mod proof;
 mod questions;
 
 pub use dialling::dial;
@@ -26,6 +27,7 @@ use ending::ended;
 
 use super::links::{LinkKey, Links};
 use super::trace;
+use crate::comparing::Found;
 use crate::division::Division;
 use crate::engine::{Engine, EngineError, Greeted, LinkBatch, Wake};
 use crate::ingest::changes::RecordKey;
@@ -55,8 +57,10 @@ pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<v1::Frame, Status>> + 
 enum Done {
     Ingested(u64, Result<Vec<v1::Refusal>, EngineError>),
     Stored(Result<(), EngineError>),
-    /// It is noted that the peer has nothing more to give back.
-    Recovered(Result<(), EngineError>),
+    /// A comparison's reads, records that it owes, and what it says, stored.
+    Found(Found),
+    Owed(Result<(), EngineError>),
+    Proved(Result<(), EngineError>),
     /// Rows of the outbox that had all their receipts are deleted.
     Delivered(Vec<i64>, Result<(), EngineError>),
 }
@@ -66,6 +70,7 @@ enum Event {
     Frame(Option<Result<v1::Frame, Status>>),
     Woken(Wake),
     Claims,
+    Compare,
     Done(Result<Done, tokio::task::JoinError>),
     Said(questions::Said),
     Sent(bool),
@@ -92,9 +97,7 @@ pub(super) struct Driver {
     received_records: u64,
     /// A frame that found the stream full.
     waiting: Option<v1::Frame>,
-    /// Everything owed was delivered: the other side is to be told, once nothing is under way.
-    checksum_due: bool,
-    noting_recovered: bool,
+    proving: Option<proof::Proving>,
     /// This store's random number at the greeting.
     epoch: Option<u64>,
     /// How often the store had gone back when the link began.
@@ -136,8 +139,7 @@ impl Driver {
             jobs: JoinSet::new(),
             received_records: 0,
             waiting: None,
-            checksum_due: false,
-            noting_recovered: false,
+            proving: None,
             epoch: None,
             setbacks,
             claims: claims::Claims::default(),
@@ -170,6 +172,7 @@ impl Driver {
                 Event::Woken(woken) => self.woken(woken),
                 Event::Done(done) => self.done(done),
                 Event::Said(said) => self.say(said),
+                Event::Compare => self.compare_now(),
                 // Pumping says them.
                 Event::Claims | Event::Sent(true) => {}
                 Event::Sent(false) => break ended("the line does not take frames any more"),
@@ -191,7 +194,8 @@ impl Driver {
     /// Waits for whatever comes first.
     async fn next(&mut self, frames: &mut Frames) -> Event {
         let now_ms = self.now_ms();
-        let timeout = self.session.next_timeout().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
+        let timeout_ms = self.session.next_timeout().into_iter().chain(self.next_proving(now_ms)).min();
+        let timeout = timeout_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
         let timer = tokio::time::sleep(timeout.unwrap_or(Duration::from_secs(3_600)));
         let has_waiting = self.waiting.is_some();
         let takes_answers = self.session.takes_answers();
@@ -211,6 +215,7 @@ impl Driver {
             frame = frames.next() => Event::Frame(frame),
             woken = changed(&mut self.wake) => Event::Woken(woken),
             () = self.claims.changed() => Event::Claims,
+            () = proof::asked(&mut self.proving) => Event::Compare,
             Some(done) = self.jobs.join_next() => Event::Done(done),
             said = self.questions.next(takes_answers) => Event::Said(said),
             sent = send, if has_waiting => Event::Sent(sent),
@@ -249,8 +254,16 @@ impl Driver {
                 None
             }
             Ok(Done::Stored(Ok(()))) => None,
-            Ok(Done::Recovered(Ok(()))) => {
-                self.noting_recovered = false;
+            Ok(Done::Found(found)) => {
+                self.found(found);
+                None
+            }
+            Ok(Done::Owed(Ok(()))) => {
+                self.owed();
+                None
+            }
+            Ok(Done::Proved(Ok(()))) => {
+                self.proved();
                 None
             }
             Ok(Done::Delivered(seqs, Ok(()))) => {
@@ -260,7 +273,8 @@ impl Driver {
             Ok(
                 Done::Ingested(_, Err(error))
                 | Done::Stored(Err(error))
-                | Done::Recovered(Err(error))
+                | Done::Owed(Err(error))
+                | Done::Proved(Err(error))
                 | Done::Delivered(_, Err(error)),
             ) => Some(error.to_string()),
             Err(_) => Some("a task of the link failed".into()),
@@ -305,9 +319,7 @@ impl Driver {
                 if let Err(error) = self.read_outbox(want).await {
                     self.session.shutdown(self.now_ms(), v1::GoodbyeReason::Busy, &error.to_string(), 5_000);
                 }
-            } else if self.checksum_due && self.send_checksum() {
-                self.checksum_due = false;
-            } else if !self.send_frame() {
+            } else if !self.prove_step() && !self.send_frame() {
                 return None;
             }
         }
@@ -330,11 +342,6 @@ impl Driver {
         }
     }
 
-    fn send_checksum(&mut self) -> bool {
-        let position = self.session.position();
-        position.is_some_and(|position| self.session.queue_checksum(position, Vec::new(), 0))
-    }
-
     async fn output(&mut self, output: Output) -> Option<End> {
         match output {
             Output::Send(frame) => self.waiting = Some(frame),
@@ -346,15 +353,10 @@ impl Driver {
             }
             Output::Ingest(inbound) => self.ingest(inbound),
             Output::Delivered { seqs, refusals } => self.delivered(seqs, refusals),
-            Output::Drained => self.checksum_due = true,
-            Output::PeerChecksum(_) => {
-                let (engine, peer) = (self.engine.clone(), self.peer?);
-                // One at a time, however many come.
-                if !self.noting_recovered {
-                    self.noting_recovered = true;
-                    self.jobs.spawn(async move { Done::Recovered(engine.recovered(peer).await) });
-                }
-            }
+            Output::Drained => {}
+            Output::PeerChecksum(checksum) => self.peer_checksum(checksum),
+            Output::PeerProbe(probe) => self.peer_probe(probe),
+            Output::PeerFinding(finding) => self.peer_finding(finding),
             Output::PeerClaim(claim) => self.peer_claims(&claim),
             Output::PeerAsks(ask) => self.peer_asks(ask),
             Output::PeerAnswers(answer) => self.peer_answers(answer),
@@ -367,7 +369,7 @@ impl Driver {
         match self.engine.welcome(self.peer_division, hello.clone()).await {
             Ok(greeted) => {
                 let Some(token) = greeted.token else { return Some(ended("the engine gave no token")) };
-                self.up(&greeted, &hello.software_version, hello.clock_ms);
+                self.up(&greeted, &hello.software_version, hello.clock_ms, hello.rules.clone());
                 self.session.welcome(self.now_ms(), greeted.epoch, greeted.recognition, token);
                 None
             }
@@ -378,7 +380,7 @@ impl Driver {
     async fn welcomed(&mut self, welcome: v1::Welcome) -> Option<End> {
         match self.engine.welcomed(welcome.clone()).await {
             Ok(greeted) => {
-                self.up(&greeted, &welcome.software_version, welcome.clock_ms);
+                self.up(&greeted, &welcome.software_version, welcome.clock_ms, welcome.rules.clone());
                 self.session.token_stored(greeted.epoch);
                 None
             }
@@ -392,7 +394,7 @@ impl Driver {
         None
     }
 
-    fn up(&mut self, greeted: &Greeted, version: &str, clock_ms: i64) {
+    fn up(&mut self, greeted: &Greeted, version: &str, clock_ms: i64, rules: Option<v1::RuleTable>) {
         let link = self.links.up(self.role, self.peer_division, &self.address, &self.stop);
         self.links.greeted(link, version, clock_ms - self.now_ms() as i64);
         self.link = Some(link);
@@ -404,6 +406,7 @@ impl Driver {
         self.wake = Some(wake);
         self.begin_claims();
         self.begin_questions(link);
+        self.begin_proving(greeted.peer.id, rules);
         tracing::info!(peer = %self.peer_division, recognition = greeted.recognition.as_str_name(), "linked");
     }
 

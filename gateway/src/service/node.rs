@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Links, NodeInfo, bundles, caller, figures, page, recovery, status, view, warnings};
+use super::{Links, NodeInfo, bundles, caller, equality, figures, page, recovery, status, view, warnings};
 use crate::division::Division;
 use crate::engine::{Engine, Outage, Shared};
 use crate::ingest::topology::{PeerId, Role};
@@ -46,6 +46,7 @@ impl Node {
         v1::LinkStatus {
             claim_time: claimed.filter(|c| c.through_ms > 0).map(|c| view::timestamp(c.through_ms)),
             peer_name: shared.divisions().full_name(peer),
+            equality: Some(equality::of_link(shared, &self.links, role, peer)),
             ..self.links.status(role, peer)
         }
     }
@@ -64,6 +65,7 @@ impl Node {
         let own = shared.own();
         let mut warnings = shared.alarms();
         warnings.extend((self.info.warnings)());
+        warnings.extend(equality::warnings(shared));
         let fingerprint = shared.schema.fingerprint();
         let complete = shared.completeness(own, (shared.environment.now_ms)());
         v1::Status {

@@ -16,6 +16,7 @@ mod ledgers;
 mod lists;
 mod mandates;
 mod partners;
+mod proofs;
 mod rates;
 mod reports;
 mod restores;
@@ -52,7 +53,8 @@ static DICE: AtomicU64 = AtomicU64::new(1);
 fn environment() -> Environment {
     let now_ms =
         || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    Environment { now_ms, random: || DICE.fetch_add(1, Ordering::Relaxed), drift_ms: 300_000 }
+    let random = || DICE.fetch_add(1, Ordering::Relaxed);
+    Environment { now_ms, random, drift_ms: 300_000, compare_ms: 300_000 }
 }
 
 fn division(code: &str) -> Division {
@@ -66,6 +68,7 @@ struct Node {
     own: Division,
     parent: Option<Division>,
     task: tokio::task::JoinHandle<()>,
+    counting: (CancellationToken, tokio::task::JoinHandle<()>),
     folder: TempDir,
 }
 
@@ -84,18 +87,34 @@ impl Node {
         environment: Environment,
         folder: TempDir,
     ) -> Node {
-        let path = folder.path().join("store.sqlite");
         let options = Options { durable: false, ..Options::default() };
+        Node::with_options(own, parent, environment, folder, options).await
+    }
+
+    async fn with_options(
+        own: Division,
+        parent: Option<Division>,
+        environment: Environment,
+        folder: TempDir,
+        options: Options,
+    ) -> Node {
+        let path = folder.path().join("store.sqlite");
         let (store, writer) =
             Store::open(path.to_str().unwrap(), own, environment.random, (environment.now_ms)(), options)
                 .await
                 .unwrap();
         let (engine, task) = Engine::start(store, writer, own, parent, environment).await.unwrap();
-        Node { engine, links: Links::new(), own, parent, task, folder }
+        let (recounts, stop) =
+            (std::sync::Arc::new(tokio::sync::Semaphore::new(1)), CancellationToken::new());
+        let counting = super::counting::count_own(engine.clone(), recounts, stop.clone());
+        let counting = (stop, tokio::spawn(counting));
+        Node { engine, links: Links::new(), own, parent, task, counting, folder }
     }
 
     /// Stops the node and gives its folder back.
     async fn close(self) -> (Division, Option<Division>, TempDir) {
+        self.counting.0.cancel();
+        self.counting.1.await.unwrap();
         self.engine.stop().await;
         self.task.await.unwrap();
         self.engine.shared().store.close().await;

@@ -97,6 +97,7 @@ pub(super) struct Sending {
     oldest_since_ms: u64,
     batch_raw_bytes: usize,
     batches_max: u64,
+    held: bool,
 }
 
 impl Sending {
@@ -110,6 +111,11 @@ impl Sending {
 
     pub(super) fn set_window(&mut self, window_bytes: u32) {
         self.window_bytes = u64::from(window_bytes);
+    }
+
+    /// Begins no batch while this holds.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     pub(super) fn wants(&mut self) -> Option<Want> {
@@ -175,7 +181,7 @@ impl Sending {
 
     /// The next part to send, where something waits and has room. Its epochs are left to fill in.
     pub(super) fn next_part(&mut self, now_ms: u64, stats: &mut Stats) -> std::io::Result<Option<v1::Batch>> {
-        if self.emitting.is_none() && !self.start_batch(now_ms, stats)? {
+        if self.emitting.is_none() && (self.held || !self.start_batch(now_ms, stats)?) {
             return Ok(None);
         }
         let Some(emitting) = &mut self.emitting else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! What two ends state about what they share: checksums and claims. A checksum counts only while nothing is owed or under
-//! way, so it is tied to where the link stood when its sums were read.
+//! What two ends state about what they share: checksums, with what follows from them, and claims. A checksum counts only
+//! while nothing is under way, so it is tied to where the link stood when its sums were read. What it says is `comparing`'s.
 
 use guantong_proto::v1;
 use guantong_proto::v1::frame::Kind;
@@ -21,43 +21,47 @@ impl Session {
         open
     }
 
-    /// Where the link stands while nothing is owed or under way either way, as far as this end knows. To be asked
-    /// before the sums of a checksum are read.
+    /// Where the link stands while nothing is under way either way, as far as this end knows; what is owed may still wait
+    /// here. To be asked before the sums of a checksum are read.
     pub fn position(&self) -> Option<Position> {
-        let still = self.phase == Phase::Open && self.sending.is_drained() && self.receiving.is_idle();
+        let still = self.phase == Phase::Open && self.sending.in_flight().1 == 0 && self.receiving.is_idle();
         still.then(|| Position {
             last_batch_sent: self.sending.last_id(),
             last_batch_received: self.receiving.last_id(),
         })
     }
 
-    /// Sends sums that were read at `position`. False: the link has moved on, and they mean nothing.
-    pub fn queue_checksum(
-        &mut self,
-        position: Position,
-        sums: Vec<v1::FieldSum>,
-        quarantined_count: u64,
-    ) -> bool {
-        let still = self.position() == Some(position);
+    /// Nothing is owed in any lane, as far as the outbox was read, and all receipts are in.
+    pub fn is_drained(&self) -> bool {
+        self.phase == Phase::Open && self.sending.is_drained()
+    }
+
+    /// Begins no batch while this holds, so that the link comes to rest.
+    pub fn hold(&mut self, held: bool) {
+        self.sending.hold(held);
+    }
+
+    /// Sends sums that were read at a position, ahead of batches; without one, in any case. False: the link has moved
+    /// on, and they mean nothing.
+    pub fn queue_checksum(&mut self, position: Option<Position>, checksum: v1::Checksum) -> bool {
+        let still = self.phase == Phase::Open && (position.is_none() || position == self.position());
         if still {
-            let Position { last_batch_sent, last_batch_received } = position;
-            let checksum = v1::Checksum {
-                last_batch_sent,
-                last_batch_received,
-                sums,
-                quarantined_count,
-                ..v1::Checksum::default()
-            };
             self.send(Kind::Checksum(checksum));
         }
         still
     }
 
-    /// Whether the peer's sums may be compared with sums that were read here at `position`: both ends stood at the
-    /// same batches, and this one still does.
-    pub fn comparable(&self, position: Position, checksum: &v1::Checksum) -> bool {
-        self.position() == Some(position)
-            && checksum.last_batch_received == position.last_batch_sent
-            && checksum.last_batch_sent == position.last_batch_received
+    /// Sends a probe, ahead of batches.
+    pub fn queue_probe(&mut self, probe: v1::Probe) {
+        if self.phase == Phase::Open {
+            self.send(Kind::Probe(probe));
+        }
+    }
+
+    /// Sends what a probe found, ahead of batches.
+    pub fn queue_finding(&mut self, finding: v1::Finding) {
+        if self.phase == Phase::Open {
+            self.send(Kind::Finding(finding));
+        }
     }
 }

@@ -128,8 +128,12 @@ pub enum Output {
     },
     /// Nothing is owed in any lane and all receipts are in. Comes again after each time that something was.
     Drained,
-    /// The peer's checksums. They count only if `Session::comparable` says so once one's own are read.
+    /// The peer's checksums. What they mean is `comparing`'s to say.
     PeerChecksum(v1::Checksum),
+    /// The child asks which parts differ.
+    PeerProbe(v1::Probe),
+    /// Which parts differ, says the parent.
+    PeerFinding(v1::Finding),
     /// The peer's claim.
     PeerClaim(v1::Claim),
     /// The peer asks. Each part of the answer goes to `Session::answer`, the last one marked as such.
@@ -154,7 +158,7 @@ pub struct End {
 }
 
 /// Where both directions of a link stood when checksums were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The last batch sent; it has its receipt.
     pub last_batch_sent: u64,

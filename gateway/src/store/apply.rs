@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use super::sql::{Args, Conn, Sql};
 use super::{
     StoreError, View, Writer, audit, bundles, claims, erasure, facets, gateways, grants, history, imports,
-    invitations, outbox, peers, quarantine, records, recovery, reports, subscriptions, sums, tallies,
+    invitations, outbox, peers, proofs, quarantine, records, recovery, reports, subscriptions, sums, tallies,
 };
 use crate::ingest::changes::{Changes, LinkChange};
 
@@ -133,6 +133,8 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
         LinkChange::Backfill { peer, scope, subtree_kinds } => {
             outbox::backfill(sql, *peer, *scope, subtree_kinds, now_ms).await
         }
+        LinkChange::Owe { peer, keys } => outbox::owe_all(sql, *peer, keys.clone(), now_ms).await,
+        LinkChange::Proof(peer, proof) => proofs::put(sql, *peer, proof).await,
         LinkChange::Subscribe { subscription, kinds } => {
             subscriptions::put(sql, subscription, kinds, now_ms).await
         }

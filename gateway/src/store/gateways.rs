@@ -112,6 +112,8 @@ fn is_shared(change: &LinkChange) -> bool {
         LinkChange::Seen { .. }
         | LinkChange::TokenConfirmed(_)
         | LinkChange::Delivered { .. }
+        | LinkChange::Owe { .. }
+        | LinkChange::Proof(..)
         | LinkChange::Invite(_)
         | LinkChange::Invited { .. }
         | LinkChange::Report(_)

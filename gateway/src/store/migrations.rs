@@ -34,6 +34,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0015_limits.sql",
     "0017_bundles.sql",
     "0018_backup.sql",
+    "0016_compare.sql",
 ];
 
 /// The present format.

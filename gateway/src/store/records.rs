@@ -306,6 +306,22 @@ impl Store {
         Ok(records)
     }
 
+    /// Records of one kind and home in the order of their ids, beginning after `after`.
+    pub async fn of_home(
+        &self,
+        kind: KindId,
+        home: Division,
+        after_id: &str,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let list = "SELECT key, kind, home, id, revision, state FROM record
+            WHERE county = ? AND kind = ? AND home = ? AND id > ? ORDER BY id LIMIT ?";
+        let args = Args::ints(&[code(home.county()), i64::from(kind.0), code(home)]);
+        let args = args.text(after_id).int(limit as i64);
+        let rows = self.reader().await?.sql().rows(list, args).await?;
+        rows.iter().map(stored).collect()
+    }
+
     /// The first and the last record of one kind at each home in `scope`, by their ids. `counties` are those of the homes.
     pub async fn spans(
         &self,

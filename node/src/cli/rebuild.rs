@@ -44,7 +44,8 @@ pub(crate) async fn run(args: &RebuildArgs) -> anyhow::Result<Report> {
     }
     let location = config.store_location().context("`data_dir` must be valid UTF-8")?;
     let parent = config.parent.as_ref().map(|parent| parent.division);
-    let environment = Environment { now_ms, random: crate::serve::random, drift_ms: config.drift_ms };
+    let (drift_ms, compare_ms) = (config.drift_ms, config.compare_ms);
+    let environment = Environment { now_ms, random: crate::serve::random, drift_ms, compare_ms };
     let rebuilt =
         rebuild(&location, config.division, parent, environment, &this_user(), args.even_if_sound).await;
     match rebuilt {

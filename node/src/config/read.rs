@@ -30,6 +30,10 @@ pub(super) fn drift_ms() -> u64 {
     300_000
 }
 
+pub(super) fn compare_ms() -> u64 {
+    300_000
+}
+
 pub(super) fn level() -> String {
     "info".to_owned()
 }

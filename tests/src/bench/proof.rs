@@ -38,7 +38,7 @@ pub async fn run(records: u64, cases_percent: u64, reads: usize) -> Result<serde
     let path = folder.path().join("store.sqlite");
     let path = path.to_str().context("the temporary folder has a strange name")?;
     let (store, writer) = Store::open(path, own, random, now_ms(), Options::default()).await?;
-    let environment = Environment { now_ms, random, drift_ms: 300_000 };
+    let environment = Environment { now_ms, random, drift_ms: 300_000, compare_ms: 300_000 };
     let (engine, task) = Engine::start(store.clone(), writer, own, Some(parent), environment).await?;
     let peer = engine.peer(Role::Parent, parent).await?.context("the parent is no peer")?.id;
     let (begun, cpu) = (Instant::now(), super::cpu_seconds()?);

@@ -32,6 +32,7 @@ pub fn check(world: &World) -> Vec<String> {
         super::sums::check(node, records, &mut wrong);
         at_rest(node, &mut wrong);
     }
+    world.links_are_proven(&mut wrong);
     let wholes = wholes(&records);
     writes(world, &records, &wholes, &held_back, &mut wrong);
     erased(world, &records, &wholes, &mut wrong);

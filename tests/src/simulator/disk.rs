@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use guantong_gateway::aggregate::Cell;
 use guantong_gateway::claiming::Claims;
+use guantong_gateway::comparing::LinkProof;
 use guantong_gateway::division::Division;
 use guantong_gateway::ingest::changes::{Changes, LinkChange, OutboxGroup, PeerState, RecordKey, Refused};
 use guantong_gateway::ingest::topology::{PeerId, Role, Topology};
@@ -62,6 +63,8 @@ pub struct Disk {
     pub quarantine: BTreeMap<(PeerId, RecordKey, FieldNumber), (i64, Refused)>,
     /// All peers.
     pub peers: BTreeMap<PeerId, PeerState>,
+    /// What the last comparison of each link said.
+    pub proofs: BTreeMap<PeerId, LinkProof>,
     /// Records to purge once nothing of them is owed below.
     pub purges: BTreeSet<RecordKey>,
     /// What nodes claim, its own floor among them.
@@ -266,6 +269,10 @@ impl Disk {
             // Nobody subscribes here: what a subscription is owed is decided by the same `Topology::concerned`.
             LinkChange::Subscribe { .. } | LinkChange::Unsubscribe(_) => {}
             LinkChange::RetryQuarantine { peer, due_ms } => self.retry(*peer, *due_ms),
+            LinkChange::Owe { peer, keys } => {
+                self.put_row(Row { peer: *peer, lane: Lane::Bulk, fresh: false, keys: keys.clone() });
+            }
+            LinkChange::Proof(peer, proof) => drop(self.proofs.insert(*peer, *proof)),
             LinkChange::Claims(rows) => self.claims.extend(rows.iter().copied()),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
             // Partners, reports, invitations and the audit log have no part in what nodes exchange.

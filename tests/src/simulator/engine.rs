@@ -99,11 +99,18 @@ impl Node {
                 }
                 true
             }
+            Command::Owe(link, names) => self.owe(step, link, &names),
             first => {
                 let mut group = vec![first];
                 while group.len() < 4 && step.rng.random_bool(0.5) {
                     let groups = |c: &Command| {
-                        !matches!(c, Command::Greet(..) | Command::Welcomed(..) | Command::Recovered(..))
+                        !matches!(
+                            c,
+                            Command::Greet(..)
+                                | Command::Welcomed(..)
+                                | Command::Recovered(..)
+                                | Command::Owe(..)
+                        )
                     };
                     if !self.memory.inbox.front().is_some_and(groups) {
                         break;
@@ -242,7 +249,7 @@ impl Node {
                 Some(vec![Prepared::Link(LinkChange::TokenConfirmed(self.peer_of(link)?))])
             }
             Command::Write(action) => Some(vec![Prepared::Write(action)]),
-            Command::Greet(..) | Command::Welcomed(..) | Command::Recovered(_) => None,
+            Command::Greet(..) | Command::Welcomed(..) | Command::Recovered(_) | Command::Owe(..) => None,
         }
     }
 
@@ -317,6 +324,7 @@ impl Command {
             | Command::TokenConfirmed(link)
             | Command::Ingest(link, ..)
             | Command::Delivered(link, ..)
+            | Command::Owe(link, _)
             | Command::Recovered(link) => Some(*link),
             Command::Write(_) => None,
         }

@@ -120,6 +120,7 @@ impl Node {
             end.current = true;
             end.dirty = true;
         }
+        self.begin_comparing(link, step.now_ms);
         if renew_after.is_some() {
             // The other links were greeted by the store as it was: they are greeted anew.
             for end in self.memory.ends.iter_mut().filter(|(l, _)| **l != link).map(|(_, e)| e) {

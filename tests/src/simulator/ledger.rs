@@ -161,6 +161,10 @@ pub enum Telling {
 pub struct Ledger {
     /// The rules of today's program.
     pub schema: Arc<Schema>,
+    /// Records that links found to differ.
+    pub repaired: u64,
+    /// Links that found records to differ after they were sent again.
+    pub stays: Vec<String>,
     /// In order.
     pub written: Vec<Written>,
     /// The erasures of a record.
@@ -192,6 +196,8 @@ impl Ledger {
     pub fn new(schema: Arc<Schema>, telling: Telling) -> Ledger {
         Ledger {
             schema,
+            repaired: 0,
+            stays: Vec::new(),
             written: Vec::new(),
             erasures: BTreeMap::new(),
             replaced_by: BTreeMap::new(),

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use guantong_gateway::comparing::Comparing;
 use guantong_gateway::session::{Limits, Session, Settings, Side};
 use guantong_proto::v1;
 use prost::Message;
@@ -75,8 +76,12 @@ pub struct End {
     pub other: guantong_gateway::division::Division,
     /// Greeted, and not replaced since.
     pub current: bool,
-    /// Everything was sent: a checksum is to say so.
-    pub checksum_due: bool,
+    /// Which link it is of.
+    pub link: LinkId,
+    /// The rules that the other end greeted with.
+    pub peer_rules: Option<v1::RuleTable>,
+    /// Proof that both ends hold the same, once greeted.
+    pub comparing: Option<Comparing>,
     /// How far the parent was told of claims.
     pub told: u64,
     /// It has something to say.
@@ -92,7 +97,13 @@ impl End {
     }
 
     /// A session between `node` and the node of division `other`.
-    pub fn new(node: &Node, side: Side, other: guantong_gateway::division::Division, now_ms: u64) -> End {
+    pub fn new(
+        node: &Node,
+        side: Side,
+        other: guantong_gateway::division::Division,
+        link: LinkId,
+        now_ms: u64,
+    ) -> End {
         let peer = node.disk.peer(other);
         let revision = peer.map_or(node.disk.revision, |p| p.continuous(node.disk.revision));
         let settings = Settings {
@@ -114,10 +125,12 @@ impl End {
             session,
             other,
             current: false,
-            checksum_due: false,
+            skew_ms: node.skew_ms,
+            link,
+            peer_rules: None,
+            comparing: None,
             told: 0,
             dirty: true,
-            skew_ms: node.skew_ms,
         }
     }
 }

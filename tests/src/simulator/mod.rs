@@ -31,6 +31,7 @@ use std::hash::Hasher;
 
 mod checker;
 mod claims;
+mod comparisons;
 mod disk;
 mod engine;
 mod greeting;

@@ -10,6 +10,7 @@ use guantong_gateway::ingest::topology::{PeerId, Role};
 use guantong_gateway::ingest::writers::Writers;
 use guantong_gateway::ingest::{Context, Work};
 use guantong_gateway::outgoing::Route;
+use guantong_gateway::record::RecordName;
 use guantong_gateway::schema::Schema;
 use guantong_gateway::session::{Inbound, OutboxRow, Want};
 use guantong_proto::rules::Lane;
@@ -38,8 +39,10 @@ pub enum Command {
     Ingest(LinkId, Inbound, u64),
     /// Receipts.
     Delivered(LinkId, Vec<i64>, Vec<v1::Refusal>, u64),
-    /// A child has sent all it owed.
+    /// A link was verified equal.
     Recovered(LinkId),
+    /// Records were found to differ between the ends.
+    Owe(LinkId, Vec<RecordName>),
     /// A local write.
     Write(Action),
 }
@@ -87,6 +90,8 @@ pub struct Node {
     pub disk_full: bool,
     /// `None`: one that never runs out.
     pub certificate: Option<Certificate>,
+    /// When the links were last proven equal, by the world's clock.
+    pub proven_ms: BTreeMap<PeerId, u64>,
     /// A copy of another node, which others do not dial.
     pub is_copy: bool,
     /// Its store was put back to a backup.
@@ -117,6 +122,7 @@ impl Node {
             batch_raw_bytes: 256 * 1024,
             disk_full: false,
             certificate: None,
+            proven_ms: BTreeMap::new(),
             is_copy: false,
             was_put_back: false,
             divisions,
@@ -170,6 +176,7 @@ impl Node {
                 LinkChange::Backfill { .. }
                     | LinkChange::RetryQuarantine { .. }
                     | LinkChange::CompactOutbox(_)
+                    | LinkChange::Owe { .. }
             )
         });
         if all || !changes.outbox.is_empty() {

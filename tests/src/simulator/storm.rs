@@ -145,6 +145,10 @@ impl World {
             self.now_ms = self.now_ms.max(due_ms) + 1;
             self.settle().map_err(|why| format!("at {due_ms}: {why}"))?;
         }
+        self.settle()?;
+        // Nothing is under way any more: every link compares once more, and proves it.
+        self.proven_since_ms = self.now_ms;
+        self.now_ms += 2 * super::comparisons::COMPARE_MS;
         self.settle()
     }
 

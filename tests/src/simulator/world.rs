@@ -65,6 +65,8 @@ pub struct World {
     pub schema: Arc<Schema>,
     /// The storm is over and everything was made good.
     pub is_healed: bool,
+    /// Every link was at rest then, and has compared since; 0: that was not waited for.
+    pub proven_since_ms: u64,
     next_link: LinkId,
 }
 
@@ -117,6 +119,7 @@ impl World {
             weather,
             schema,
             is_healed: false,
+            proven_since_ms: 0,
             next_link: 1,
         };
         world.ledger.wrong_clocks = weather.clocks > 0;
@@ -213,7 +216,7 @@ impl World {
         self.wires.insert(link, Wire::new(index, parent));
         let end = |own: usize, side, other: usize| {
             let node = &self.nodes[own];
-            End::new(node, side, self.nodes[other].division, node.now_ms(self.now_ms))
+            End::new(node, side, self.nodes[other].division, link, node.now_ms(self.now_ms))
         };
         let (below, above) = (end(index, Side::Child, parent), end(parent, Side::Parent, index));
         self.nodes[index].memory.ends.insert(link, Box::new(below));
@@ -273,14 +276,14 @@ impl World {
             }
         }
         self.say_claims(index, &mut end);
-        if end.checksum_due
-            && let Some(position) = end.session.position()
-        {
-            end.checksum_due = !end.session.queue_checksum(position, Vec::new(), 0);
+        if self.compare(index, &mut end) {
+            self.nodes[index].memory.ends.insert(link, end);
+            return true;
         }
         let output = end.session.poll(end.now_ms(self.now_ms));
         let said = output.is_some();
         let mut over = false;
+        end.peer_rules = output.as_ref().and_then(super::comparisons::rules_of).or(end.peer_rules);
         let inbox = &mut self.nodes[index].memory.inbox;
         match output {
             None => {}
@@ -304,8 +307,10 @@ impl World {
                 }
                 inbox.push_back(Command::Delivered(link, seqs, refusals, end.session.peer_revision()));
             }
-            Some(Output::Drained) => end.checksum_due = end.session.side() == Side::Child,
-            Some(Output::PeerChecksum(_)) => inbox.push_back(Command::Recovered(link)),
+            Some(Output::Drained) => {}
+            Some(heard @ (Output::PeerChecksum(_) | Output::PeerProbe(_) | Output::PeerFinding(_))) => {
+                end.hear_comparison(end.now_ms(self.now_ms), heard)
+            }
             Some(Output::PeerClaim(claim)) => self.hear_claim(index, &end, &claim),
             // Operators ask, and none are here.
             Some(Output::PeerAsks(_) | Output::PeerAnswers(_)) => {}
@@ -350,11 +355,12 @@ impl World {
         self.wires.retain(|link, w| !w.broken || !ended(link, w.child) || !ended(link, w.parent));
     }
 
-    /// Acts on timeouts of sessions.
+    /// Acts on timeouts of sessions and comparisons.
     pub fn timeouts(&mut self) {
         self.attend_certificates();
         for end in self.nodes.iter_mut().flat_map(|n| n.memory.ends.values_mut()) {
             let now_ms = end.now_ms(self.now_ms);
+            end.dirty |= end.compares_by(now_ms);
             if end.session.next_timeout().is_some_and(|due| due <= now_ms) {
                 end.session.handle_timeout(now_ms);
                 end.dirty = true;
@@ -393,7 +399,8 @@ impl World {
         let linked = |n: &Node| {
             n.parent.is_none() || n.memory.ends.values().any(|e| e.session.side() == Side::Child && e.current)
         };
-        let done = |n: &Node| n.is_quiet() && linked(n) && !n.memory.ends.values().any(|e| e.dirty);
+        let at_work = |e: &End| e.dirty || e.comparing.as_ref().is_some_and(|c| c.is_busy());
+        let done = |n: &Node| n.is_quiet() && linked(n) && !n.memory.ends.values().any(|e| at_work(e));
         self.nodes.iter().enumerate().filter(|(i, n)| !n.absent && !except.contains(i)).all(|(_, n)| done(n))
             && self.wires.values().all(|w| w.frames.iter().all(|f| f.is_empty()) && !w.broken)
     }

@@ -208,7 +208,8 @@ impl Office {
 async fn start(path: &str) -> Routes {
     let now_ms =
         || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    let environment = Environment { now_ms, random: rand::random::<u64>, drift_ms: 300_000 };
+    let environment =
+        Environment { now_ms, random: rand::random::<u64>, drift_ms: 300_000, compare_ms: 300_000 };
     let own = Division::parse(OWN).unwrap();
     let options = Options { durable: false, ..Options::default() };
     let (store, writer) = Store::open(path, own, environment.random, now_ms(), options).await.unwrap();

@@ -27,24 +27,24 @@ const RECORDS_AT_ONCE: usize = 1_000;
 /// Differences that are named; more are counted.
 const NAMED_MAX: usize = 1_000;
 
-pub(super) type Progress = mpsc::Sender<Result<v1::RecountAggregatesResponse, Status>>;
+pub(in crate::service) type Progress = mpsc::Sender<Result<v1::RecountAggregatesResponse, Status>>;
 
 /// Kept or counted numbers, by cell and key.
 type Numbers = BTreeMap<(Cell, u64), i64>;
 
-pub(super) struct Recount {
+pub(in crate::service) struct Recount {
     engine: Engine,
     repair: bool,
     said: v1::RecountAggregatesResponse,
 }
 
 impl Recount {
-    pub(super) fn new(engine: Engine, repair: bool) -> Recount {
+    pub(in crate::service) fn new(engine: Engine, repair: bool) -> Recount {
         Recount { engine, repair, said: v1::RecountAggregatesResponse::default() }
     }
 
     /// Runs to the end, or until the receiver goes.
-    pub(super) async fn run(mut self, out: Progress) {
+    pub(in crate::service) async fn run(mut self, out: Progress) {
         if let Err(status) = self.count(&out).await {
             let _ = out.send(Err(status)).await;
         }

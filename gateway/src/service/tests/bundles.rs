@@ -15,13 +15,12 @@ use crate::bundle::SecretKey;
 use crate::bundle::keeping::BundleChange;
 use crate::bundle::standing::PeerKey;
 use crate::division::Division;
-use crate::engine::Engine;
 use crate::engine::bundles::Note;
 use crate::ingest::topology::Role;
 use crate::record::RecordName;
+use crate::service::NodeInfo;
 use crate::service::bundles::{BundleKeys, BundleMeans, Bundles, ParentLine};
-use crate::service::{Links, NodeInfo};
-use crate::store::{Options, Store};
+use crate::store::Options;
 
 const TOWNSHIP: &str = "220822101";
 const COUNTY: &str = "220822";
@@ -450,10 +449,7 @@ async fn a_store_that_is_full_in_the_middle_keeps_what_it_had_and_goes_on_when_t
     let pages = u32::try_from(std::fs::metadata(&path).unwrap().len() / 4096).unwrap();
     let options = Options { durable: false, max_page_count: Some(pages + 40), ..Options::default() };
     let environment = environment();
-    let opened = Store::open(path.to_str().unwrap(), own, environment.random, 1, options).await;
-    let (store, writer) = opened.unwrap();
-    let (engine, task) = Engine::start(store, writer, own, parent, environment).await.unwrap();
-    let small = Node { engine, links: Links::new(), own, parent, task, folder };
+    let small = Node::with_options(own, parent, environment, folder, options).await;
     let refused = small.import(&bundle).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     assert!(small.record(&names[599]).await.is_none());

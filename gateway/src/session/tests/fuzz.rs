@@ -128,7 +128,7 @@ fn apply(session: &mut Session, op: Op) {
             7 => session.grant(n as u32),
             8 => session.set_revision(n),
             _ if n == 3 => session.shutdown(n, v1::GoodbyeReason::Shutdown, "", 0),
-            _ => drop(session.position().map(|p| session.queue_checksum(p, vec![], n))),
+            _ => drop(session.queue_checksum(session.position(), v1::Checksum::default())),
         },
     }
 }

@@ -233,7 +233,11 @@ impl World {
                 }
                 self.drive(node);
             }
-            if self.nodes.iter().all(|n| n.session.position().is_some() && n.wire.is_empty()) {
+            if self
+                .nodes
+                .iter()
+                .all(|n| n.session.is_drained() && n.session.position().is_some() && n.wire.is_empty())
+            {
                 return;
             }
         }

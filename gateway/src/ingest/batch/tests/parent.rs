@@ -314,6 +314,7 @@ impl Parent {
                 Output::End(_) => self.open = false,
                 Output::Send(_) | Output::Drained | Output::Delivered { .. } | Output::Welcomed(_) => {}
                 Output::PeerAsks(_) | Output::PeerAnswers(_) => {}
+                Output::PeerProbe(_) | Output::PeerFinding(_) => {}
             }
         }
     }
