@@ -10,6 +10,9 @@ use super::world::World;
 /// Steps in which what the tree settles must have settled.
 const SETTLE_ROUNDS: usize = 4_000;
 
+/// How often the latest of what was refused for its time falls due, and something else may be refused then.
+const DUE_ROUNDS: usize = 100;
+
 impl World {
     /// The storm.
     pub fn storm(&mut self) {
@@ -141,7 +144,8 @@ impl World {
             (0..self.nodes.len()).for_each(|index| self.look_after(index, true));
         }
         // What was written by a clock that was days ahead, and only others still have, is taken when its time has come.
-        while let Some(due_ms) = self.latest_due() {
+        for _ in 0..DUE_ROUNDS {
+            let Some(due_ms) = self.latest_due() else { break };
             self.now_ms = self.now_ms.max(due_ms) + 1;
             self.settle().map_err(|why| format!("at {due_ms}: {why}"))?;
         }
