@@ -101,8 +101,11 @@ async fn an_emptied_township_is_filled_by_its_county_and_says_what_is_lost() {
     shown.shows(&["recovered 已恢复", "began empty", "cannot come back", "parties 当事人"]);
     // It works on, and nothing of it is taken for the node's former self.
     fleet.write(TOWNSHIP, &name(TOWNSHIP, "3"), &case("乙")).await.unwrap();
-    fleet.equal().await;
-    assert_eq!(has(&fleet, PROVINCE, TOWNSHIP, "3").await.risk(), v1::CaseRisk::Red);
+    until("the province has it", async || {
+        let shown = fleet.shown::<v1::Case>(PROVINCE, &name(TOWNSHIP, "3")).await;
+        shown.is_some_and(|case| case.risk() == v1::CaseRisk::Red)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
