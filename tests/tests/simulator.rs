@@ -373,3 +373,30 @@ fn what_is_erased_stays_erased_when_a_store_is_put_back() {
     assert_eq!(title(&world, COUNTIES[0], &name), [b"new"], "what is written afterwards stands");
     assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
 }
+
+#[test]
+fn a_record_that_a_disk_lost_silently_is_found_and_brought_back() {
+    let mut world = two_counties();
+    let kind = world.schema.kind_named("case").unwrap().id;
+    let named = |id: u32| {
+        RecordName::new(Division::from_code(TOWNSHIPS[0]).unwrap(), kind, &format!("c{id}")).unwrap()
+    };
+    let (county, township) = (node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
+    for id in 0..30 {
+        world.ask(township, write(&named(id), &held_by(TOWNSHIPS[0], "x")));
+    }
+    world.heal().unwrap();
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+
+    // What is kept of the record stays: only whoever counts its records notices.
+    world.crash(county);
+    let lost = named(7);
+    let key = world.nodes[county].disk.names.remove(&lost).unwrap();
+    assert!(world.nodes[county].disk.records.remove(&key).is_some());
+    world.start(county);
+    assert!(title(&world, COUNTIES[0], &lost).is_empty());
+    world.heal().unwrap();
+    assert_eq!(title(&world, COUNTIES[0], &lost), [b"x"], "the township had it");
+    assert!(world.ledger.repaired > 0 && world.ledger.stays.is_empty(), "{:?}", world.ledger.stays);
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}

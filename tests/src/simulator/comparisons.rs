@@ -1,11 +1,15 @@
 //! Comparisons of links in the simulator: the state machine that is deployed, over stores in memory. What it reads is read
 //! at once; what it owes goes through the engine like everything else.
 
+use std::collections::BTreeMap;
+
+use guantong_gateway::aggregate::{self, Sheet};
 use guantong_gateway::comparing::{
     self, Common, Comparing, Found, LinkProof, Noted, PAGE_RECORDS, Pace, Read, Standing, Step, Unknown, View,
 };
 use guantong_gateway::ingest::changes::{Changes, LinkChange, RecordKey};
 use guantong_gateway::ingest::topology::PeerId;
+use guantong_gateway::period::Day;
 use guantong_gateway::proof;
 use guantong_gateway::record::{Record, RecordName, codec};
 use guantong_gateway::session::Output;
@@ -52,6 +56,30 @@ impl Node {
             let common = Common::of(&schema, &rules);
             let pace = Pace::every(COMPARE_MS);
             end.comparing = Some(Comparing::new(end.session.side(), pair, common, pace, proof, now_ms));
+        }
+    }
+
+    /// What a process does at its start: counts its own records, and puts right what is kept of them.
+    pub(super) fn count_own(&mut self) {
+        let read = |s: &super::disk::Stored| Some((s.name.clone(), codec::decode(s.state.clone()).ok()?));
+        let records: BTreeMap<RecordName, Record> = self.disk.records.values().filter_map(read).collect();
+        let mut wrong = Vec::new();
+        super::sums::check(self, &records, &mut wrong);
+        if wrong.is_empty() {
+            return;
+        }
+        self.disk.forget_sums(|_| true);
+        let mut sheet = Sheet::default();
+        for (name, record) in &records {
+            sheet.add(
+                &aggregate::contribution_of(self.schema.kind(name.kind), name.home, record),
+                name.home,
+                1,
+            );
+        }
+        self.disk.tallies.clear();
+        for change in sheet.into_changes(self.division, Day::FIRST) {
+            self.disk.tallies.extend(change.adds.iter().map(|(key, amount)| ((change.cell, *key), *amount)));
         }
     }
 

@@ -30,6 +30,7 @@ impl Node {
         if self.disk.fingerprint != self.schema.fingerprint() {
             self.relearn(step);
         }
+        self.count_own();
         self.know_claims();
     }
 
