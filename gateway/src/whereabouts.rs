@@ -168,6 +168,14 @@ pub fn is_credible(own: Division, role: Role, peer: Division, node: &str) -> boo
     }
 }
 
+/// Adds what else is known of a node: more links, or that it could not say all.
+pub fn join_node(node: &mut v1::NodeEquality, more: v1::NodeEquality) {
+    if more.answer() != v1::NodeAnswer::Given {
+        (node.answer, node.reason, node.since_time) = (more.answer, more.reason, more.since_time);
+    }
+    node.links.extend(more.links);
+}
+
 /// The moment of a stamp.
 fn time(stamp: Stamp) -> prost_types::Timestamp {
     let ms = stamp.ms();

@@ -18,8 +18,10 @@ use crate::ingest::topology::{PeerId, Role};
 
 mod answering;
 mod locating;
+mod verifying;
 
 pub(super) use locating::{LocateError, Located};
+pub(super) use verifying::Peer;
 
 /// Links that a question may cross: up and down the whole tree.
 pub(super) const HOPS_MAX: u32 = 8;

@@ -1,15 +1,19 @@
 //! `AssuranceService`: for operators who want to be sure that nothing is lost.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
 use guantong_proto::v1;
 use guantong_proto::v1::assurance_service_server::AssuranceService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::asking::{Asking, LocateError, Located, Reach};
-use super::{Links, caller, status};
+use super::asking::{Asking, LocateError, Located, Peer, Reach};
+use super::{Links, caller, page, status};
 use crate::division::Division;
 use crate::engine::Engine;
 use crate::record::RecordName;
@@ -17,6 +21,10 @@ use crate::whereabouts;
 
 /// How long the nodes have to say where a record is.
 const LOCATE_TIME: Duration = Duration::from_secs(12);
+/// How long links have to be compared, in the whole tree.
+const VERIFY_TIME: Duration = Duration::from_secs(30);
+/// Nodes that one answer names.
+const NODES_MAX: usize = 10_000;
 /// How often nodes are asked again where two of them were asked at different moments.
 const LOCATE_TIMES: usize = 3;
 
@@ -28,6 +36,19 @@ pub(super) struct Assurance {
 impl Assurance {
     pub(super) fn new(engine: Engine, links: Links) -> Assurance {
         Assurance { asking: Asking::new(engine.clone(), links), engine }
+    }
+
+    /// The link that is named, or all of them.
+    fn chosen(&self, peer: &str) -> Result<Vec<Peer>, Status> {
+        let mut peers = self.asking.peers();
+        if !peer.is_empty() {
+            let division = page::parent("peer", peer)?;
+            peers.retain(|known| known.2 == division);
+            if peers.is_empty() {
+                return Err(status::not_found(peer));
+            }
+        }
+        Ok(peers)
     }
 
     /// What all nodes say. A difference that nobody explains is most often one of moments: then they are asked again.
@@ -69,6 +90,40 @@ impl Assurance {
     }
 }
 
+/// Passes on what nodes say, with their names, and says when that was all.
+async fn named(
+    engine: Engine,
+    mut nodes: mpsc::Receiver<v1::NodeEquality>,
+    out: mpsc::Sender<Result<v1::VerifyLinksResponse, Status>>,
+) {
+    let divisions = engine.shared().divisions();
+    let mut said: BTreeMap<String, v1::NodeEquality> = BTreeMap::new();
+    while let Some(more) = nodes.recv().await {
+        if said.len() == NODES_MAX && !said.contains_key(&more.division) {
+            let response = v1::VerifyLinksResponse { done: true, truncated: true, ..Default::default() };
+            let _ = out.send(Ok(response)).await;
+            return;
+        }
+        let node = match said.entry(more.division.clone()) {
+            Entry::Occupied(entry) => {
+                let node = entry.into_mut();
+                whereabouts::join_node(node, more);
+                node
+            }
+            Entry::Vacant(entry) => {
+                let division = Division::parse(&more.division).ok();
+                let display_name = division.map(|division| divisions.full_name(division)).unwrap_or_default();
+                entry.insert(v1::NodeEquality { display_name, ..more })
+            }
+        };
+        let response = v1::VerifyLinksResponse { nodes: vec![node.clone()], ..Default::default() };
+        if out.send(Ok(response)).await.is_err() {
+            return;
+        }
+    }
+    let _ = out.send(Ok(v1::VerifyLinksResponse { done: true, ..v1::VerifyLinksResponse::default() })).await;
+}
+
 #[tonic::async_trait]
 impl AssuranceService for Assurance {
     type VerifyLinksStream = Pin<Box<dyn Stream<Item = Result<v1::VerifyLinksResponse, Status>> + Send>>;
@@ -78,8 +133,12 @@ impl AssuranceService for Assurance {
         request: Request<v1::VerifyLinksRequest>,
     ) -> Result<Response<Self::VerifyLinksStream>, Status> {
         caller::operator(request.extensions())?;
-        let text = "this program does not compare links yet (本程序尚不支持核对)";
-        Err(status::not_now(text, "LINKS_NOT_COMPARED"))
+        let v1::VerifyLinksRequest { peer, tree } = request.into_inner();
+        let peers = self.chosen(&peer)?;
+        let nodes = self.asking.verify(peers, tree, Reach::whole(VERIFY_TIME));
+        let (out, responses) = mpsc::channel(4);
+        tokio::spawn(named(self.engine.clone(), nodes, out));
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
 
     async fn locate_record(

@@ -149,3 +149,29 @@ fn the_verdict_says_the_worst_that_is_known() {
     assert!(is_unexplained(&link(Differs, none())));
     assert!(!is_unexplained(&link(Differs, waiting())) && !is_unexplained(&link(Same, none())));
 }
+
+#[test]
+fn a_node_that_did_not_say_all_has_not_answered() {
+    let given = v1::NodeEquality {
+        answer: v1::NodeAnswer::Given.into(),
+        links: vec![Default::default()],
+        ..Default::default()
+    };
+    let mut node = given.clone();
+    join_node(&mut node, given.clone());
+    assert_eq!((node.links.len(), node.answer()), (2, v1::NodeAnswer::Given));
+    let lost = v1::NodeEquality {
+        answer: v1::NodeAnswer::NotLinked.into(),
+        reason: "x".into(),
+        ..Default::default()
+    };
+    join_node(&mut node, lost.clone());
+    assert_eq!((node.links.len(), node.answer(), &*node.reason), (2, v1::NodeAnswer::NotLinked, "x"));
+    let mut node = lost;
+    join_node(&mut node, given);
+    assert_eq!(
+        (node.links.len(), node.answer()),
+        (1, v1::NodeAnswer::NotLinked),
+        "in whichever order it comes"
+    );
+}

@@ -43,6 +43,7 @@ mod subscribe;
 mod subscriptions;
 mod tallies;
 mod threshold;
+mod verify;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ enum Command {
     Export(export::ExportArgs),
     Get(get::GetArgs),
     Where(whereabouts::WhereArgs),
+    Verify(verify::VerifyArgs),
     Set(set::SetArgs),
     Move(case_move::MoveArgs),
     Conflicts(conflicts::ConflictsArgs),
@@ -164,6 +166,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Export(args) => on_runtime(export::run(args)),
         Command::Status(args) => print(args.node.json, status::run(&args)),
         Command::Get(args) => print(args.node.json, get::run(&args)),
+        Command::Verify(args) => print(args.node.json, verify::run(&args)),
         Command::Where(args) => print(args.node.json, whereabouts::run(&args)),
         Command::Set(args) => print(args.node.json, set::run(&args)),
         Command::Move(args) => print(args.node.json, case_move::run(&args)),

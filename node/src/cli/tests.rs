@@ -32,6 +32,8 @@ fn what_the_documentation_shows_can_be_typed() {
         "export --kind case --division 220822 --format jsonl --out cases.jsonl",
         "get divisions/220822101000/cases/1",
         "where divisions/220822101000/cases/1 --json",
+        "verify --link 220822101",
+        "verify --tree --json",
         "set divisions/220822101000/cases/1 title=x address=",
         "set divisions/220822101000/cases/1 --from -",
         "move divisions/220822101000/cases/1 assign --to 220822101 --unit police",

@@ -140,6 +140,13 @@ fn one_end(text: &mut String, kind: &Kind, end: &v1::RecordLinkEnd, at: &str, to
         let why = if end.last_error.is_empty() { String::new() } else { format!(": {}", end.last_error) };
         let _ = writeln!(text, "    {at}: {since}{why}");
     }
+    // Equal, or not known for want of a link: both were said.
+    let unequal = end.equality.as_ref().filter(|all| end.linked && all.state() != v1::EqualityState::Equal);
+    if let Some(all) = unequal {
+        let why = &all.reason;
+        let _ =
+            writeln!(text, "    {at}: the link as a whole is not verified equal 整条链路未核对一致: {why}");
+    }
     if end.waiting_since_time.is_some() {
         let lane = match end.waiting_lane() {
             v1::Lane::Urgent => "urgent 紧急",
@@ -307,12 +314,18 @@ mod tests {
         response.places.remove(0);
         response.places[0].claim_time = at(1_795_000_009);
         response.links[0].state = v1::RecordLinkState::Same.into();
-        response.links[0].child = Some(v1::RecordLinkEnd { linked: true, ..Default::default() });
+        let equal = v1::LinkEquality { state: v1::EqualityState::Equal.into(), ..Default::default() };
+        let end = v1::RecordLinkEnd { linked: true, equality: Some(equal), ..Default::default() };
+        response.links[0].child = Some(end.clone());
         let text = shown(&response);
         assert!(text.contains("everywhere") && text.contains("the same at both ends"), "{text}");
         assert!(text.contains("was told that everything"), "{text}");
-        for part in ["waits", "down", "refused", "held back"] {
+        for part in ["waits", "down", "refused", "held back", "not verified"] {
             assert!(!text.contains(part), "{part}: {text}");
         }
+        let differs = v1::LinkEquality { reason: "7 records differ".into(), ..Default::default() };
+        response.links[0].child = Some(v1::RecordLinkEnd { equality: Some(differs), ..end });
+        let text = shown(&response);
+        assert!(text.contains("not verified equal 整条链路未核对一致: 7 records differ"), "{text}");
     }
 }

@@ -24,7 +24,14 @@ impl Asking {
             Some(Question::Where(question)) => {
                 self.answer_where(role, peer, &question.record, reach, (ask.ask_id, &out)).await
             }
-            _ => {
+            Some(Question::Verify(_)) if role == Role::Parent => {
+                self.answer_verify(reach, (ask.ask_id, &out)).await;
+                None
+            }
+            Some(Question::Verify(_)) => {
+                Some((v1::NodeAnswer::Refused, "only a node above may ask this (仅上级可查询)".to_owned()))
+            }
+            None => {
                 let reason = "this node's program does not know the question (本节点程序版本不支持该查询)";
                 Some((v1::NodeAnswer::Refused, reason.to_owned()))
             }
@@ -58,6 +65,17 @@ impl Asking {
             }
             Err(error @ LocateError::NotConcerned) => Some((v1::NodeAnswer::Refused, error.to_string())),
             Err(error) => Some((v1::NodeAnswer::Failed, error.to_string())),
+        }
+    }
+
+    /// What the nodes of this scope say, as it comes.
+    async fn answer_verify(&self, reach: Reach, (ask_id, out): (u64, &Out)) {
+        let mut nodes = self.verify(self.children(), true, reach);
+        while let Some(node) = nodes.recv().await {
+            let part = v1::Answer { ask_id, nodes: vec![node], ..v1::Answer::default() };
+            if out.send(Box::new(part)).await.is_err() {
+                break;
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use guantong_proto::v1;
 use guantong_proto::v1::ask::Question;
 use tokio::task::JoinSet;
 
+use super::super::equality;
 use super::super::view::timestamp;
 use super::{Asking, Reach, Unanswered};
 use crate::division::Division;
@@ -258,6 +259,7 @@ impl Join<'_> {
             link_time: status.connect_time,
             last_error: if status.connected { String::new() } else { status.last_error },
             version: self.record().and_then(|record| whereabouts::version(record, crosses)),
+            equality: Some(equality::of_link(shared, &self.asking.links, role, peer)),
             ..v1::RecordLinkEnd::default()
         };
         let kind = shared.schema.kind(self.name.kind);

@@ -241,6 +241,62 @@ async fn a_node_that_does_not_answer_is_named_in_time() {
     parent.await.unwrap();
 }
 
+/// What `verify` says at a node: each node's links with their states, or its answer.
+async fn verified(node: &Node, peer: &str, tree: bool) -> Vec<v1::NodeEquality> {
+    let mut request = tonic::Request::new(v1::VerifyLinksRequest { peer: peer.into(), tree });
+    request.extensions_mut().insert(Caller { who: Who::Local, address: String::new() });
+    let service = Assurance::new(node.engine.clone(), node.links.clone());
+    let mut answers = service.verify_links(request).await.unwrap().into_inner();
+    let (mut nodes, mut done) = (Vec::new(), false);
+    while let Some(answer) = answers.next().await {
+        let answer = answer.unwrap();
+        nodes.extend(answer.nodes);
+        done = answer.done;
+    }
+    assert!(done, "the last answer says so");
+    nodes.sort_by(|a, b| a.division.cmp(&b.division));
+    nodes
+}
+
+fn all_equal(nodes: &[v1::NodeEquality]) -> bool {
+    let equal = |link: &v1::LinkEquality| link.state() == v1::EqualityState::Equal && link.linked;
+    nodes.iter().all(|node| node.answer() == v1::NodeAnswer::Given && node.links.iter().all(equal))
+}
+
+#[tokio::test]
+async fn a_tree_is_verified_from_the_top_and_who_cannot_be_asked_is_named() {
+    let tree = Tree::new().await;
+    let Tree { province, prefecture, county, township, other } = &tree;
+    let _upper = (link(prefecture, province).await, link(county, prefecture).await);
+    let (_near, far) = (link(township, county).await, link(other, county).await);
+    let name = case(township, "220822101000", "1");
+    township.write(&name, new_case("220822101000")).await.unwrap();
+    until(async || province.record(&name).await.is_some() && county.links.child_count() == 2).await;
+
+    let mut nodes = Vec::new();
+    until(async || {
+        nodes = verified(province, "", true).await;
+        all_equal(&nodes)
+    })
+    .await;
+    let links = |nodes: &[v1::NodeEquality]| nodes.iter().map(|n| n.links.len()).collect::<Vec<_>>();
+    assert_eq!(links(&nodes), [1, 1, 2, 0, 0], "every link once, by its upper end");
+    assert!(nodes.iter().all(|node| !node.display_name.is_empty()));
+    let own = verified(county, "", false).await;
+    assert_eq!((links(&own), own[0].links[0].parent_division.as_str()), (vec![3], "220800000000"));
+    assert_eq!(links(&verified(county, "divisions/220822101", false).await), [1]);
+
+    far.cut().await;
+    let nodes = verified(prefecture, "divisions/220822", true).await;
+    let silent = nodes.iter().find(|node| node.division == other.own.to_string()).unwrap();
+    assert_eq!(silent.answer(), v1::NodeAnswer::NotLinked);
+    assert!(silent.since_time.is_some() && !silent.reason.is_empty());
+    let at_county = nodes.iter().find(|node| node.division == county.own.to_string()).unwrap();
+    let link = at_county.links.iter().find(|link| link.child_division == other.own.to_string()).unwrap();
+    assert_eq!((link.state(), link.linked), (v1::EqualityState::Unknown, false), "equal is said of now only");
+    assert!(link.equal_time.is_some() && !link.reason.is_empty());
+}
+
 #[tokio::test]
 async fn a_question_that_is_not_for_who_asks_is_refused_with_the_reason() {
     let county = Node::new("220822", None).await;
@@ -253,9 +309,11 @@ async fn a_question_that_is_not_for_who_asks_is_refused_with_the_reason() {
         assert!(last.last && last.ask_id == 7 && parts.recv().await.is_none());
         *last
     };
+    let verify = v1::ask::Question::Verify(v1::VerifyQuestion {});
     let asked_for =
         |record: &str| Some(v1::ask::Question::Where(v1::WhereQuestion { record: record.into() }));
     for (question, reason) in [
+        (Some(verify), "node above"),
         (None, "does not know the question"),
         (asked_for("divisions/220822102000/cases/1"), "does not concern"),
         (asked_for("no name"), "not a record name"),
