@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 
 pub mod collector;
 pub mod land;
+pub mod postgres;
 pub mod rude;
 pub mod wire;
 
@@ -243,13 +244,16 @@ impl Fleet {
     pub async fn equal(&self) {
         for child in self.tree.divisions() {
             let Some(parent) = self.tree.parent(child) else { continue };
-            let ends = (self.tree.client(child).unwrap(), self.tree.client(parent).unwrap());
-            until(&format!("{child} and {parent} hold the same"), async || {
-                let (below, above) = (shared(&ends.0, parent).await, shared(&ends.1, child).await);
-                below.is_some() && below == above
-            })
-            .await;
+            until(&format!("{child} and {parent} hold the same"), async || self.is_equal(child).await).await;
         }
+    }
+
+    /// Whether both ends of a node's link to its parent hold the same now, record by record.
+    pub async fn is_equal(&self, child: Division) -> bool {
+        let Some(parent) = self.tree.parent(child) else { return true };
+        let ends = (self.tree.client(child).unwrap(), self.tree.client(parent).unwrap());
+        let (below, above) = (shared(&ends.0, parent).await, shared(&ends.1, child).await);
+        below.is_some() && below == above
     }
 }
 

@@ -19,19 +19,17 @@ use guantong::client::Client;
 use guantong::demo::tree::NodeSpec;
 use guantong_proto::v1;
 use guantong_proto::v1::aggregate_service_client::AggregateServiceClient;
-use guantong_tests::harness::{Fleet, Stray, copy_files, division, found, until, within, write};
+use guantong_tests::harness::{Fleet, Stray, copy_files, division, found, postgres, until, within, write};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 const PROVINCE: &str = "22";
 const PREFECTURE: &str = "2208";
 const COUNTIES: [&str; 3] = ["220822", "220881", "220802"];
-/// Names a server where databases may be made.
-const SERVER: &str = "TEST_POSTGRES_URL";
 /// Records that flow, unless said otherwise.
 const RECORDS: usize = 1_500;
 /// Of each so many records, one is corrected above.
@@ -47,18 +45,12 @@ fn number(name: &str, otherwise: usize) -> usize {
 
 /// A database of its own on the server; `None`, and loudly so, where no server is named.
 async fn database(what: &str) -> Option<String> {
-    let Ok(url) = std::env::var(SERVER) else {
-        let text = format!("NOT RUN: two gateways on one database; {SERVER} names no server\n");
+    let url = postgres::database(&format!("gateways_{what}")).await;
+    if url.is_none() {
+        let text = format!("NOT RUN: two gateways on one database; {} names no server\n", postgres::SERVER);
         std::io::stderr().write_all(text.as_bytes()).unwrap();
-        return None;
-    };
-    let server: PgConnectOptions = url.parse().unwrap();
-    let name = format!("gateways_{what}_{}", std::process::id());
-    let mut conn: PgConnection = server.connect().await.unwrap();
-    let make = format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0");
-    sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
-    Some(server.database(&name).to_url_lossy().to_string())
+    }
+    url
 }
 
 fn free_port() -> u16 {
