@@ -1,11 +1,13 @@
 //! Whether links are equal: both ends of each compare anew, and what came of it is said, of this node's links and of all
 //! below. Equal is said only of what was compared since the question came.
 
+use std::time::Duration;
+
 use guantong_proto::v1;
 use guantong_proto::v1::ask::Question;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::equality;
 use super::{Asking, Reach, Unanswered};
@@ -17,6 +19,8 @@ use crate::whereabouts;
 /// Nodes that may wait to be read.
 const NODES_WAITING_MAX: usize = 64;
 
+/// How often a link is asked to compare until it has.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// Links of a node that are said at once, so that a part of an answer stays small.
 const LINKS_A_PART: usize = 100;
 
@@ -68,19 +72,19 @@ impl Asking {
         let mut changed = shared.proofs_changed();
         let begun_ms = (shared.environment.now_ms)();
         let linked = |peer: &Peer| self.links.questions(peer.0, peer.2).is_some();
-        for (_, id, _) in peers.iter().filter(|peer| linked(peer)) {
-            shared.compare_now(*id);
-        }
         let open = |peer: &Peer| {
             let proof = shared.proof(peer.1);
             let old = proof.state == ProofState::Unknown(Unknown::OldProgram);
             linked(peer) && !old && proof.compared_ms.is_none_or(|ms| ms < begun_ms)
         };
-        while peers.iter().any(open) {
-            match timeout_at(reach.until, changed.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => break,
+        while peers.iter().any(open) && Instant::now() < reach.until {
+            // Again and again: a comparison that was begun before, or that came to nothing, is not the one asked for.
+            for (_, id, _) in peers.iter().filter(|peer| open(peer)) {
+                shared.compare_now(*id);
             }
+            let again = reach.until.min(Instant::now() + ASKED_AGAIN);
+            let asked = async { while peers.iter().any(open) && changed.changed().await.is_ok() {} };
+            let _ = timeout_at(again, asked).await;
         }
         let mut links = Vec::with_capacity(peers.len());
         for peer in &peers {
