@@ -1,4 +1,4 @@
-//! Business dates: calendar days in Beijing time. Time always comes in as an argument; nothing here reads a clock.
+//! Moments, and business dates: calendar days in Beijing time. Time always comes in as an argument; nothing here reads a clock.
 
 use guantong_proto::v1;
 
@@ -7,6 +7,11 @@ const DAY_MS: u64 = 86_400_000;
 const BEIJING_MS: u64 = 8 * 3_600_000;
 /// Years that a business date may have. What lies outside is a slip of the pen.
 pub(crate) const YEARS: std::ops::RangeInclusive<i32> = 1900..=2199;
+
+/// Unix milliseconds as the contract says moments.
+pub fn timestamp(unix_ms: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: (unix_ms / 1_000) as i64, nanos: (unix_ms % 1_000) as i32 * 1_000_000 }
+}
 
 /// The day that it is in Beijing at a moment, Unix milliseconds.
 pub fn beijing_date(unix_ms: u64) -> v1::Date {

@@ -6,7 +6,7 @@
 
 use guantong_proto::v1::{self, CaseState, Move};
 
-use crate::calendar;
+use crate::calendar::{self, timestamp};
 use crate::division::{Division, Tier};
 
 mod judge;
@@ -107,10 +107,6 @@ fn unit_or_own(unit: &str) -> Result<&str, Cause> {
         unit if is_code(unit) => Ok(unit),
         _ => Err(Cause::BadUnit),
     }
-}
-
-fn timestamp(ms: u64) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: (ms / 1_000) as i64, nanos: (ms % 1_000 * 1_000_000) as i32 }
 }
 
 /// A lifecycle as moves see it. What cannot be read (a link may have brought anything) falls back to something that

@@ -159,6 +159,17 @@ pub fn effective_tier(tier: rules::Tier, home: Division) -> Tier {
     }
 }
 
+/// A tier as messages say it. Villages have no nodes, and so no tier there.
+pub fn contract_tier(tier: Tier) -> v1::Tier {
+    match tier {
+        Tier::Village => v1::Tier::Unspecified,
+        Tier::Township => v1::Tier::Township,
+        Tier::County => v1::Tier::County,
+        Tier::Prefecture => v1::Tier::Prefecture,
+        Tier::Province => v1::Tier::Province,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

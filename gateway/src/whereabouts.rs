@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 
 use guantong_proto::v1;
 
-use crate::division::{Division, Tier};
+use crate::calendar::timestamp;
+use crate::division::Division;
 use crate::ingest::topology::{Role, Topology};
 use crate::proof::{self, Pair};
 use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, RecordName};
-use crate::schema::{Kind, Schema, effective_tier};
-use crate::stamp::Stamp;
+use crate::schema::{Kind, Schema, contract_tier, effective_tier};
 
 /// Children that one question is passed on to.
 const CHILDREN_MAX: usize = 64;
@@ -82,7 +82,7 @@ pub fn version(record: &Record, of: impl Fn(FieldNumber) -> bool) -> Option<v1::
     let live = registers.flat_map(|(_, register)| register.live());
     let (latest, _) = live.max_by_key(|(entry, _)| (entry.stamp, entry.writer))?;
     Some(v1::RecordVersion {
-        write_time: Some(time(latest.stamp)),
+        write_time: Some(timestamp(latest.stamp.ms())),
         writer_division: latest.writer.division.to_string(),
     })
 }
@@ -101,7 +101,7 @@ pub fn held_back(
     let field = |(number, _): &(FieldNumber, _)| match kind.field(*number) {
         Some(field) => v1::HeldBackField {
             field_name: field.name.into(),
-            release: tier(effective_tier(field.release, name.home)).into(),
+            release: contract_tier(effective_tier(field.release, name.home)).into(),
         },
         None => v1::HeldBackField { field_name: number.to_string(), ..v1::HeldBackField::default() },
     };
@@ -174,23 +174,6 @@ pub fn join_node(node: &mut v1::NodeEquality, more: v1::NodeEquality) {
         (node.answer, node.reason, node.since_time) = (more.answer, more.reason, more.since_time);
     }
     node.links.extend(more.links);
-}
-
-/// The moment of a stamp.
-fn time(stamp: Stamp) -> prost_types::Timestamp {
-    let ms = stamp.ms();
-    prost_types::Timestamp { seconds: (ms / 1_000) as i64, nanos: (ms % 1_000) as i32 * 1_000_000 }
-}
-
-/// The tier as the contract says it.
-fn tier(tier: Tier) -> v1::Tier {
-    match tier {
-        Tier::Village => v1::Tier::Unspecified,
-        Tier::Township => v1::Tier::Township,
-        Tier::County => v1::Tier::County,
-        Tier::Prefecture => v1::Tier::Prefecture,
-        Tier::Province => v1::Tier::Province,
-    }
 }
 
 #[cfg(test)]

@@ -212,15 +212,20 @@ fn newer(whole: &[u8]) -> Vec<u8> {
     newer
 }
 
-/// A restore that is killed at any moment leaves the store as it was, or what was put back: never anything between.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restore_that_is_killed_is_whole_or_has_not_happened() {
-    let mut fleet = county_and_township().await;
+/// Writes so much at the township that a copy of its store takes a while.
+async fn fill(fleet: &Fleet) {
     let long = "长".repeat(10_000);
     for id in 0..40 {
         let narrative = Some(long.clone());
         fleet.write(TOWNSHIP, &name(id), &v1::Case { narrative, ..case("甲") }).await.unwrap();
     }
+}
+
+/// A restore that is killed at any moment leaves the store as it was, or what was put back: never anything between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_is_killed_is_whole_or_has_not_happened() {
+    let mut fleet = county_and_township().await;
+    fill(&fleet).await;
     let file = fleet.path("a.backup").to_str().unwrap().to_owned();
     backup(&fleet, TOWNSHIP, &file).await.exits(0);
     fleet.write(TOWNSHIP, &name(77), &case("乙")).await.unwrap();
@@ -279,11 +284,7 @@ async fn cramped(blocks: u32, args: &[&str]) -> Done {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_in_the_middle_leaves_nothing_half() {
     let mut fleet = county_and_township().await;
-    let long = "长".repeat(10_000);
-    for id in 0..40 {
-        let narrative = Some(long.clone());
-        fleet.write(TOWNSHIP, &name(id), &v1::Case { narrative, ..case("甲") }).await.unwrap();
-    }
+    fill(&fleet).await;
     let file = fleet.path("a.backup").to_str().unwrap().to_owned();
     let socket = fleet.tree.socket_path(division(TOWNSHIP));
     let backup = ["backup", &file, "--socket", socket.to_str().unwrap()];

@@ -12,11 +12,12 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::{Links, NodeInfo, bundles, view};
-use crate::division::{Division, Divisions, Tier};
+use crate::division::{Division, Divisions};
 use crate::engine::{Engine, EngineError, Write, WriteAction};
 use crate::ingest::local::{Basis, LocalWrite, etag};
 use crate::ingest::topology::{Role, Topology};
 use crate::record::{FieldNumber, NameError, Record, RecordName, codec, raw};
+use crate::schema::contract_tier;
 
 /// How often the node looks at itself.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -92,7 +93,7 @@ impl Describing {
         let mut node = v1::Node {
             software_version: Some(self.info.software_version.clone()),
             schema_fingerprint: Some(fingerprint.iter().map(|b| format!("{b:02x}")).collect()),
-            tier: Some(tier(own.tier()).into()),
+            tier: Some(contract_tier(own.tier()).into()),
             acts_for: acts_for(&topology, &shared.divisions()).iter().map(ToString::to_string).collect(),
             certificate_expire_time: (self.info.certificate_expire_ms)()
                 .and_then(|ms| u64::try_from(ms).ok())
@@ -164,16 +165,6 @@ fn changed(before: &v1::Node, now: &v1::Node, conflicts: &[FieldNumber]) -> Vec<
     let cleared: Vec<_> = gone.map(|(number, _)| (*number, Bytes::new())).collect();
     let new = now.iter().filter(|piece| conflicts.contains(&piece.0) || !before.contains(piece)).cloned();
     new.chain(cleared).collect()
-}
-
-fn tier(tier: Tier) -> v1::Tier {
-    match tier {
-        Tier::Village => v1::Tier::Unspecified,
-        Tier::Township => v1::Tier::Township,
-        Tier::County => v1::Tier::County,
-        Tier::Prefecture => v1::Tier::Prefecture,
-        Tier::Province => v1::Tier::Province,
-    }
 }
 
 fn size(bytes: u64) -> i64 {

@@ -15,10 +15,7 @@ use crate::record::{Entry, FieldNumber, Record, RecordName, Register, codec, vie
 use crate::schema::{Kind, Schema};
 use crate::stamp::{Stamp, Writer};
 
-/// Unix milliseconds as a timestamp.
-pub(super) fn timestamp(ms: u64) -> Timestamp {
-    Timestamp { seconds: (ms / 1_000) as i64, nanos: (ms % 1_000) as i32 * 1_000_000 }
-}
+pub(super) use crate::calendar::timestamp;
 
 fn written(stamp: Stamp) -> Option<Timestamp> {
     Some(timestamp(stamp.ms()))

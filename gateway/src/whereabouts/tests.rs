@@ -8,6 +8,7 @@ use prost::Message;
 use super::*;
 use crate::ingest::topology::PeerId;
 use crate::record::Register;
+use crate::stamp::Stamp;
 use crate::stamp::Writer;
 
 const PAIR: (&str, &str) = ("220822101", "220822");
@@ -52,7 +53,7 @@ fn link(state: v1::RecordLinkState, child: v1::RecordLinkEnd) -> v1::RecordLink 
 }
 
 fn waiting() -> v1::RecordLinkEnd {
-    v1::RecordLinkEnd { waiting_since_time: Some(time(Stamp::from_ms(5_000))), ..Default::default() }
+    v1::RecordLinkEnd { waiting_since_time: Some(timestamp(5_000)), ..Default::default() }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use guantong_gateway::aggregate::snapshot::entry;
-use guantong_gateway::calendar;
+use guantong_gateway::calendar::{self, timestamp};
 use guantong_gateway::casework::{self, MoveRequest};
 use guantong_gateway::division::{Division, Tier};
 use guantong_gateway::erasure;
@@ -389,8 +389,4 @@ fn party(rng: &mut ChaCha8Rng) -> v1::Party {
 
 fn text(rng: &mut ChaCha8Rng) -> String {
     format!("t{}", rng.random_range(0..100_000))
-}
-
-fn timestamp(ms: u64) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: (ms / 1_000) as i64, nanos: (ms % 1_000 * 1_000_000) as i32 }
 }
