@@ -55,6 +55,9 @@ pub(super) async fn progress(
     caller::operator(extensions)?;
     let shared = engine.shared();
     let name = engine.name(&request.name).map_err(|e| status::bad_name("name", &e))?;
+    if request.tree {
+        return Err(status::invalid("tree", "tree: this program asks its neighbours only; leave it out"));
+    }
     let (_, record) = read(shared, &name).await?;
     let kind = shared.schema.kind(name.kind);
     let erased: Vec<FieldNumber> =
@@ -113,7 +116,7 @@ async fn report(
     let kind = shared.schema.kind(name.kind);
     let (key, record) = read(shared, name).await?;
     let told = Told { shared, links, kind, key, record: &record, name };
-    let (peers, subscribers) = told.all().await.map_err(|e| status::of_store(&e))?;
+    let place = told.place().await.map_err(|e| status::of_store(&e))?;
     let erasures = Erasures::of(kind, &record);
     let before = fields.iter().filter_map(|field| erasures.before(*field)).max();
     Ok(v1::ErasureReport {
@@ -121,8 +124,9 @@ async fn report(
         field_names: fields.iter().filter_map(|f| kind.field(*f)).map(|f| f.name.to_owned()).collect(),
         before_time: before.map(|stamp| view::timestamp(stamp.ms())),
         value_count: count(kind, &record, fields) as u64,
-        peers,
-        subscribers,
+        division: shared.own().to_string(),
+        places: vec![place],
+        ..v1::ErasureReport::default()
     })
 }
 
@@ -137,32 +141,41 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    async fn all(&self) -> Result<(Vec<v1::ErasurePeer>, Vec<v1::ErasureSubscriber>), StoreError> {
+    async fn place(&self) -> Result<v1::ErasurePlace, StoreError> {
         let topology = self.shared.topology();
         let audience = Audience::of(self.kind, self.name.home, self.record);
         let subscriptions = self.shared.store.subscriptions().await?;
-        let (mut peers, mut subscribers) = (Vec::new(), Vec::new());
+        let (mut peers, mut copies) = (Vec::new(), Vec::new());
         for id in topology.concerned(self.kind.id, &audience) {
             let Some((role, division)) = topology.peer(id) else { continue };
             let state = self.state(id).await?.into();
             if role == Role::Partner {
                 let Some(found) = subscriptions.iter().find(|s| s.peer == id) else { continue };
-                subscribers.push(v1::ErasureSubscriber {
-                    name: format!("subscriptions/{}", found.id),
+                copies.push(v1::ErasureCopies {
+                    kind: v1::CopyKind::Subscription.into(),
+                    holder: format!("subscriptions/{}", found.id),
                     partner: found.owner.clone().unwrap_or_default(),
                     state,
+                    ..v1::ErasureCopies::default()
                 });
                 continue;
             }
             peers.push(v1::ErasurePeer {
                 division: division.to_string(),
-                display_name: self.shared.divisions().full_name(division),
                 is_parent: role == Role::Parent,
                 state,
                 connected: self.links.status(role, division).connected,
             });
         }
-        Ok((peers, subscribers))
+        Ok(v1::ErasurePlace {
+            division: self.shared.own().to_string(),
+            display_name: self.shared.divisions().full_name(self.shared.own()),
+            answer: v1::NodeAnswer::Given.into(),
+            held: true,
+            peers,
+            copies,
+            ..v1::ErasurePlace::default()
+        })
     }
 
     async fn state(&self, peer: PeerId) -> Result<v1::ErasureState, StoreError> {

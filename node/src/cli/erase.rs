@@ -48,7 +48,7 @@ pub(crate) struct EraseArgs {
 pub(crate) async fn run(args: &EraseArgs) -> anyhow::Result<Report> {
     messages::kind_of(&args.record)?;
     let mut records = args.node.connect().await?.records();
-    let progress = v1::GetErasureRequest { name: args.record.clone() };
+    let progress = v1::GetErasureRequest { name: args.record.clone(), tree: false };
     if args.progress {
         let report = records.get_erasure(progress).await.map_err(problem::plain)?.into_inner();
         let first = match &report.before_time {
@@ -77,15 +77,18 @@ pub(crate) async fn run(args: &EraseArgs) -> anyhow::Result<Report> {
     while Instant::now() < deadline && awaited(&report) {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let now = records.get_erasure(progress.clone()).await.map_err(problem::plain)?.into_inner();
-        report.peers = now.peers;
-        report.subscribers = now.subscribers;
+        report.places = now.places;
     }
     shown(&report, format!("here: purged {purged} values (本级已清除)"), true)
 }
 
+fn peers(report: &v1::ErasureReport) -> impl Iterator<Item = &v1::ErasurePeer> {
+    report.places.iter().flat_map(|place| &place.peers)
+}
+
 /// Whether a neighbour that is linked has not taken it in yet.
 fn awaited(report: &v1::ErasureReport) -> bool {
-    report.peers.iter().any(|peer| peer.connected && peer.state() == v1::ErasureState::Pending)
+    peers(report).any(|peer| peer.connected && peer.state() == v1::ErasureState::Pending)
 }
 
 fn state(state: v1::ErasureState) -> &'static str {
@@ -100,20 +103,16 @@ fn state(state: v1::ErasureState) -> &'static str {
 /// For people and for programs. A neighbour that is not reached yet needs somebody's attention once something was done.
 fn shown(report: &v1::ErasureReport, first: String, done: bool) -> anyhow::Result<Report> {
     let mut text = format!("{}\nfields (字段): {}\n{first}\n", report.name, report.field_names.join(", "));
-    let peers = report.peers.iter().map(|peer| {
+    let told = peers(report).map(|peer| {
         let which = if peer.is_parent { "parent 上级" } else { "child 下级" };
         let link = if peer.connected { "up 已连接" } else { "down 已断开" };
-        [
-            format!("{which} {} {}", peer.division, peer.display_name),
-            link.to_owned(),
-            state(peer.state()).to_owned(),
-        ]
+        [format!("{which} {}", peer.division), link.to_owned(), state(peer.state()).to_owned()]
     });
-    let subscribers = report.subscribers.iter().map(|subscriber| {
-        let partner = if subscriber.partner.is_empty() { "operators" } else { subscriber.partner.as_str() };
-        [format!("{} of {partner}", subscriber.name), String::new(), state(subscriber.state()).to_owned()]
+    let subscribers = report.places.iter().flat_map(|place| &place.copies).map(|copies| {
+        let partner = if copies.partner.is_empty() { "operators" } else { copies.partner.as_str() };
+        [format!("{} of {partner}", copies.holder), String::new(), state(copies.state()).to_owned()]
     });
-    let rows: Vec<[String; 3]> = peers.chain(subscribers).collect();
+    let rows: Vec<[String; 3]> = told.chain(subscribers).collect();
     if !rows.is_empty() {
         text.push_str(&table(["told 通知对象", "link 链路", "word of it 进度"], &rows));
         text.push_str(
@@ -126,7 +125,7 @@ fn shown(report: &v1::ErasureReport, first: String, done: bool) -> anyhow::Resul
          backup takes the erasure in again with its next link. (备份、导出文件及合作方副本须另行清除)\n",
     );
     let open = [v1::ErasureState::Pending, v1::ErasureState::Refused];
-    let unfinished = done && report.peers.iter().any(|peer| open.contains(&peer.state()));
+    let unfinished = done && peers(report).any(|peer| open.contains(&peer.state()));
     let message = messages::of_message("guantong.v1.ErasureReport", report)?;
     Ok(Report::done(text, message).needs_attention(unfinished))
 }

@@ -156,13 +156,22 @@ fn frames() {
             ask_id: 1,
             hops_left: 3,
             time_left_ms: 9_000,
-            question: Some(v1::ask::Question::Where(v1::WhereQuestion { record })),
+            question: Some(v1::ask::Question::Where(v1::WhereQuestion { record: record.clone() })),
+        }),
+        Kind::Ask(v1::Ask {
+            question: Some(v1::ask::Question::Erasure(v1::ErasureQuestion { record })),
+            ..v1::Ask::default()
         }),
         Kind::Answer(v1::Answer {
             ask_id: 1,
             last: true,
             places: vec![v1::RecordPlace::default()],
             shared: Some(v1::SharedForm::default()),
+            erasures: vec![v1::ErasurePlace {
+                erased: vec![v1::ErasedField { field_number: 3, before: 7 }],
+                copies: vec![v1::ErasureCopies::default()],
+                ..v1::ErasurePlace::default()
+            }],
             ..v1::Answer::default()
         }),
         Kind::Claim(v1::Claim { division: division(CHILD).to_string(), ..v1::Claim::default() }),

@@ -31,7 +31,7 @@ impl Asking {
             Some(Question::Verify(_)) => {
                 Some((v1::NodeAnswer::Refused, "only a node above may ask this (仅上级可查询)".to_owned()))
             }
-            None => {
+            Some(Question::Erasure(_)) | None => {
                 let reason = "this node's program does not know the question (本节点程序版本不支持该查询)";
                 Some((v1::NodeAnswer::Refused, reason.to_owned()))
             }

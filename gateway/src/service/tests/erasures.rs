@@ -190,14 +190,14 @@ async fn only_operators_of_the_home_or_above_erase_and_only_what_can_be_erased()
     assert!(would.field_names.contains(&"parties".to_owned()));
     assert_eq!(county.shown(&name).await.title(), "测试", "nothing was changed");
     let done = ask(Who::Operator("wang".into()), "本人申请", false).await.unwrap();
-    assert_eq!((done.value_count, done.peers.len()), (1, 1));
+    assert_eq!((done.value_count, done.places[0].peers.len()), (1, 1));
     assert!(done.before_time.is_some());
     until(async || {
-        let request = v1::GetErasureRequest { name: done.name.clone() };
+        let request = v1::GetErasureRequest { name: done.name.clone(), tree: false };
         let mut request = tonic::Request::new(request);
         request.extensions_mut().insert(Caller { who: Who::Local, address: "test".into() });
         let now = records.get_erasure(request).await.unwrap().into_inner();
-        now.peers[0].state() == v1::ErasureState::Delivered && now.value_count == 0
+        now.places[0].peers[0].state() == v1::ErasureState::Delivered && now.value_count == 0
     })
     .await;
     assert!(township.shown(&name).await.parties.is_empty());
