@@ -5,6 +5,7 @@ use guantong_proto::v1;
 use guantong_proto::v1::bundle_frame::Kind;
 
 use super::error::BundleError;
+use super::keeping::MADE_MAX;
 use super::keys::PublicKey;
 use super::standing::{Heard, Mark};
 use crate::session::whole;
@@ -17,6 +18,8 @@ const REFUSALS_MAX: usize = 100_000;
 pub struct Greeting {
     /// Which stores the two ends are, as the sender knows them.
     pub heard: Heard,
+    /// The bundles that the sender remembers to have finished for this node before.
+    pub made: Vec<Mark>,
     /// The key to seal bundles for the sender with.
     pub key: PublicKey,
     /// Number of the sender's last transaction.
@@ -130,12 +133,16 @@ impl Contents {
             one_way: greeting.one_way,
             whole: greeting.whole,
         };
+        if greeting.made.len() as u64 > MADE_MAX {
+            return Err(wrong("it remembers more bundles than it may"));
+        }
+        let made = greeting.made.into_iter().map(Mark::from).collect();
         let key = PublicKey::from_bytes(&greeting.public_key)
             .ok_or_else(|| wrong("its key has no key's length"))?;
         self.greeted = true;
         let software_version =
             greeting.software_version.chars().filter(|c| !c.is_control()).take(64).collect();
-        Ok(Greeting { heard, key, revision: greeting.revision, software_version })
+        Ok(Greeting { heard, made, key, revision: greeting.revision, software_version })
     }
 
     fn batch(&mut self, batch: &v1::Batch) -> Result<Item, BundleError> {

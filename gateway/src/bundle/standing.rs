@@ -13,6 +13,7 @@
 use bytes::Bytes;
 use guantong_proto::v1;
 
+use super::keeping::MADE_MAX;
 use super::keys::PublicKey;
 
 /// Earlier lives of a store that are remembered, each way.
@@ -129,6 +130,8 @@ pub struct Memory {
     pub time_ms: u64,
     /// It brings a receipt for a bundle of this store's present life that this store never made.
     pub strange_receipt: bool,
+    /// What its sender remembers to have made is not what was taken in of it ([`is_forgotten`]).
+    pub forgotten: bool,
 }
 
 /// What the sender's store is.
@@ -230,6 +233,15 @@ fn own_restored(known: &Standing, heard: &Heard, memory: &Memory) -> bool {
     never_made || memory.made.is_some_and(|(made, _)| made != seen)
 }
 
+/// Whether a sender does not know a bundle of its own that was taken in: `made` is what it says it finished before `mark`,
+/// `taken` what came of the same life. Holds across any gap of lost bundles, where neighbours say nothing.
+pub fn is_forgotten(mark: Mark, made: &[Mark], taken: &[Mark]) -> bool {
+    // Before this it may have forgotten in order.
+    let oldest = mark.number.saturating_sub(MADE_MAX);
+    let earlier = |t: &&Mark| t.epoch == mark.epoch && (oldest..mark.number).contains(&t.number);
+    !made.is_empty() && taken.iter().filter(earlier).any(|t| !made.contains(t))
+}
+
 fn sender(known: &Standing, heard: &Heard, memory: &Memory) -> Sender {
     let epoch = heard.mark.epoch;
     let later = memory.time_ms > known.peer_time_ms;
@@ -248,7 +260,7 @@ fn sender(known: &Standing, heard: &Heard, memory: &Memory) -> Sender {
     let fits = before.is_none_or(|before| heard.previous == Some(before.mark))
         && same.is_none_or(|same| same.mark == heard.mark)
         && after.is_none_or(|after| after.previous == Some(heard.mark));
-    match fits && known.restored_epoch != epoch {
+    match fits && !memory.forgotten && known.restored_epoch != epoch {
         true => Sender::Known,
         false => Sender::Restored,
     }

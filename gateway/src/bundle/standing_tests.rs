@@ -13,6 +13,7 @@ struct End {
 
 struct Bundle {
     heard: Heard,
+    made: Vec<Mark>,
     time_ms: u64,
 }
 
@@ -24,6 +25,7 @@ impl End {
     fn make(&mut self, time_ms: u64, random: u64) -> Bundle {
         let previous = self.standing.sent.map(|(mark, _)| mark);
         let mark = self.standing.begin(self.epoch, random, time_ms);
+        let made = self.made.iter().rev().map(|(mark, _)| *mark).take(MADE_MAX as usize).collect();
         self.made.push((mark, time_ms));
         let heard = Heard {
             mark,
@@ -34,7 +36,7 @@ impl End {
             one_way: false,
             whole: true,
         };
-        Bundle { heard, time_ms }
+        Bundle { heard, made, time_ms }
     }
 
     /// Takes a bundle in; a store that finds itself restored renews itself.
@@ -53,6 +55,10 @@ impl End {
             taken: [of(number.checked_sub(1)), of(Some(number)), of(Some(number + 1))],
             time_ms: bundle.time_ms,
             strange_receipt: false,
+            forgotten: {
+                let taken: Vec<Mark> = self.taken.iter().map(|taken| taken.mark).collect();
+                is_forgotten(heard.mark, &bundle.made, &taken)
+            },
         };
         let met = meet(&self.standing, heard, &memory);
         self.standing = met.standing.clone();
@@ -125,6 +131,41 @@ fn a_sender_that_was_put_back_behind_a_gap_is_noticed_by_the_one_before() {
     let mut child = backup;
     let met = parent.take(&child.make(4, 4));
     assert_eq!(met.sender, Sender::Restored, "number 3 was made after another number 2");
+}
+
+#[test]
+fn a_sender_that_was_put_back_behind_a_gap_on_both_sides_is_noticed_by_what_it_remembers() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(1, 1));
+    let backup = child.clone();
+    parent.take(&child.make(2, 2));
+    let mut child = backup;
+    for lost in 3..6 {
+        child.make(lost, lost);
+    }
+    let bundle = child.make(6, 6);
+    assert_eq!(bundle.heard.mark.number, 5, "neither its number nor the one before was taken in");
+    assert_eq!(parent.clone().take(&bundle).sender, Sender::Restored);
+    // A program that does not say what it made is believed.
+    assert_eq!(parent.take(&Bundle { made: Vec::new(), ..bundle }).sender, Sender::Known);
+}
+
+#[test]
+fn what_a_sender_forgets_in_order_betrays_nothing() {
+    let (mut child, mut parent) = pair();
+    for time_ms in 1..200 {
+        let bundle = child.make(time_ms, time_ms);
+        if time_ms % 7 == 1 || time_ms > 150 {
+            let met = parent.take(&bundle);
+            assert!(matches!(met.sender, Sender::New | Sender::Known), "{time_ms}");
+        }
+    }
+    let early = Mark { epoch: 1, number: 100, random: 100 };
+    let listed: Vec<Mark> = (36..100).map(|n| Mark { epoch: 1, number: n, random: n }).collect();
+    let taken = |number, random| [Mark { epoch: 1, number, random }];
+    assert!(!is_forgotten(early, &listed, &taken(35, 0)), "too long ago");
+    assert!(!is_forgotten(early, &listed, &taken(36, 36)) && is_forgotten(early, &listed, &taken(36, 0)));
+    assert!(!is_forgotten(early, &listed, &taken(100, 0)), "compared elsewhere");
 }
 
 #[test]

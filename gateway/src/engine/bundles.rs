@@ -8,7 +8,9 @@ use super::task::Task;
 use super::{Engine, EngineError};
 use crate::audit::Event;
 use crate::bundle::keeping::{BundleChange, MADE_MAX, Made, TakenIn};
-use crate::bundle::standing::{Heard, Mark, Memory, Met, PeerKey, Sender, Standing, Taken, meet};
+use crate::bundle::standing::{
+    Heard, Mark, Memory, Met, PeerKey, Sender, Standing, Taken, is_forgotten, meet,
+};
 use crate::division::Division;
 use crate::ingest::changes::{Changes, LinkChange, PeerState};
 use crate::ingest::topology::{PeerId, Role};
@@ -43,6 +45,8 @@ pub struct Begun {
 pub struct Arrival {
     /// What its greeting says.
     pub heard: Heard,
+    /// The bundles that its sender remembers to have finished before.
+    pub made: Vec<Mark>,
     /// When it was begun, by its sender's clock, Unix milliseconds.
     pub time_ms: u64,
     /// The key to seal bundles for its sender with.
@@ -172,13 +176,14 @@ impl Task {
     }
 
     async fn meet_bundle(&mut self, division: Division, arrival: &Arrival) -> Result<Arrived, EngineError> {
-        let Arrival { heard, time_ms, key, receipts } = arrival;
+        let Arrival { heard, made: remembered, time_ms, key, receipts } = arrival;
         let (heard, time_ms) = (*heard, *time_ms);
         let store = self.shared.store.clone();
         let known = store.bundle_standing(division).await?;
         let number = heard.mark.number;
-        let around = number.saturating_sub(1)..=number.saturating_add(1);
+        let around = number.saturating_sub(MADE_MAX)..=number.saturating_add(1);
         let taken = store.bundles_taken(division, heard.mark.epoch, around).await?;
+        let marks: Vec<Mark> = taken.iter().map(|t| t.mark).collect();
         let of = |number: Option<u64>| {
             let found = taken.iter().find(|t| Some(t.mark.number) == number);
             found.map(|t| Taken { mark: t.mark, previous: t.previous })
@@ -193,8 +198,15 @@ impl Task {
             taken: [of(number.checked_sub(1)), of(Some(number)), of(number.checked_add(1))],
             time_ms,
             strange_receipt: self.is_any_strange(division, &known, receipts).await?,
+            forgotten: is_forgotten(heard.mark, remembered, &marks),
         };
         let mut met = meet(&known, &heard, &memory);
+        if met.sender == Sender::Restored && known.restored_epoch != heard.mark.epoch {
+            let why = format!(
+                "the store of {division} was put back or copied: it does not know a bundle of its own"
+            );
+            self.shared.alarm(format!("{why} (对方数据曾被恢复或复制)"));
+        }
         met.standing.learn(key);
         let before = taken.iter().find(|t| t.mark == heard.mark).copied();
         let mut links = vec![BundleChange::Standing(Box::new(met.standing.clone()))];

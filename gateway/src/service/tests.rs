@@ -15,6 +15,7 @@ mod grants;
 mod ledgers;
 mod lists;
 mod mandates;
+mod one_way;
 mod partners;
 mod proofs;
 mod rates;

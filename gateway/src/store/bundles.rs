@@ -293,6 +293,34 @@ impl Store {
         row.as_ref().map(made).transpose()
     }
 
+    /// The bundles that were made for a division and are remembered, the newest first.
+    pub async fn bundles_made(&self, division: Division) -> Result<Vec<Mark>, StoreError> {
+        let made_of = "SELECT epoch, number, random FROM bundle_made WHERE division = ? ORDER BY number DESC
+            LIMIT ?";
+        let args = Args::ints(&[code(division), MADE_MAX as i64]);
+        let rows = self.reader().await?.sql().rows(made_of, args).await?;
+        let number = |row: &Row, column| int(row, column).map(|value| value as u64);
+        let mark =
+            |row| Ok(Mark { epoch: number(row, 0)?, number: number(row, 1)?, random: number(row, 2)? });
+        rows.iter().map(mark).collect()
+    }
+
+    /// Of the last bundles of one life of a division's store up to `last`, the numbers between the first and the last that
+    /// were never taken in.
+    pub async fn bundles_missing(&self, division: Division, last: Mark) -> Result<u64, StoreError> {
+        let found = "SELECT COALESCE(MIN(number), 0), COUNT(*) FROM bundle_taken
+            WHERE division = ? AND epoch = ? AND number > ? AND number <= ? AND taken_ms > 0";
+        let args = Args::ints(&[code(division), last.epoch as i64]);
+        let args = args.int(last.number.saturating_sub(MADE_MAX) as i64).int(last.number as i64);
+        let row = self.reader().await?.sql().row(found, args).await?;
+        let Some(row) = row else { return Ok(0) };
+        let (first, count) = (int(&row, 0)? as u64, int(&row, 1)? as u64);
+        Ok(match count {
+            0 => 0,
+            _ => (last.number + 1).saturating_sub(first).saturating_sub(count),
+        })
+    }
+
     /// The last bundle that was made for a division, whole.
     pub async fn last_bundle_made(&self, division: Division) -> Result<Option<Made>, StoreError> {
         let last = "SELECT epoch, number, random, made_ms, whole, records, clock FROM bundle_made

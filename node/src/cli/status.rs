@@ -45,6 +45,7 @@ fn needs_attention(status: &v1::Status) -> bool {
         || status.store_outage.is_some()
         || status.recovery.as_ref().is_some_and(|recovery| recovery.end_time.is_none())
         || status.links.iter().any(|link| !link.connected && link.bundles.is_none())
+        || status.links.iter().any(|link| link.bundles.as_ref().is_some_and(|bundles| bundles.peer_restored))
         || status.completeness.as_ref().is_some_and(completeness::is_late)
 }
 

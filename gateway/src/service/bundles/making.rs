@@ -66,6 +66,11 @@ impl Making {
             );
             status::not_now(message, "NO_PEER")
         })?;
+        if since_last && role == Role::Parent && desk.parent_line == ParentLine::OneWay {
+            let message = "nothing that goes one way is ever confirmed, so each bundle must be full: leave --since-last out \
+                           (单向光闸的数据包必须完整，不能只导出新增内容)";
+            return Err(status::not_now(message, "ONE_WAY"));
+        }
         let key = checked_key(&desk, division, role).await?;
         let now_ms = (shared.environment.now_ms)();
         if (desk.certificate_expire_ms)().is_some_and(|end_ms| u64::try_from(end_ms).unwrap_or(0) < now_ms) {
@@ -135,7 +140,9 @@ impl Making {
 
     async fn greeting(&mut self) -> Result<(), Status> {
         let public_key = self.own_key.public().map_or_else(Vec::new, |key| key.0.to_vec());
+        let shared = self.desk.engine.shared();
         let Begun { mark, previous, standing, revision, .. } = &self.begun;
+        let made = shared.store.bundles_made(self.division).await.map_err(|e| status::of_store(&e))?;
         let greeting = v1::BundleGreeting {
             mark: Some((*mark).into()),
             previous: previous.map(Into::into),
@@ -143,11 +150,12 @@ impl Making {
             peer_epoch: standing.peer_epoch,
             restored_epoch: standing.restored_epoch,
             revision: *revision,
-            rules: Some(self.desk.engine.shared().schema.rule_table()),
+            rules: Some(shared.schema.rule_table()),
             one_way: self.one_way(),
             whole: !self.since_last,
             software_version: self.desk.software_version.clone(),
             public_key: public_key.into(),
+            made: made.into_iter().map(Into::into).collect(),
         };
         self.frame(Kind::Greeting(greeting), false).await
     }

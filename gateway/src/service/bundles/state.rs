@@ -23,6 +23,10 @@ pub(in crate::service) async fn state(
     let time = |ms: u64| (ms > 0).then(|| timestamp(ms));
     let sent = store.last_bundle_made(peer).await?;
     let owed = store.bundle_receipts(peer).await?.len();
+    let missing_count = match standing.seen {
+        Some((last, _)) => store.bundles_missing(peer, last).await?,
+        None => 0,
+    };
     let one_way = match role {
         Role::Parent => parent_line == ParentLine::OneWay,
         Role::Child | Role::Partner => standing.one_way,
@@ -38,6 +42,8 @@ pub(in crate::service) async fn state(
         received_time: standing.seen.and_then(|(_, seen_ms)| time(seen_ms)),
         receipts_owed_count: owed as u64,
         key_known: standing.key.is_some(),
+        peer_restored: standing.restored_epoch != 0,
+        missing_count,
     }))
 }
 

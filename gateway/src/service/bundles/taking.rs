@@ -153,7 +153,8 @@ impl Taking {
             time_ms: found.head.time_ms,
             certificates: found.seal.certificates.clone(),
         };
-        let arrival = Arrival { heard: greeting.heard, time_ms: found.head.time_ms, key, receipts };
+        let Greeting { heard, made, .. } = greeting;
+        let arrival = Arrival { heard, made, time_ms: found.head.time_ms, key, receipts };
         let arrived = self.desk.engine.meet_bundle(division, arrival).await;
         let arrived = arrived.map_err(|error| status::unfinished(&error))?;
         let recovered = arrived.met.recovered;
@@ -202,7 +203,7 @@ impl Taking {
             byte_count: found.byte_count,
             checksum: super::state::hex(&found.checksum),
             repeated,
-            since_last: !greeting.heard.whole,
+            since_last: !heard.whole,
         };
         let (batch_count, total_batch_count) = (contents.batches(), contents.batches());
         let answer = v1::ImportBundleResponse { batch_count, total_batch_count, done: Some(done) };

@@ -38,7 +38,7 @@ fn secret(own: &str) -> SecretKey {
     SecretKey::new(*blake3::hash(own.as_bytes()).as_bytes())
 }
 
-fn bundles(node: &Node, signer: Division, parent_line: ParentLine) -> Bundles {
+pub(super) fn bundles(node: &Node, signer: Division, parent_line: ParentLine) -> Bundles {
     let means = BundleMeans {
         seal: Arc::new(Scribe(signer)),
         keys: Arc::new(Drawer(secret(&node.own.to_string()))),
@@ -49,7 +49,7 @@ fn bundles(node: &Node, signer: Division, parent_line: ParentLine) -> Bundles {
 }
 
 impl Node {
-    fn bundles(&self) -> Bundles {
+    pub(super) fn bundles(&self) -> Bundles {
         bundles(self, self.own, ParentLine::Bundle)
     }
 
@@ -93,7 +93,7 @@ impl Node {
         rows.iter().any(|row| words.iter().all(|word| row.line.contains(word)))
     }
 
-    async fn new_cases(&self, ids: std::ops::Range<usize>) -> Vec<RecordName> {
+    pub(super) async fn new_cases(&self, ids: std::ops::Range<usize>) -> Vec<RecordName> {
         let mut names = Vec::new();
         for id in ids {
             let name = case(self, "220822101000", &id.to_string());
@@ -105,7 +105,7 @@ impl Node {
 }
 
 #[allow(clippy::panic)]
-async fn export(
+pub(super) async fn export(
     bundles: &Bundles,
     receiver: &str,
     since_last: bool,
@@ -341,33 +341,6 @@ async fn an_import_that_was_interrupted_goes_on_where_it_was() {
     let rows = county.engine.shared().store.audit_entries(0, 0, 10_000).await.unwrap();
     let received = rows.iter().filter(|row| row.line.contains("\"received\"")).count();
     assert_eq!(received as u64, taken.batches, "no batch was taken in again");
-}
-
-#[tokio::test]
-async fn a_one_way_line_is_never_confirmed_and_each_of_its_bundles_is_full() {
-    let county = Node::new(COUNTY, None).await;
-    let township = Node::new(TOWNSHIP, Some(COUNTY)).await;
-    township.knows(COUNTY).await;
-    let one_way = bundles(&township, township.own, ParentLine::OneWay);
-    let names = township.new_cases(0..2).await;
-    let (first, _) = export(&one_way, COUNTY, false).await.unwrap();
-    township.new_cases(2..3).await;
-    let (second, done) = export(&one_way, COUNTY, false).await.unwrap();
-    assert!(done.record_count >= 3, "all of it again");
-    county.take(&first).await;
-    county.take(&second).await;
-    assert!(county.record(&names[1]).await.is_some());
-    assert!(township.owed(COUNTY).await >= 3, "nothing is ever called delivered");
-    let refused = export(&county.bundles(), TOWNSHIP, false).await.unwrap_err();
-    assert!(refused.message().contains("only sends"), "{refused}");
-    let store = &county.engine.shared().store;
-    let state = super::super::bundles::state::state(store, Role::Child, township.own, ParentLine::Dialled);
-    let state = state.await.unwrap().unwrap();
-    assert_eq!((state.one_way, state.received_number, state.receipts_owed_count), (true, 2, 0));
-    let store = &township.engine.shared().store;
-    let state = super::super::bundles::state::state(store, Role::Parent, county.own, ParentLine::OneWay);
-    let state = state.await.unwrap().unwrap();
-    assert_eq!((state.one_way, state.sent_number, state.confirmed_number), (true, 2, 0));
 }
 
 #[tokio::test]

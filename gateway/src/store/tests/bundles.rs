@@ -161,4 +161,10 @@ pub(super) async fn old_bundles_are_forgotten(place: &impl Place) {
     }
     let known = store.bundles_taken(of, mark(1).epoch, 0..=u64::MAX >> 1).await.unwrap();
     assert_eq!(known.iter().map(|t| t.mark.number).collect::<Vec<_>>(), [2, TAKEN_MAX + 2]);
+    let last = mark(TAKEN_MAX + 2);
+    assert_eq!(store.bundles_missing(of, last).await.unwrap(), 0, "what came long ago is not compared");
+    apply(&mut writer, [BundleChange::Taking(taken(TAKEN_MAX)), done(TAKEN_MAX)]).await.unwrap();
+    assert_eq!(store.bundles_missing(of, last).await.unwrap(), 1);
+    let made = store.bundles_made(of).await.unwrap();
+    assert_eq!((made.len() as u64, made[0]), (MADE_MAX, mark(MADE_MAX + 3)));
 }

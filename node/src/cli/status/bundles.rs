@@ -40,6 +40,12 @@ pub(super) fn long(state: &v1::BundleState) -> String {
             time(state.received_time.as_ref())
         ));
     }
+    if state.missing_count > 0 {
+        parts.push(format!("never came 未收到 {}", state.missing_count));
+    }
+    if state.peer_restored {
+        parts.push(restored(state.one_way).to_owned());
+    }
     if state.receipts_owed_count > 0 && !state.one_way {
         parts.push(format!("receipts to bring back 待带回回执 {}", state.receipts_owed_count));
     }
@@ -49,6 +55,19 @@ pub(super) fn long(state: &v1::BundleState) -> String {
     match parts.is_empty() {
         true => "bundles 数据包: none yet 暂无".to_owned(),
         false => format!("bundles 数据包: {}", parts.join("; ")),
+    }
+}
+
+/// The peer does not know what it was put back from; over a line that goes one way nobody can tell it but a person.
+fn restored(one_way: bool) -> &'static str {
+    match one_way {
+        true => {
+            "its store was put back or copied: have its operator make a backup and restore that, so that it writes as \
+             another 对方数据曾被恢复或复制，请通知对方备份后再恢复一次"
+        }
+        false => {
+            "its store was put back or copied: the next bundle from here tells it 对方数据曾被恢复或复制，将随下一个数据包告知"
+        }
     }
 }
 
@@ -67,6 +86,9 @@ mod tests {
         let done = v1::BundleState { confirmed_number: 4, key_known: true, ..waiting };
         assert!(short(&done).contains("by bundle, confirmed"));
         assert!(!long(&done).contains("no card"));
+        let lost = v1::BundleState { received_number: 7, missing_count: 2, peer_restored: true, ..one_way };
+        assert!(long(&lost).contains("never came 未收到 2") && long(&lost).contains("have its operator"));
+        assert!(!long(&one_way).contains("put back") && !long(&one_way).contains("never came"));
         assert!(
             long(&v1::BundleState { key_known: true, ..v1::BundleState::default() }).contains("none yet")
         );
