@@ -1,5 +1,6 @@
 //! The answer to a probe: which of the named parts differ from what is here. It reads no more than a probe may be about,
-//! whatever sizes the other end claims, and says how far it came.
+//! whatever sizes the other end claims, and says how far it came. It names nothing but what the other end named, and
+//! records that the two ends share.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -222,11 +223,12 @@ impl Answering {
         if let Some(last) = page.more_after {
             let full = self.own.len() >= ENTRIES_MAX || self.records >= PROBE_RECORDS_MAX;
             let passed = through.as_ref().is_some_and(|through| last >= *through);
-            if !full && !passed {
+            let nameable = self.last_nameable(&last).filter(|_| full);
+            if !passed && nameable.is_none() {
                 self.after_id = last;
                 return;
             }
-            end = (!passed).then_some(last);
+            end = nameable.filter(|_| !passed);
         }
         self.done = true;
         self.finding.through = end.as_deref().unwrap_or_default().into();
@@ -239,6 +241,20 @@ impl Answering {
         let held = |id: &&String| self.own.binary_search_by(|(own, _)| (**own).cmp(id.as_str())).is_ok();
         let names = self.finding.differing.iter().filter(held);
         self.owe = names.filter_map(|id| RecordName::new(home, self.kind, id).ok()).collect();
+    }
+}
+
+impl Answering {
+    /// The last id up to `last` that the other end may hear of. Of a record that does not concern it, not even the id.
+    fn last_nameable(&self, last: &str) -> Option<Box<str>> {
+        let upto = self.theirs.partition_point(|part| *part.name <= *last);
+        let theirs = upto.checked_sub(1).map(|at| self.theirs[at].name.clone());
+        self.own.last().map(|(id, _)| id.clone()).max(theirs)
+    }
+
+    /// For how many more probes it counts, where records had to be passed over that do not concern the other end.
+    pub(super) fn cost_beyond(&self) -> u32 {
+        u32::try_from(self.records / (2 * PROBE_RECORDS_MAX)).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way down to the records that differ, from the end that leads: homes whose sums differ, stretches of ids, single
 //! records. One question at a time. It never trusts what the other end says beyond which of the parts it named differ: a
-//! wrong answer ends the descent, and makes nobody send anything that it would not send anyway.
+//! wrong answer ends the descent, and makes nobody send anything that it would not send anyway. Every answer leads on, so
+//! that none of them keeps a descent going for ever.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ enum Asked {
     Homes {
         kind: KindId,
         homes: Vec<(Division, Sum)>,
+        after: Option<Division>,
         through: Option<Division>,
     },
     Ranges {
@@ -116,6 +118,12 @@ impl Descent {
             found: 0,
             is_cut: false,
         }
+    }
+
+    /// Parts that are still to be looked at.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.places.len()
     }
 
     /// What to do next; `None`: an answer or what was read is waited for.
@@ -183,7 +191,7 @@ impl Descent {
             through_home: through.map(|home| home.to_string()).unwrap_or_default(),
             homes: asked.iter().map(part).collect(),
         });
-        self.asked = Some(Asked::Homes { kind, homes, through });
+        self.asked = Some(Asked::Homes { kind, homes, after, through });
         self.probe(schema, kind, extent)
     }
 
@@ -290,7 +298,9 @@ impl Descent {
             return false;
         }
         match asked {
-            Asked::Homes { kind, homes, through } => self.found_homes(kind, homes, through, &finding),
+            Asked::Homes { kind, homes, after, through } => {
+                self.found_homes(kind, homes, after, through, &finding)
+            }
             Asked::Ranges { kind, home, after_id, ends, more } => {
                 self.found_ranges(kind, home, &after_id, &ends, more, &finding)
             }
@@ -304,24 +314,28 @@ impl Descent {
         &mut self,
         kind: KindId,
         homes: Vec<(Division, Sum)>,
+        after: Option<Division>,
         through: Option<Division>,
         finding: &v1::Finding,
     ) -> bool {
+        let inside = |home: Division| Some(home) > after && through.is_none_or(|through| home <= through);
         let looked_at = match finding.through.as_str() {
             "" => through,
             cut => match Division::parse(cut) {
-                Ok(cut) => Some(cut),
-                Err(_) => return false,
+                Ok(cut) if inside(cut) => Some(cut),
+                _ => return false,
             },
         };
         if let Some(after) = looked_at {
             self.places.push(Place::Homes { kind, homes, after: Some(after) });
         }
+        let mut before = after;
         for home in &finding.differing {
             let Ok(home) = Division::parse(home) else { return false };
-            if home != home.home() {
+            if home != home.home() || !inside(home) || Some(home) <= before {
                 return false;
             }
+            before = Some(home);
             self.places.push(Place::Ranges { kind, home, after_id: Box::default() });
         }
         true
@@ -348,8 +362,12 @@ impl Descent {
         {
             self.places.push(Place::Ranges { kind, home, after_id: end.clone() });
         }
+        let mut looked_for = 0;
         for differing in &finding.differing {
-            let Some(at) = ends.iter().position(|end| **end == **differing) else { return false };
+            let ahead = &ends[looked_for.min(looked_at)..looked_at];
+            let Some(at) = ahead.iter().position(|end| **end == **differing) else { return false };
+            let at = looked_for + at;
+            looked_for = at + 1;
             let after_id = if at == 0 { after_id.into() } else { ends[at - 1].clone() };
             let through = Some(ends[at].clone()).filter(|end| !end.is_empty());
             self.places.push(Place::Records { kind, home, after_id, through });
@@ -367,9 +385,13 @@ impl Descent {
         finding: v1::Finding,
     ) -> bool {
         let cut: Box<str> = finding.through.into();
+        let inside = |id: &str| *id > *after_id && through.as_ref().is_none_or(|through| *id <= **through);
+        if !finding.differing.iter().all(|id| inside(id)) {
+            return false;
+        }
         if !cut.is_empty() {
             // It must lead on, and not beyond what was asked.
-            if *cut <= *after_id || through.as_ref().is_some_and(|through| cut > *through) {
+            if !inside(&cut) {
                 return false;
             }
             if through.as_ref() != Some(&cut) {

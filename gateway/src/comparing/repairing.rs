@@ -84,6 +84,7 @@ impl Comparing {
         }
         let Some(answering) = self.answering.take() else { return };
         let records = answering.records_found();
+        self.probes_left = self.probes_left.saturating_sub(answering.cost_beyond());
         self.repaired += records;
         self.untold += records;
         self.steps.push_back(Step::Finding(answering.into_finding()));

@@ -12,6 +12,7 @@ use crate::proof;
 use crate::record::{Record, Register};
 use crate::stamp::{Stamp, Writer};
 
+mod hostile;
 mod laws;
 mod words;
 
