@@ -437,6 +437,11 @@ impl Engine {
         self.ask(|reply| Command::RepairCounts(changes, reply)).await
     }
 
+    /// Adds to the number of records what a recount found it to lack.
+    pub async fn repair_record_count(&self, more: i64) -> Result<(), EngineError> {
+        self.ask(|reply| Command::RepairRecordCount(more, reply)).await
+    }
+
     /// Has the checksums of links computed anew: until then they are not known.
     pub async fn sum_anew(&self, peers: Vec<PeerId>) -> Result<(), EngineError> {
         self.ask(|reply| Command::SumAnew(peers, reply)).await

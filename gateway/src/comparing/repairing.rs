@@ -56,7 +56,7 @@ impl Comparing {
     }
 
     /// A probe of the child: only of a difference that this end found too, and not without end.
-    pub(super) fn take_probe(&mut self, schema: &Schema, probe: v1::Probe) {
+    pub(super) fn take_probe(&mut self, schema: &Schema, now_ms: u64, probe: v1::Probe) {
         let refusal = Answering::refusal(&probe);
         let known = self.difference.clone().filter(|known| known.comparison == probe.comparison);
         let known = known.filter(|_| self.side == Side::Parent && self.probes_left > 0);
@@ -64,14 +64,14 @@ impl Comparing {
             Some(answering) => {
                 self.probes_left -= 1;
                 self.answering = Some(answering);
-                self.answer_probe();
+                self.answer_probe(now_ms);
             }
             None => self.steps.push_back(Step::Finding(refusal)),
         }
     }
 
     /// The next step of the answer to a probe. What differs is owed before the child hears of it.
-    pub(super) fn answer_probe(&mut self) {
+    pub(super) fn answer_probe(&mut self, now_ms: u64) {
         let Some(answering) = &mut self.answering else { return };
         if let Some(read) = answering.next() {
             return self.read(Purpose::Answering, read);
@@ -87,6 +87,9 @@ impl Comparing {
         self.probes_left = self.probes_left.saturating_sub(answering.cost_beyond());
         self.repaired += records;
         self.untold += records;
+        if let ProofState::Differs { stays, .. } = self.proof.state {
+            self.tell(ProofState::Differs { records: self.repaired, stays }, now_ms, Noted::Nothing);
+        }
         self.steps.push_back(Step::Finding(answering.into_finding()));
     }
 

@@ -178,6 +178,7 @@ pub(super) enum Command {
     Revoke(String, Reply<()>),
     Invitation(Box<LinkChange>, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
+    RepairRecordCount(i64, Reply<()>),
     SumAnew(Vec<PeerId>, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
     Checkpoint(Box<HandedIn>, Reply<Result<Standing, Untaken>>),

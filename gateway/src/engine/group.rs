@@ -167,8 +167,8 @@ impl Group {
 fn raise_alarms(shared: &super::Shared, forks: bool, recovered: Vec<(Division, usize)>) {
     if forks {
         shared.alarm(
-            "one stamp came with two contents: a node was copied while it ran; find the copy and stop it \
-             (一个节点被复制运行，请找出并停用副本)"
+            "one stamp came with two contents: a node was copied while it ran, or a disk altered what it held; find \
+             the copy and stop it, or check the disk (一个节点被复制运行，或磁盘改动了数据；请停用副本或检查磁盘)"
                 .into(),
         );
     }

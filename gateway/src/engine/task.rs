@@ -334,6 +334,11 @@ impl Task {
                 let changes = Changes { tallies, audit, ..Changes::default() };
                 let _ = reply.send(abreast!(self, self.commit(&changes, &[])));
             }
+            Command::RepairRecordCount(more, reply) => {
+                let audit = vec![Event::CountsRepaired { cells: 1 }.into()];
+                let changes = Changes { audit, ..Changes::default() };
+                let _ = reply.send(abreast!(self, self.commit(&changes, &[LinkChange::Recounted(more)])));
+            }
             Command::SumAnew(peers, reply) => {
                 let _ = reply.send(abreast!(self, self.forget_sums(&peers)));
             }

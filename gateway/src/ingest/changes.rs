@@ -231,6 +231,8 @@ pub enum LinkChange {
     ForgetJudgements,
     /// The checksums of a link go, and are not known until they were computed anew.
     ForgetSums(PeerId),
+    /// So many records more, or fewer, than were kept count of; open conflicts of those that are gone go with them.
+    Recounted(i64),
     /// Fingerprint of the rules by which every record was judged.
     Learned([u8; 16]),
     /// Everything the store knows of a peer (insert or replace, by id; ids are given out by the store's caller: highest + 1).

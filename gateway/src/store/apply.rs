@@ -119,6 +119,7 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
             sql.run("DELETE FROM facet", Args::new()).await?;
             sql.run("DELETE FROM conflict", Args::new()).await.map(|_| ())
         }
+        LinkChange::Recounted(more) => records::recounted(sql, *more).await,
         LinkChange::ForgetSums(peer) => sums::forget(sql, Some(*peer)).await,
         LinkChange::Learned(schema) => {
             let learned = "UPDATE node SET schema_fingerprint = ?";

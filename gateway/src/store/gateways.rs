@@ -114,6 +114,7 @@ fn is_shared(change: &LinkChange) -> bool {
         | LinkChange::Delivered { .. }
         | LinkChange::Owe { .. }
         | LinkChange::Proof(..)
+        | LinkChange::Recounted(_)
         | LinkChange::Invite(_)
         | LinkChange::Invited { .. }
         | LinkChange::Report(_)

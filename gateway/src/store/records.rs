@@ -84,7 +84,8 @@ static ADD_AUDIENCE: Rows = Rows::new(
 static ADD_CONFLICT: Rows = Rows::new(
     "INSERT INTO conflict (county, home, kind, id, field, key) VALUES",
     "(?,?,?,?,?,?)",
-    "ON CONFLICT (county, home, kind, id, field) DO NOTHING",
+    // A record that had vanished from the file and came back has another number.
+    "ON CONFLICT (county, home, kind, id, field) DO UPDATE SET key = excluded.key",
 );
 
 /// Writes all records, changed at this moment; gives how many are new.
@@ -130,6 +131,15 @@ pub(super) async fn write(
     .await?;
     write_conflicts(sql, records).await?;
     Ok(new.len())
+}
+
+/// Adds to the number of records what it was found to lack, and forgets conflicts of records that are not there.
+pub(super) async fn recounted(sql: &mut Sql<'_>, more: i64) -> Result<(), StoreError> {
+    let add = "UPDATE node SET records = records + ? WHERE slot = ?";
+    sql.run(add, Args::ints(&[more, sql.slot()])).await?;
+    let gone = "DELETE FROM conflict WHERE NOT EXISTS
+        (SELECT 1 FROM record r WHERE r.key = conflict.key AND r.county = conflict.county)";
+    sql.run(gone, Args::new()).await.map(|_| ())
 }
 
 async fn write_conflicts(sql: &mut Sql<'_>, records: &[RecordChange]) -> Result<(), StoreError> {

@@ -65,6 +65,12 @@ impl Frozen {
         rows.iter().map(super::records::stored).collect()
     }
 
+    /// How many records were kept count of.
+    pub async fn record_count(&mut self) -> Result<u64, StoreError> {
+        let kept = "SELECT CAST(sum(records) AS BIGINT) FROM node";
+        Ok(self.reader.sql().number(kept, Args::new()).await? as u64)
+    }
+
     /// The peers whose checksums are known.
     pub async fn summed_peers(&mut self) -> Result<Vec<PeerId>, StoreError> {
         let list = "SELECT peer FROM peer WHERE summed_through = ? ORDER BY peer";

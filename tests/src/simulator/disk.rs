@@ -283,6 +283,7 @@ impl Disk {
             | LinkChange::CheckpointInstead(_)
             | LinkChange::Bundle { .. }
             | LinkChange::Invite(_)
+            | LinkChange::Recounted(_)
             | LinkChange::Invited { .. } => {}
         }
     }

@@ -35,12 +35,14 @@ type Numbers = BTreeMap<(Cell, u64), i64>;
 pub(in crate::service) struct Recount {
     engine: Engine,
     repair: bool,
+    /// Records so far, those that no figure counts among them.
+    records: u64,
     said: v1::RecountAggregatesResponse,
 }
 
 impl Recount {
     pub(in crate::service) fn new(engine: Engine, repair: bool) -> Recount {
-        Recount { engine, repair, said: v1::RecountAggregatesResponse::default() }
+        Recount { engine, repair, records: 0, said: v1::RecountAggregatesResponse::default() }
     }
 
     /// Runs to the end, or until the receiver goes.
@@ -74,6 +76,7 @@ impl Recount {
             self.said.differences.clear();
             self.said.checksum_differences.clear();
         }
+        self.count_records(&mut frozen).await?;
         let wrong = checksums.end(&shared, &mut frozen, &mut self.said).await.map_err(of_store)?;
         if self.repair && !wrong.is_empty() {
             let repaired = self.engine.sum_anew(wrong).await;
@@ -81,6 +84,28 @@ impl Recount {
         }
         self.said.done = true;
         let _ = out.send(Ok(self.said.clone())).await;
+        Ok(())
+    }
+
+    /// Compares the number of all records with what was kept.
+    async fn count_records(&mut self, frozen: &mut Frozen) -> Result<(), Status> {
+        let kept = frozen.record_count().await.map_err(|e| status::of_store(&e))? as i64;
+        let counted = self.records as i64;
+        if kept == counted {
+            return Ok(());
+        }
+        self.said.difference_count += 1;
+        self.said.differences.push(v1::CountDifference {
+            division: self.engine.shared().own().to_string(),
+            measure: "records".into(),
+            kept,
+            counted,
+            ..v1::CountDifference::default()
+        });
+        if self.repair {
+            let repaired = self.engine.repair_record_count(counted - kept).await;
+            repaired.map_err(|e| status::of_engine(&self.engine.shared().schema, KindId(0), &e))?;
+        }
         Ok(())
     }
 
@@ -97,6 +122,7 @@ impl Recount {
         let mut last = None;
         loop {
             let page = frozen.records(county, last.as_ref(), RECORDS_AT_ONCE).await?;
+            self.records += page.len() as u64;
             for stored in &page {
                 let counts = own.contains(stored.name.home);
                 self.said.record_count += u64::from(counts);
