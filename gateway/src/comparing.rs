@@ -42,6 +42,8 @@ use descent::Descent;
 const TURNS_MAX: u32 = 12;
 /// How long the answer to a probe is waited for.
 const PROBE_ANSWER_MS: u64 = 30_000;
+/// The same to a checksum, before somebody who asks for a comparison gets another.
+const CHECKSUM_ANSWER_MS: u64 = 10_000;
 /// Comparisons, and probes, that a peer may ask for in an interval.
 const ASKED_MAX: u32 = 120;
 const PROBES_MAX: u32 = 4_096;
@@ -70,8 +72,10 @@ impl Pace {
 /// Where the link stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Unix milliseconds.
+    /// Unix milliseconds by the link's own clock, which nobody sets: whatever is waited for goes by it.
     pub now_ms: u64,
+    /// The same by the node's clock: what is said goes by it.
+    pub wall_ms: u64,
     /// `Session::position`.
     pub position: Option<Position>,
     /// Nothing is owed to the peer, as far as is known.
@@ -145,6 +149,8 @@ struct Said {
     /// It began the comparison with this.
     asked: bool,
     comparison: u64,
+    /// The last that asked before the sums were read.
+    request: u64,
     position: Position,
     left_out: LeftOut,
     /// Of the records that something is left out of.
@@ -169,7 +175,16 @@ pub struct Comparing {
     common: Common,
     pace: Pace,
     proof: LinkProof,
+    /// It and the request that it answers, as they were said last.
+    told: (LinkProof, u64),
     steps: VecDeque<Step>,
+    /// The node's clock, seen from the link's.
+    wall_ahead_ms: i64,
+    /// Whoever asked for a comparison: the last number, that before the present read, and that before a read whose
+    /// comparison was judged.
+    requested: u64,
+    read_after: u64,
+    answered: u64,
     /// When the next comparison is due.
     due_ms: u64,
     /// How soon what was left out is looked at again.
@@ -220,7 +235,12 @@ impl Comparing {
             common,
             pace,
             proof,
+            told: (proof, 0),
             steps: VecDeque::new(),
+            wall_ahead_ms: 0,
+            requested: 0,
+            read_after: 0,
+            answered: 0,
             // The child begins; a parent that hears nothing begins too.
             due_ms: now_ms.saturating_add(if side == Side::Child { 0 } else { pace.patience_ms }),
             retry_ms: pace.retry_ms,
@@ -246,12 +266,25 @@ impl Comparing {
         }
     }
 
-    /// Compares as soon as it can be done.
-    pub fn compare_now(&mut self, now_ms: u64) {
-        self.due_ms = self.due_ms.min(now_ms);
+    /// The same for one of many links in a row: requests up to this number came before it.
+    pub fn after_request(self, request: u64) -> Comparing {
+        Comparing { requested: request, ..self }
+    }
+
+    /// Compares as soon as it can be done. Numbers of requests rise.
+    pub fn compare_now(&mut self, now_ms: u64, request: u64) {
+        self.requested = self.requested.max(request);
+        // One that is under way is not given up for it: over a slow line none would ever come to its end.
+        let wait_ms = if self.said.is_some() { CHECKSUM_ANSWER_MS } else { 0 };
+        self.due_ms = self.due_ms.min(now_ms.saturating_add(wait_ms));
         self.next_descent_ms = self.next_descent_ms.min(now_ms);
         self.is_urgent = true;
         self.turns = 0;
+    }
+
+    /// The number of the last request before a comparison that was judged: this end read its sums after it.
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// How the link stands.
@@ -318,6 +351,7 @@ impl Comparing {
 
     /// Takes what was read.
     pub fn found(&mut self, schema: &Schema, view: View, found: Found) {
+        self.look_at_clocks(view);
         match (self.reading.take(), found) {
             (Some(Purpose::Ask(position)), Found::Standing(standing)) => {
                 self.ask_with(schema, view, position, standing);
@@ -335,6 +369,7 @@ impl Comparing {
     /// What to do next; `None`: nothing, until something changes or the timeout comes. To be called until then after
     /// everything else.
     pub fn poll(&mut self, schema: &Schema, view: View) -> Option<Step> {
+        self.look_at_clocks(view);
         self.refill(view.now_ms);
         self.stay_near(view.now_ms);
         if let Some(step) = self.steps.pop_front() {
@@ -355,15 +390,24 @@ impl Comparing {
             }
         }
         if self.answering.is_some() {
-            self.answer_probe();
+            self.answer_probe(view.now_ms);
         } else if let Some(probe) = self.probe.take() {
-            self.take_probe(schema, probe);
+            self.take_probe(schema, view.now_ms, probe);
         } else if self.descent.is_some() {
             self.descend(schema, view.now_ms);
         } else if self.due_ms <= view.now_ms {
             self.begin(view);
         }
         self.steps.pop_front()
+    }
+
+    fn look_at_clocks(&mut self, view: View) {
+        self.wall_ahead_ms = view.wall_ms.cast_signed().wrapping_sub(view.now_ms.cast_signed());
+    }
+
+    /// A moment of the link's clock as the node's clock has it.
+    fn wall_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add_signed(self.wall_ahead_ms)
     }
 
     /// A clock that was put back makes nobody wait for what it said before.
@@ -396,6 +440,7 @@ impl Comparing {
 
     fn read(&mut self, purpose: Purpose, read: Read) {
         self.reading = Some(purpose);
+        self.read_after = self.requested;
         self.steps.push_back(Step::Read(read));
     }
 
@@ -413,11 +458,15 @@ impl Comparing {
     }
 
     fn tell(&mut self, state: ProofState, now_ms: u64, noted: Noted) {
-        let before = self.proof;
-        self.proof = self.proof.becomes(state, now_ms);
-        if before != self.proof || noted != Noted::Nothing {
-            self.steps.push_back(Step::Proof(self.proof, noted));
+        self.proof = self.proof.becomes(state, self.wall_ms(now_ms));
+        if self.told != (self.proof, self.answered) || noted != Noted::Nothing {
+            self.note(noted);
         }
+    }
+
+    fn note(&mut self, noted: Noted) {
+        self.told = (self.proof, self.answered);
+        self.steps.push_back(Step::Proof(self.proof, noted));
     }
 
     /// It cannot be said just now. What differs stays so until it was compared again.

@@ -26,6 +26,7 @@ use crate::session::{Position, Side};
 /// What was compared, and how it came out.
 struct Judged {
     comparison: u64,
+    request: u64,
     parts: Vec<super::Part>,
     left_out: LeftOut,
     shares: Shares,
@@ -171,10 +172,10 @@ impl Comparing {
                 let Some(theirs) = self.common.read(schema, &heard.sums) else {
                     return self.later(view.now_ms);
                 };
-                let Said { comparison, left_out, shares, sums, .. } = said;
+                let Said { comparison, request, left_out, shares, sums, .. } = said;
                 let parts = self.common.differing(&sums, &theirs);
                 let refused = heard.quarantined_count;
-                self.judge(view.now_ms, Judged { comparison, parts, left_out, shares, refused });
+                self.judge(view.now_ms, Judged { comparison, request, parts, left_out, shares, refused });
             }
             said => {
                 self.said = said;
@@ -229,8 +230,8 @@ impl Comparing {
             (standing.shares_of(&left_out), standing.refused(schema, &LeftOut::default()));
         let mut sums = standing.sums;
         sums.take_off(&left_out.sums_beyond(&LeftOut::default(), &shares));
-        let comparison = self.next_comparison();
-        let said = Said { comparison, position, left_out, shares, sums, asked: true };
+        let (comparison, request) = (self.next_comparison(), self.read_after);
+        let said = Said { comparison, request, position, left_out, shares, sums, asked: true };
         self.state(schema, &said, refused, true);
         self.said = Some(said);
         // Unless an answer comes before.
@@ -262,6 +263,7 @@ impl Comparing {
         let on_its_way: u64 = standing.owed.iter().map(|name| left_out.keys_of(name)).sum();
         let refused = heard.quarantined_count.saturating_sub(on_its_way);
         let refused = refused.saturating_add(standing.refused(schema, &left_out));
+        let request = self.said.as_ref().map_or(self.read_after, |said| said.request);
         let (mut sums, judges, already, mut shares) = match self.said.take() {
             Some(said) => {
                 // What the peer leaves out beyond counts as it was then, and so it is unless it is owed by now.
@@ -285,7 +287,7 @@ impl Comparing {
             shares.entry(name).or_insert(share);
         }
         let comparison = heard.comparison;
-        let said = Said { comparison, position, left_out, shares, sums, asked: false };
+        let said = Said { comparison, request, position, left_out, shares, sums, asked: false };
         if heard.asks {
             self.state(schema, &said, refused, !judges);
         }
@@ -296,7 +298,7 @@ impl Comparing {
         let Some(theirs) = self.common.read(schema, &heard.sums) else { return self.later(view.now_ms) };
         let Said { left_out, shares, sums, .. } = said;
         let parts = self.common.differing(&sums, &theirs);
-        self.judge(view.now_ms, Judged { comparison, parts, left_out, shares, refused });
+        self.judge(view.now_ms, Judged { comparison, request, parts, left_out, shares, refused });
     }
 
     fn cannot_answer(&mut self, now_ms: u64, heard: &v1::Checksum, why: Unknown) {
@@ -332,13 +334,22 @@ impl Comparing {
         (self.turns, self.is_urgent) = (0, false);
         let left_out = judged.left_out.count() as u64;
         let refused = judged.refused.min(left_out);
-        self.proof.compared_ms = Some(now_ms);
+        self.answered = judged.request;
+        self.proof.compared_ms = Some(self.wall_ms(now_ms));
         (self.proof.left_out, self.proof.refused) = (left_out, refused);
         if self.untold > 0 {
             let repaired = std::mem::take(&mut self.untold);
-            self.steps.push_back(Step::Proof(self.proof, Noted::Repaired(repaired)));
+            self.note(Noted::Repaired(repaired));
         }
-        if judged.parts.is_empty() { self.equal(now_ms) } else { self.differs(now_ms, judged) }
+        if judged.parts.is_empty() {
+            self.equal(now_ms)
+        } else {
+            self.differs(now_ms, judged)
+        }
+        if self.requested > self.answered {
+            // Somebody asked while this one was under way, and waits for the next.
+            (self.due_ms, self.is_urgent) = (now_ms, true);
+        }
     }
 
     fn equal(&mut self, now_ms: u64) {
@@ -347,12 +358,12 @@ impl Comparing {
         // What differed may be among what is still on its way: that is not equal yet, unless it never ends.
         if whole || !differed || self.retry_ms >= self.pace.interval_ms {
             let noted = if whole { Noted::Equal { after_difference: differed } } else { Noted::Nothing };
-            self.proof.equal_ms = Some(now_ms);
+            self.proof.equal_ms = self.proof.compared_ms;
             (self.difference, self.descent) = (None, None);
             (self.repaired, self.next_descent_ms) = (0, 0);
             self.tell(ProofState::Equal, now_ms, noted);
         } else {
-            self.steps.push_back(Step::Proof(self.proof, Noted::Nothing));
+            self.note(Noted::Nothing);
         }
         if whole {
             self.retry_ms = self.pace.retry_ms;
@@ -371,7 +382,8 @@ impl Comparing {
             ProofState::Differs { stays, .. } => Some(stays),
             _ => None,
         };
-        let long = before.is_some() && now_ms >= self.proof.since_ms.saturating_add(self.pace.interval_ms);
+        let wall_ms = self.wall_ms(now_ms);
+        let long = before.is_some() && wall_ms >= self.proof.since_ms.saturating_add(self.pace.interval_ms);
         let stays = if leads { self.next_descent_ms > now_ms } else { long };
         let stays = stays || before == Some(true);
         let noted = if stays && before != Some(true) { Noted::Stays(self.repaired) } else { Noted::Nothing };

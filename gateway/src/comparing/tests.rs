@@ -58,6 +58,7 @@ struct End {
     noted: Vec<Noted>,
     reads: usize,
     held: bool,
+    wall_ahead_ms: i64,
     position: Option<Position>,
 }
 
@@ -74,12 +75,14 @@ impl End {
             noted: Vec::new(),
             reads: 0,
             held: false,
+            wall_ahead_ms: 0,
             position: Some(Position { last_batch_sent: 0, last_batch_received: 0 }),
         }
     }
 
     fn view(&self, now_ms: u64) -> View {
-        View { now_ms, position: self.position, drained: self.owed.is_empty() }
+        let wall_ms = now_ms.saturating_add_signed(self.wall_ahead_ms);
+        View { now_ms, wall_ms, position: self.position, drained: self.owed.is_empty() }
     }
 
     fn found(&self, schema: &Schema, read: &Read) -> Found {

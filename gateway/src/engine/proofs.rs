@@ -22,7 +22,8 @@ const STORED_EVERY_MS: u64 = 3_600_000;
 /// What is known of links.
 #[derive(Default)]
 pub(super) struct Proofs {
-    known: RwLock<HashMap<PeerId, LinkProof>>,
+    /// And up to which request for a comparison they were known since.
+    known: RwLock<HashMap<PeerId, (LinkProof, u64)>>,
     /// As it was stored last.
     stored: Mutex<HashMap<PeerId, LinkProof>>,
     changed: watch::Sender<u64>,
@@ -35,7 +36,14 @@ impl Shared {
     /// Whether both ends of a link hold the same.
     pub fn proof(&self, peer: PeerId) -> LinkProof {
         let known = self.proofs.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&peer).copied().unwrap_or_default()
+        known.get(&peer).map_or_else(LinkProof::default, |known| known.0)
+    }
+
+    /// The last request for a comparison after which this end of the link was compared. No clock decides it: that can be
+    /// set meanwhile.
+    pub fn compared_for(&self, peer: PeerId) -> u64 {
+        let known = self.proofs.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&peer).map_or(0, |known| known.1)
     }
 
     /// Changes whenever the proof of a link does. Register before reading, so that nothing is missed.
@@ -43,12 +51,12 @@ impl Shared {
         self.proofs.changed.subscribe()
     }
 
-    /// Asks a link to compare as soon as it can. Without a link nothing happens.
-    pub fn compare_now(&self, peer: PeerId) {
-        let asked = self.proofs.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(asked) = asked.get(&peer) {
-            asked.send_modify(|times| *times += 1);
-        }
+    /// Asks a link to compare as soon as it can, and gives the number of the request: see `compared_for`.
+    pub fn compare_now(&self, peer: PeerId) -> u64 {
+        let mut asked = self.proofs.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = asked.entry(peer).or_default();
+        asked.send_modify(|times| *times += 1);
+        *asked.borrow()
     }
 
     /// Changes whenever somebody asks the link to compare.
@@ -76,9 +84,9 @@ impl Shared {
         self.proofs.stored.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, proof);
     }
 
-    /// Takes over what a comparison says of a link.
-    pub(crate) fn know_proof(&self, peer: PeerId, proof: LinkProof) {
-        self.proofs.known.write().unwrap_or_else(PoisonError::into_inner).insert(peer, proof);
+    /// Takes over what a comparison says of a link, and which request it came after.
+    pub(crate) fn know_proof(&self, peer: PeerId, proof: LinkProof, request: u64) {
+        self.proofs.known.write().unwrap_or_else(PoisonError::into_inner).insert(peer, (proof, request));
         self.proofs.changed.send_modify(|times| *times += 1);
     }
 }
@@ -103,9 +111,9 @@ impl Engine {
 /// Not each time that a link is found equal again.
 fn is_worth_storing(stored: Option<&LinkProof>, proof: &LinkProof) -> bool {
     let Some(stored) = stored else { return true };
-    let later = |now: Option<u64>, then: Option<u64>| {
-        now.unwrap_or(0) >= then.unwrap_or(0).saturating_add(STORED_EVERY_MS)
-    };
+    // Also after the clock was put back.
+    let later =
+        |now: Option<u64>, then: Option<u64>| now.unwrap_or(0).abs_diff(then.unwrap_or(0)) >= STORED_EVERY_MS;
     stored.state != proof.state || later(proof.compared_ms, stored.compared_ms)
 }
 
@@ -113,7 +121,7 @@ impl Task {
     /// What the process before this one knew of the links.
     pub(super) async fn recall_proofs(&mut self) -> Result<(), EngineError> {
         for (peer, proof) in self.shared.store.proofs().await? {
-            self.shared.know_proof(peer, proof);
+            self.shared.know_proof(peer, proof, 0);
             self.shared.note_stored(peer, proof);
         }
         Ok(())

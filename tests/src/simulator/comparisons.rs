@@ -160,7 +160,7 @@ impl World {
         let owed = node.disk.outbox.values().any(|row| row.peer == peer);
         let drained = end.session.is_drained() && !owed;
         let now_ms = end.now_ms(self.now_ms);
-        let view = View { now_ms, position: end.session.position(), drained };
+        let view = View { now_ms, wall_ms: now_ms, position: end.session.position(), drained };
         let Some(comparing) = &mut end.comparing else { return false };
         let Some(step) = comparing.poll(&node.schema, view) else { return false };
         match step {

@@ -132,3 +132,58 @@ fn a_probe_without_a_difference_found_here_is_refused() {
     let step = link.ends[1].comparing.poll(&schema, view);
     assert!(matches!(step, Some(Step::Finding(finding)) if finding.refused), "the child would learn digests");
 }
+
+/// A node's clock that is set while a link lives changes what is said of the link, and nothing that is waited for.
+#[test]
+fn moments_are_said_by_the_nodes_clock_and_waited_for_by_the_links() {
+    let schema = schema();
+    let all = records(&schema, 3);
+    let mut link = Link::new(all.clone(), all);
+    link.now_ms = 1_000_000_000;
+    link.rest();
+    assert_eq!(link.proofs().map(|proof| proof.equal_ms), [Some(1_000_000_000); 2]);
+    link.ends[0].wall_ahead_ms = -900_000_000;
+    link.ends[1].wall_ahead_ms = 900_000_000;
+    link.rest_for(300_000);
+    let now_ms = link.now_ms;
+    assert!(now_ms >= 1_000_300_000, "the next comparison comes as it would have");
+    let said = [now_ms - 900_000_000, now_ms + 900_000_000].map(Some);
+    let proofs = link.proofs();
+    assert_eq!(proofs.map(|proof| proof.equal_ms), said);
+    assert_eq!(proofs.map(|proof| proof.compared_ms), said);
+}
+
+#[test]
+fn a_request_is_answered_by_what_was_read_after_it() {
+    let schema = schema();
+    let all = records(&schema, 3);
+    let mut link = Link::new(all.clone(), all);
+    // The child has read its sums, and no frame has left it.
+    assert!(link.step(0));
+    assert_eq!(link.ends[0].reads, 1);
+    let now_ms = link.now_ms;
+    link.ends[0].comparing.compare_now(now_ms, 5);
+    while link.ends[0].noted.is_empty() {
+        assert!(link.step(0) | link.step(1));
+    }
+    assert!(link.ends[0].comparing.proof().is_equal());
+    assert_eq!(link.ends[0].comparing.answered(), 0, "that one was under way before");
+    link.rest();
+    assert_eq!(link.ends[0].comparing.answered(), 5, "the next follows at once");
+}
+
+#[test]
+fn every_comparison_is_told_of_also_where_nothing_is_new() {
+    let schema = schema();
+    let all = records(&schema, 3);
+    let mut link = Link::new(all.clone(), all);
+    link.ends[0].owed.insert(name(&schema, 1, 1));
+    link.ends[0].comparing.compare_now(1, 1);
+    link.rest_for(5_000);
+    let before = link.ends[0].noted.len();
+    let now_ms = link.now_ms;
+    link.ends[0].comparing.compare_now(now_ms, 2);
+    link.rest();
+    assert_eq!(link.ends[0].comparing.answered(), 2);
+    assert!(link.ends[0].noted.len() > before, "whoever waits is woken");
+}

@@ -1,6 +1,7 @@
 //! Whether links are equal: both ends of each compare anew, and what came of it is said, of this node's links and of all
 //! below. Equal is said only of what was compared since the question came.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use guantong_proto::v1;
@@ -70,25 +71,26 @@ impl Asking {
     async fn own_links(self, peers: Vec<Peer>, reach: Reach, out: mpsc::Sender<v1::NodeEquality>) {
         let shared = self.engine.shared();
         let mut changed = shared.proofs_changed();
-        let begun_ms = (shared.environment.now_ms)();
+        let requests: HashMap<PeerId, u64> =
+            peers.iter().map(|peer| (peer.1, shared.compare_now(peer.1))).collect();
+        let compared = |peer: &Peer| requests.get(&peer.1).is_some_and(|n| shared.compared_for(peer.1) >= *n);
         let linked = |peer: &Peer| self.links.questions(peer.0, peer.2).is_some();
         let open = |peer: &Peer| {
-            let proof = shared.proof(peer.1);
-            let old = proof.state == ProofState::Unknown(Unknown::OldProgram);
-            linked(peer) && !old && proof.compared_ms.is_none_or(|ms| ms < begun_ms)
+            let old = shared.proof(peer.1).state == ProofState::Unknown(Unknown::OldProgram);
+            linked(peer) && !old && !compared(peer)
         };
         while peers.iter().any(open) && Instant::now() < reach.until {
+            let again = reach.until.min(Instant::now() + ASKED_AGAIN);
+            let asked = async { while peers.iter().any(open) && changed.changed().await.is_ok() {} };
+            let _ = timeout_at(again, asked).await;
             // Again and again: a comparison that was begun before, or that came to nothing, is not the one asked for.
             for (_, id, _) in peers.iter().filter(|peer| open(peer)) {
                 shared.compare_now(*id);
             }
-            let again = reach.until.min(Instant::now() + ASKED_AGAIN);
-            let asked = async { while peers.iter().any(open) && changed.changed().await.is_ok() {} };
-            let _ = timeout_at(again, asked).await;
         }
         let mut links = Vec::with_capacity(peers.len());
         for peer in &peers {
-            links.push(self.link(peer, begun_ms).await);
+            links.push(self.link(peer, compared(peer)).await);
         }
         let node = |links: &[v1::LinkEquality]| v1::NodeEquality {
             division: shared.own().to_string(),
@@ -104,13 +106,11 @@ impl Asking {
         }
     }
 
-    /// How a link stands; equal only if it was compared since.
-    async fn link(&self, (role, id, peer): &Peer, since_ms: u64) -> v1::LinkEquality {
+    /// How a link stands; equal only if it was compared since the question.
+    async fn link(&self, (role, id, peer): &Peer, compared: bool) -> v1::LinkEquality {
         let shared = self.engine.shared();
-        let proof = shared.proof(*id);
         let mut link = equality::of_link(shared, &self.links, *role, *peer);
-        let stale = proof.is_equal() && proof.compared_ms.is_none_or(|ms| ms < since_ms);
-        if stale {
+        if shared.proof(*id).is_equal() && !compared {
             link.state = v1::EqualityState::Unknown.into();
             link.reason =
                 "the ends did not come to compare in time; ask again (未及时完成核对，请稍后重试)".into();

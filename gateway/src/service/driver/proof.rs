@@ -45,8 +45,9 @@ impl Driver {
         let side = if self.role == Role::Parent { Side::Child } else { Side::Parent };
         let common = Common::of(&shared.schema, &rules.unwrap_or_default());
         let pace = Pace::every(shared.environment.compare_ms);
-        let comparing = Comparing::new(side, route.pair(), common, pace, shared.proof(peer), self.now_ms());
         let asked = shared.asked_to_compare(peer);
+        let comparing = Comparing::new(side, route.pair(), common, pace, shared.proof(peer), self.now_ms());
+        let comparing = comparing.after_request(*asked.borrow());
         self.proving = Some(Proving { comparing, asked, proofs: VecDeque::new(), is_storing: false });
     }
 
@@ -59,7 +60,8 @@ impl Driver {
     pub(super) fn compare_now(&mut self) {
         let now_ms = self.now_ms();
         if let Some(proving) = &mut self.proving {
-            proving.comparing.compare_now(now_ms);
+            let request = *proving.asked.borrow();
+            proving.comparing.compare_now(now_ms, request);
         }
     }
 
@@ -86,7 +88,8 @@ impl Driver {
     fn view(&self) -> View {
         // Rows that have their receipts are owed until they are deleted.
         let drained = self.session.is_drained() && self.rows.is_empty();
-        View { now_ms: self.now_ms(), position: self.session.position(), drained }
+        let wall_ms = (self.engine.shared().environment.now_ms)();
+        View { now_ms: self.now_ms(), wall_ms, position: self.session.position(), drained }
     }
 
     /// The next step of the comparisons. False: there is none now.
@@ -110,7 +113,7 @@ impl Driver {
                 self.jobs.spawn(async move { Done::Owed(engine.owe(peer, names).await) });
             }
             Step::Proof(proof, noted) => {
-                shared.know_proof(peer, proof);
+                shared.know_proof(peer, proof, proving.comparing.answered());
                 proving.proofs.push_back((proof, noted));
                 self.store_proof();
             }

@@ -242,7 +242,7 @@ async fn a_node_that_does_not_answer_is_named_in_time() {
 }
 
 /// What `verify` says at a node: each node's links with their states, or its answer.
-async fn verified(node: &Node, peer: &str, tree: bool) -> Vec<v1::NodeEquality> {
+pub(super) async fn verified(node: &Node, peer: &str, tree: bool) -> Vec<v1::NodeEquality> {
     let mut request = tonic::Request::new(v1::VerifyLinksRequest { peer: peer.into(), tree });
     request.extensions_mut().insert(Caller { who: Who::Local, address: String::new() });
     let service = Assurance::new(node.engine.clone(), node.links.clone());
