@@ -36,6 +36,7 @@ pub mod erasure;
 pub mod import;
 pub mod link;
 pub mod local;
+mod lost_life;
 pub mod mandate;
 pub mod recovery;
 pub mod renewal;

@@ -205,8 +205,19 @@ impl Register {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     fields: Vec<(FieldNumber, Register)>,
-    /// Fields that this tier held and purged: only what was seen, for access checks. Never sent.
+    /// Fields that this tier held and purged: only what was seen, for access checks. Never sent. An entry with a content
+    /// stamp is a doubt: up to there it is sure.
     purged: Vec<(FieldNumber, Register)>,
+}
+
+/// What a store that was put back says of one of its own writers in one field. It may have gone on writing as that writer
+/// before it was told, and whoever has that takes what the lost life wrote under earlier stamps for replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Doubt {
+    /// Up to here there was one life only.
+    pub sure: Stamp,
+    /// The last stamp of that writer here.
+    pub through: Stamp,
 }
 
 impl Record {
@@ -239,12 +250,15 @@ impl Record {
         self.fields.binary_search_by_key(&field, |f| f.0).ok().map(|i| &self.fields[i].1)
     }
 
-    /// Replaces or adds the register of a field. What was purged of it is forgotten once all of that is back.
+    /// Replaces or adds the register of a field. What was purged of it is forgotten once all of that is back; doubts stay.
     pub fn set(&mut self, field: FieldNumber, register: Register) {
         if let Ok(i) = self.purged.binary_search_by_key(&field, |f| f.0)
             && self.purged[i].1.entries().iter().all(|e| register.seen(e.writer) >= Some(e.stamp))
         {
-            self.purged.remove(i);
+            self.purged[i].1.entries_mut().retain(|e| e.content_stamp > Stamp::default());
+            if self.purged[i].1.entries().is_empty() {
+                self.purged.remove(i);
+            }
         }
         match self.fields.binary_search_by_key(&field, |f| f.0) {
             Ok(i) => self.fields[i].1 = register,
@@ -271,21 +285,62 @@ impl Record {
     }
 
     /// Adds to what was seen of a purged field.
-    pub(crate) fn remember_purged(&mut self, field: FieldNumber, seen: &Register) {
-        match self.purged.binary_search_by_key(&field, |f| f.0) {
-            Ok(i) => {
-                let all = self.purged[i].1.entries().iter().chain(seen.entries());
-                let all = all.map(|e| Entry::seen(e.writer, e.stamp));
-                self.purged[i].1 = Register::from_entries(all.collect::<Vec<_>>());
+    fn remember_purged(&mut self, field: FieldNumber, seen: &Register) {
+        let i = match self.purged.binary_search_by_key(&field, |f| f.0) {
+            Ok(i) => i,
+            Err(i) => {
+                self.purged.insert(i, (field, Register::default()));
+                i
             }
-            Err(i) => self.purged.insert(i, (field, seen.clone())),
+        };
+        let known = &mut self.purged[i].1;
+        for entry in seen.entries() {
+            match known.position(entry.writer) {
+                Ok(at) => {
+                    let known = &mut known.entries[at];
+                    known.stamp = known.stamp.max(entry.stamp);
+                    let sure = [known.content_stamp, entry.content_stamp].into_iter();
+                    known.content_stamp =
+                        sure.filter(|sure| *sure > Stamp::default()).min().unwrap_or_default();
+                }
+                Err(at) => known.entries.insert(at, Entry { value: None, ..entry.clone() }),
+            }
         }
+    }
+
+    /// Notes a doubt about a writer in a field; of an earlier one, what was less sure stays.
+    pub(crate) fn doubt(&mut self, field: FieldNumber, writer: Writer, doubt: Doubt) {
+        let content_stamp = doubt.sure.max(Stamp(1));
+        let entry = Entry { content_stamp, ..Entry::seen(writer, doubt.through) };
+        self.remember_purged(field, &Register::from_entries([entry]));
+    }
+
+    /// What is in doubt of a writer in a field.
+    pub fn doubted(&self, field: FieldNumber, writer: Writer) -> Option<Doubt> {
+        let entry = self.purged_entry(field, writer)?;
+        let sure = entry.content_stamp;
+        (sure > Stamp::default()).then_some(Doubt { sure, through: entry.stamp })
+    }
+
+    /// What came of a doubted writer up to `sure` is safe.
+    pub(crate) fn settle(&mut self, field: FieldNumber, writer: Writer, sure: Stamp) {
+        if let Ok(i) = self.purged.binary_search_by_key(&field, |f| f.0)
+            && let Ok(at) = self.purged[i].1.position(writer)
+        {
+            let known = &mut self.purged[i].1.entries[at].content_stamp;
+            *known = (*known).max(sure);
+        }
+    }
+
+    fn purged_entry(&self, field: FieldNumber, writer: Writer) -> Option<&Entry> {
+        let i = self.purged.binary_search_by_key(&field, |f| f.0).ok()?;
+        let at = self.purged[i].1.position(writer).ok()?;
+        Some(&self.purged[i].1.entries[at])
     }
 
     /// The latest stamp of `writer` that this node has taken in of a field, held or purged.
     pub fn had(&self, field: FieldNumber, writer: Writer) -> Option<Stamp> {
-        let purged = self.purged.binary_search_by_key(&field, |f| f.0).ok();
-        let purged = purged.and_then(|i| self.purged[i].1.seen(writer));
+        let purged = self.purged_entry(field, writer).map(|entry| entry.stamp);
         self.get(field).and_then(|r| r.seen(writer)).max(purged)
     }
 }

@@ -287,6 +287,20 @@ fn grid(code: u64) -> RecordName {
     RecordName::new(Division::from_code(code).unwrap(), kind, &format!("{code}001")).unwrap()
 }
 
+/// A whole grid, of type 1.
+fn named_grid(name: &RecordName) -> Action {
+    let named = v1::Grid {
+        grid_code: Some(name.id.to_string()),
+        division: Some(name.home.to_string()),
+        display_name: Some("x".into()),
+        state: Some(1),
+        grid_type: Some(1),
+        ..v1::Grid::default()
+    };
+    let fields = raw::split(&named.encode_to_vec().into()).unwrap();
+    Action::Fields { name: name.clone(), write: LocalWrite::of(fields), seen_all: false }
+}
+
 fn typed(name: &RecordName, grid_type: i32) -> Action {
     let grid = v1::Grid { grid_type: Some(grid_type), ..v1::Grid::default() };
     let fields = raw::split(&grid.encode_to_vec().into()).unwrap();
@@ -305,17 +319,7 @@ fn a_value_that_was_replaced_does_not_come_back_when_both_neighbours_notice_a_re
     let name = grid(TOWNSHIPS[0]);
     let (prefecture, county, township) =
         (node(&world, PREFECTURE), node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
-    let named = v1::Grid {
-        grid_code: Some(format!("{}001", TOWNSHIPS[0])),
-        division: Some(TOWNSHIPS[0].to_string()),
-        display_name: Some("x".into()),
-        state: Some(1),
-        grid_type: Some(1),
-        ..v1::Grid::default()
-    };
-    let fields = raw::split(&named.encode_to_vec().into()).unwrap();
-    world
-        .ask(township, Action::Fields { name: name.clone(), write: LocalWrite::of(fields), seen_all: false });
+    world.ask(township, named_grid(&name));
     world.settle().unwrap();
     world.ask(prefecture, typed(&name, 2));
     world.settle().unwrap();
@@ -345,6 +349,39 @@ fn a_value_that_was_replaced_does_not_come_back_when_both_neighbours_notice_a_re
     world.settle().unwrap();
     for code in [PROVINCE, PREFECTURE, COUNTIES[0], TOWNSHIPS[0]] {
         assert_eq!(types(&world, code, &name), [3], "{code}");
+    }
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}
+
+#[test]
+fn a_write_of_a_lost_life_stands_beside_one_that_a_store_made_before_it_was_told() {
+    let mut world = four_tiers();
+    let name = grid(TOWNSHIPS[0]);
+    let (county, township) = (node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
+    world.ask(township, named_grid(&name));
+    world.settle().unwrap();
+    let backup = world.nodes[county].disk.clone();
+    // The township meets the county before and after, and never in the life that it loses.
+    world.nodes[township].line_cut = true;
+    world.crash(township);
+    world.start(township);
+    world.ask(county, typed(&name, 2));
+    world.settle_but(&[county, township]).unwrap();
+    assert_eq!(types(&world, PREFECTURE, &name), [2]);
+    world.crash(county);
+    world.put_back(county, Some(backup));
+    world.start(county);
+    world.nodes[county].line_cut = true;
+    world.nodes[township].line_cut = false;
+    world.ask(county, typed(&name, 3));
+    world.settle_but(&[county]).unwrap();
+    assert_eq!(types(&world, TOWNSHIPS[0], &name), [3], "under a later stamp of the same writer");
+
+    world.nodes[county].line_cut = false;
+    world.settle().unwrap();
+    for code in [PROVINCE, PREFECTURE, COUNTIES[0], TOWNSHIPS[0]] {
+        let types = types(&world, code, &name);
+        assert!(types.contains(&2) && types.contains(&3), "{code}: {types:?}");
     }
     assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
 }

@@ -64,7 +64,8 @@ impl Task {
         Ok(())
     }
 
-    /// A writer whose clock ran ahead is given up, or every peer would refuse what it writes until the time has come.
+    /// A writer whose clock ran ahead is given up once a peer has refused something for its time, or all peers would refuse
+    /// what it writes until that time has come. This clock alone may as well be behind now.
     async fn mend_clock(&mut self) -> Result<(), EngineError> {
         let environment = self.shared.environment;
         let now_ms = (environment.now_ms)();
@@ -72,7 +73,8 @@ impl Task {
             self.withdraw_claim(now_ms).await?;
         }
         let ahead = |s: &crate::ingest::writers::WriterState| s.clock.ran_ahead(now_ms, environment.drift_ms);
-        if !self.writers.states().iter().any(|s| s.current && ahead(s)) {
+        if !self.writers.states().iter().any(|s| s.current && ahead(s)) || !self.is_refused_for_time().await?
+        {
             return Ok(());
         }
         self.shared.alarm(
@@ -82,6 +84,15 @@ impl Task {
         );
         let (changes, links) = self.renew(Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead).await?;
         self.commit(&changes, &links).await
+    }
+
+    async fn is_refused_for_time(&self) -> Result<bool, EngineError> {
+        for peer in self.peers.keys() {
+            if self.shared.store.next_retry_ms(*peer).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn purge_due(&mut self) -> Result<(), EngineError> {

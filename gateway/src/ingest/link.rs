@@ -10,7 +10,7 @@ use guantong_proto::v1::RefusalReason;
 
 use super::changes::Refused;
 use super::topology::{PeerId, Role};
-use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive};
+use super::{SIBLINGS_MAX, Slot, VALUE_MAX_BYTES, WRITERS_MAX, Work, derive, lost_life};
 use crate::access::{self, ChildRight};
 use crate::division::Division;
 use crate::erasure::{self, Erasures};
@@ -58,6 +58,8 @@ struct Taking {
     /// Whom it concerns with the steps that came.
     audience: Audience,
     changed: Vec<FieldNumber>,
+    /// What came of a life that this store has lost, and may be taken for replaced elsewhere.
+    lost: Vec<(FieldNumber, Entry)>,
     accepted: Accepted,
 }
 
@@ -111,7 +113,8 @@ impl Work<'_> {
             return Accepted { refused, ..Accepted::default() };
         }
         let (after, audience) = (self.record(slot).clone(), joined.unwrap_or(before));
-        let mut taking = Taking { after, audience, changed: Vec::new(), accepted: Accepted::default() };
+        let (changed, lost, accepted) = Default::default();
+        let mut taking = Taking { after, audience, changed, lost, accepted };
         let marks = kind.roles.erased.and_then(|n| incoming.get(n).map(|r| (n, r)));
         let unmarked = marks.map(|_| taking.after.clone());
         self.take_fields(sender, slot, steps.into_iter().chain(marks), &mut taking);
@@ -145,7 +148,7 @@ impl Work<'_> {
 
     /// Takes in the fields that may go in.
     fn take_fields<'r>(
-        &self,
+        &mut self,
         sender: &Sender,
         slot: Slot,
         fields: impl Iterator<Item = (FieldNumber, &'r Register)>,
@@ -156,6 +159,7 @@ impl Work<'_> {
             match self.judge(sender, slot, field, register, &taking.audience, &taking.after) {
                 Ok(recovered) => {
                     taking.accepted.recovered += recovered;
+                    taking.lost.extend(lost_life::values(&taking.after, field, register));
                     let merged = merge::merge_field(&mut taking.after, field, register);
                     taking.accepted.forked |= merged.forked;
                     taking.changed.extend(merged.changed.then_some(field));
@@ -168,6 +172,8 @@ impl Work<'_> {
                 }
             }
         }
+        let lost = std::mem::take(&mut taking.lost);
+        taking.changed.extend(self.write_lost(slot, &mut taking.after, lost));
     }
 
     /// Whether a field may go in, and how many of its entries only because this node recovers. The audience is the one

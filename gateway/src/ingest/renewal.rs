@@ -13,7 +13,7 @@ use crate::division::Division;
 use crate::erasure::{self, Erasures};
 use crate::merge;
 use crate::record::audience::Audience;
-use crate::record::{Entry, FieldNumber, Record, Register};
+use crate::record::{self, Entry, FieldNumber, Record, Register};
 use crate::release::{self, Concern};
 use crate::schema::Kind;
 use crate::stamp::{Stamp, Writer};
@@ -77,8 +77,9 @@ impl Work<'_> {
                 }
             }
             if doubt == Doubt::Copied {
-                let doubtful = self.unsee(&mut register, after);
-                record.remember_purged(*field, &doubtful);
+                for (writer, doubt) in self.unsee(&mut register, after) {
+                    record.doubt(*field, writer, doubt);
+                }
             }
             record.set(*field, register);
         }
@@ -128,19 +129,20 @@ impl Work<'_> {
     /// Takes back what was said to be seen of writers given up, and gives it: from a child that has it, it is still
     /// taken, as something that this node had. Values of writers given up earlier are not doubtful: see
     /// `Writers::renewed`.
-    fn unsee(&self, register: &mut Register, after: Stamp) -> Register {
+    fn unsee(&self, register: &mut Register, after: Stamp) -> Vec<(Writer, record::Doubt)> {
         let renewed = |writer| self.writers.renewed().contains(&writer);
         let doubtful = |e: &Entry| {
             e.stamp > after && (renewed(e.writer) || e.value.is_none() && self.is_given_up(e.writer))
         };
-        let taken: Vec<Entry> = register.entries().iter().filter(|e| doubtful(e)).cloned().collect();
+        let doubted = |e: &Entry| (e.writer, record::Doubt { sure: after, through: e.stamp });
+        let taken = register.entries().iter().filter(|e| doubtful(e)).map(doubted).collect();
         for entry in register.entries_mut() {
             if doubtful(entry) {
                 *entry = Entry::seen(entry.writer, after);
             }
         }
         register.entries_mut().retain(|e| e.stamp > Stamp::default());
-        Register::from_entries(taken.into_iter().map(|e| Entry::seen(e.writer, e.stamp)))
+        taken
     }
 
     /// Judges a record anew after the program has learned other rules, and owes it to everyone it concerns: what was

@@ -71,11 +71,11 @@ pub fn decode(bytes: Bytes) -> Result<Record, CodecError> {
         fields.extend(plain.into_iter().chain(cleared).map(|(f, v)| (f, Register::single(writer, base, v))));
     }
     for register in state.registers {
-        fields.push(register_from(register, &writers)?);
+        fields.push(register_from(register, &writers, false)?);
     }
     fields.sort_by_key(|f| f.0);
     let purged =
-        state.purged.into_iter().map(|r| register_from(r, &writers)).collect::<Result<Vec<_>, _>>()?;
+        state.purged.into_iter().map(|r| register_from(r, &writers, true)).collect::<Result<Vec<_>, _>>()?;
     for list in [&fields, &purged] {
         if let Some(pair) = list.windows(2).find(|w| w[0].0 >= w[1].0) {
             return Err(CodecError::Order(pair[1].0));
@@ -144,7 +144,12 @@ fn writer_from(writer: &v1::Writer) -> Result<Writer, CodecError> {
     Ok(Writer { division, id: writer.id })
 }
 
-fn register_from(register: v1::Register, writers: &[Writer]) -> Result<(FieldNumber, Register), CodecError> {
+/// A content stamp says something of a value, and where it was `purged`, of a doubt.
+fn register_from(
+    register: v1::Register,
+    writers: &[Writer],
+    purged: bool,
+) -> Result<(FieldNumber, Register), CodecError> {
     let field = register.field;
     let mut entries: SmallVec<[Entry; 1]> = SmallVec::with_capacity(register.entries.len());
     for entry in register.entries {
@@ -152,8 +157,8 @@ fn register_from(register: v1::Register, writers: &[Writer]) -> Result<(FieldNum
         if entry.value.as_ref().is_some_and(|v| !raw::is_value_of(field, v)) {
             return Err(CodecError::Value(field));
         }
-        let stands = entry.value.is_some();
-        let content_stamp = if stands { Stamp(entry.content_stamp) } else { Stamp::default() };
+        let content_stamp =
+            if purged || entry.value.is_some() { Stamp(entry.content_stamp) } else { Stamp::default() };
         entries.push(Entry { writer, stamp: Stamp(entry.stamp), value: entry.value, content_stamp });
     }
     entries.sort_by_key(|e| e.writer);

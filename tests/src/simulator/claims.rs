@@ -7,9 +7,11 @@ use guantong_gateway::claiming::{self, Claimed, Claiming, Claims, Pace};
 use guantong_gateway::division::Division;
 use guantong_gateway::ingest::changes::{Changes, LinkChange};
 use guantong_gateway::ingest::topology::{PeerId, Role};
+use guantong_gateway::record::{FieldNumber, RecordName};
 use guantong_gateway::release;
 use guantong_gateway::session::Side;
 use guantong_gateway::stamp::Stamp;
+use guantong_proto::rules::fields;
 use guantong_proto::v1;
 
 use super::checker::present;
@@ -208,9 +210,14 @@ impl World {
         };
         let excused = |w: &Written| !self.is_healed && (w.late || w.forgotten);
         let promised = self.ledger.written.iter().filter(claimed).filter(|w| !w.gone && !excused(w));
+        let counted = claim.quarantined_count > 0;
         let refused = |c: &Change| {
-            let counted = claim.quarantined_count > 0;
-            self.is_refused(author, holder, c) || counted && self.was_refused(author, through_ms, c)
+            // What was erased is nowhere, and the mark that says so may be what is refused.
+            let erased = || self.is_erased_at(author, c).then_some(fields::ERASED);
+            std::iter::once(c.field).chain(erased()).any(|field| {
+                let refused = self.is_refused(author, holder, &c.name, field);
+                refused || self.was_refused((author, holder), (through_ms, counted), &c.name, field)
+            })
         };
         let missing = |c: &&Change| self.is_released(holder, c) && !self.is_there(holder, c) && !refused(c);
         let change = promised.map(|w| &w.change).find(missing)?;
@@ -235,28 +242,42 @@ impl World {
             || present(&self.ledger, &record, change)
     }
 
-    /// Whether a node on the way has it in quarantine, or its record.
-    fn is_refused(&self, author: usize, holder: usize, change: &Change) -> bool {
-        let mut at = author;
-        while at != holder {
-            let node = &self.nodes[at];
-            if let (Some(parent), Some((key, _))) = (node.parent_peer(), node.disk.load(&change.name)) {
-                let of = |field| node.disk.quarantine.contains_key(&(parent, key, field));
-                if of(0) || of(change.field) {
-                    return true;
-                }
-            }
-            let Some(above) = node.parent.and_then(|p| self.node_of(p)) else { return false };
-            at = above;
-        }
-        false
+    fn is_erased_at(&self, node: usize, change: &Change) -> bool {
+        let record = self.nodes[node].disk.record(&change.name);
+        record.is_some_and(|record| self.ledger.is_erased(&record, change))
     }
 
-    /// Whether it was in a quarantine when the claim was made: it counts then, and nobody waits for it to arrive later.
-    fn was_refused(&self, author: usize, through_ms: u64, change: &Change) -> bool {
+    /// Whether a node on the way has a field in quarantine, or its record.
+    fn is_refused(&self, author: usize, holder: usize, name: &RecordName, field: FieldNumber) -> bool {
+        self.way(author, holder).into_iter().any(|at| {
+            let node = &self.nodes[at];
+            let (Some(parent), Some((key, _))) = (node.parent_peer(), node.disk.load(name)) else {
+                return false;
+            };
+            let of = |field| node.disk.quarantine.contains_key(&(parent, key, field));
+            of(0) || of(field)
+        })
+    }
+
+    /// Whether it was in a quarantine when the claim was made: it counts then, in the claim of the node that had it there,
+    /// and nobody waits for it to arrive later. `counted`: the author's claim counts some.
+    fn was_refused(
+        &self,
+        (author, holder): (usize, usize),
+        (through_ms, counted): (u64, bool),
+        name: &RecordName,
+        field: FieldNumber,
+    ) -> bool {
         let said = self.ledger.said.get(&(author, through_ms));
-        let let_go = |field| self.ledger.let_go.get(&(change.name.clone(), field));
-        said.is_some() && let_go(0).max(let_go(change.field)) >= said
+        let let_go = |at, field| self.ledger.let_go.get(&(at, name.clone(), field));
+        let was = |at| let_go(at, 0).max(let_go(at, field)) >= said;
+        said.is_some() && self.way(author, holder).into_iter().any(|at| (counted || at != author) && was(at))
+    }
+
+    /// The nodes from one up to another, without that.
+    fn way(&self, author: usize, holder: usize) -> Vec<usize> {
+        let above = |at: &usize| self.nodes[*at].parent.and_then(|parent| self.node_of(parent));
+        std::iter::successors(Some(author), above).take_while(|at| *at != holder).collect()
     }
 
     /// Notes which fields some node does not know: they go no further there.

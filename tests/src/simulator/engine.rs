@@ -181,7 +181,7 @@ impl Node {
         }
         for (key, field) in std::mem::take(&mut self.disk.let_go) {
             let name = self.disk.records.get(&key).map(|stored| stored.name.clone());
-            name.map(|name| step.ledger.let_go.insert((name, field), step.ledger.step));
+            name.map(|name| step.ledger.let_go.insert((step.index, name, field), step.ledger.step));
         }
         step.changed.extend(changes.records.iter().map(|record| record.name.clone()));
         step.ledger.trace(|| self.told(changes));
@@ -272,7 +272,8 @@ impl Node {
         // No draw, so that seeds keep their fates.
         self.sum_next(1 + (now_ms % 15) as usize);
         let ahead = |s: &WriterState| s.clock.ran_ahead(now_ms, DRIFT_MS);
-        if self.disk.writers.iter().any(|s| s.current && ahead(s)) {
+        let is_refused = self.disk.quarantine.values().any(|(_, refused)| refused.retry_at_ms.is_some());
+        if is_refused && self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();
             let (changes, links, rewritten) =
                 self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);

@@ -3,7 +3,7 @@
 //! It never looks at how the engine did it, only at what came out.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash};
 use std::sync::Arc;
 
@@ -37,11 +37,28 @@ pub struct Change {
     /// Nobody wrote it: a store that was put back wrote what it held again.
     pub is_again: bool,
     /// The values that it replaced, because its author saw them.
-    pub replaced: Vec<(Writer, Stamp)>,
+    pub replaced: Vec<(Writer, Stamp, Bytes)>,
     /// Of a union: the entries that it added or changed, with their stamps.
     pub entries: Option<Vec<(Vec<u8>, u64)>>,
     /// Of an erasure: the content that it ended.
     pub ended: Vec<Content>,
+}
+
+impl Change {
+    fn value_of(&self) -> Value {
+        (self.name.clone(), self.field, self.writer, self.stamp)
+    }
+
+    /// Whether this erasure ended all that is left of a change.
+    fn has_ended(&self, change: &Change) -> bool {
+        let ended = |content| self.ended.contains(&content);
+        match &change.entries {
+            None => ended(Content::Value(change.field, change.writer, change.stamp)),
+            Some(entries) => {
+                entries.iter().all(|(id, stamp)| ended(Content::Entry(change.field, id.clone(), *stamp)))
+            }
+        }
+    }
 }
 
 /// Content of a record that can be told from any other: by who wrote it when, or as an entry of a union.
@@ -91,17 +108,17 @@ pub(super) fn changes_between(
         }
         let union = rule.is_some_and(|r| r.policy == Policy::Union);
         let held = before.get(*field);
-        let gone: Vec<(Writer, Stamp)> = held
+        let gone: Vec<(Writer, Stamp, Bytes)> = held
             .into_iter()
             .flat_map(|r| r.live())
-            .map(|(e, _)| (e.writer, e.stamp))
-            .filter(|old| !register.live().any(|(e, _)| (e.writer, e.stamp) == *old))
+            .map(|(e, v)| (e.writer, e.stamp, v.clone()))
+            .filter(|old| !register.live().any(|(e, _)| (e.writer, e.stamp) == (old.0, old.1)))
             .collect();
         for (entry, value) in register.live() {
             if before.get(*field).and_then(|r| r.seen(entry.writer)) >= Some(entry.stamp) {
                 continue;
             }
-            let of_author = |old: &&(Writer, Stamp)| !union || old.0.division == entry.writer.division;
+            let of_author = |old: &&(Writer, Stamp, Bytes)| !union || old.0.division == entry.writer.division;
             let old: Vec<_> =
                 held.into_iter().flat_map(|r| r.live()).flat_map(|(_, v)| view::union_entries(v)).collect();
             let entries = view::union_entries(value)
@@ -116,7 +133,7 @@ pub(super) fn changes_between(
                 value: value.clone(),
                 content: entry.content_stamp(),
                 is_again: false,
-                replaced: gone.iter().filter(of_author).copied().collect(),
+                replaced: gone.iter().filter(of_author).cloned().collect(),
                 entries: union.then_some(entries),
                 ended: Vec::new(),
             });
@@ -171,14 +188,18 @@ pub struct Ledger {
     pub erasures: BTreeMap<RecordName, Vec<usize>>,
     /// The changes that replaced a value.
     pub replaced_by: BTreeMap<Value, Vec<usize>>,
+    /// What each value was when it was written first.
+    contents: HashMap<Value, Bytes>,
+    /// Values whose stamp two copies of a store gave out for different contents.
+    forked: BTreeSet<Value>,
     /// The world's step.
     pub step: u64,
     /// The greatest moment that each node claimed for itself.
     pub claimed: BTreeMap<usize, u64>,
     /// When each claim was first said: by its node and moment, the world's step.
     pub said: BTreeMap<(usize, u64), u64>,
-    /// When a field, or a record (0), left a quarantine for the last time.
-    pub let_go: BTreeMap<(RecordName, FieldNumber), u64>,
+    /// When a field, or a record (0), left the quarantine of a node for the last time.
+    pub let_go: BTreeMap<(usize, RecordName, FieldNumber), u64>,
     /// Nodes of which there was a copy.
     pub copied: BTreeSet<usize>,
     /// Fields, by kind, that some node did not know at first.
@@ -201,6 +222,8 @@ impl Ledger {
             written: Vec::new(),
             erasures: BTreeMap::new(),
             replaced_by: BTreeMap::new(),
+            contents: HashMap::new(),
+            forked: BTreeSet::new(),
             step: 0,
             claimed: BTreeMap::new(),
             said: BTreeMap::new(),
@@ -227,11 +250,17 @@ impl Ledger {
         for change in changes {
             self.trace(|| {
                 let Change { name, field, writer, stamp, replaced, .. } = &change;
+                let replaced: Vec<_> = replaced.iter().map(|(writer, stamp, _)| (writer, stamp)).collect();
                 format!("node {node} wrote {name:?} field {field} as {writer:?} at {stamp:?}, replacing {replaced:?}")
             });
-            for (writer, stamp) in &change.replaced {
+            for (writer, stamp, _) in &change.replaced {
                 let value = (change.name.clone(), change.field, *writer, *stamp);
                 self.replaced_by.entry(value).or_default().push(self.written.len());
+            }
+            self.note_again(&change);
+            let stands_for = self.contents.entry(change.value_of()).or_insert_with(|| change.value.clone());
+            if *stands_for != change.value {
+                self.forked.insert(change.value_of());
             }
             if !change.ended.is_empty() {
                 self.erasures.entry(change.name.clone()).or_default().push(self.written.len());
@@ -240,6 +269,24 @@ impl Ledger {
             assert!(!late || self.wrong_clocks, "node {node} wrote under its own claim: {change:?}");
             let (gone, receded, forgotten) = (false, false, false);
             self.written.push(Written { change, node, step: self.step, gone, receded, late, forgotten });
+        }
+    }
+
+    /// A value that a store that was put back writes again takes the place of the one that it was.
+    fn note_again(&mut self, change: &Change) {
+        if change.content == change.stamp || change.entries.is_some() {
+            return;
+        }
+        let was = |c: &Change| {
+            (c.field, c.stamp, &c.value, c.writer.division)
+                == (change.field, change.content, &change.value, change.writer.division)
+                && c.name == change.name
+        };
+        if let Some(was) = self.written.iter().map(|w| &w.change).find(|c| was(c)).map(Change::value_of) {
+            let by = self.replaced_by.entry(was).or_default();
+            if !by.contains(&self.written.len()) {
+                by.push(self.written.len());
+            }
         }
     }
 
@@ -258,7 +305,10 @@ impl Ledger {
                 let purged = is.as_ref().is_some_and(|r| {
                     r.had(written.change.field, written.change.writer) >= Some(written.change.stamp)
                 });
-                gone.push((index, purged, !elsewhere.iter().any(has) && (!purged || written.receded)));
+                let taken = |record: &Option<Record>| {
+                    record.as_ref().is_some_and(|r| self.has_taken(r, &written.change))
+                };
+                gone.push((index, purged, !elsewhere.iter().any(taken) && (!purged || written.receded)));
             }
         }
         for (index, purged, gone) in gone {
@@ -269,37 +319,52 @@ impl Ledger {
 
     /// Whether a record has taken in a change, or one that replaced it, or a mark by which it was erased.
     pub fn has(&self, record: &Record, change: &Change) -> bool {
+        self.stands_in(record, change) || self.replaced(record, change) || self.is_erased(record, change)
+    }
+
+    /// Whether a record has taken in a change, or one that replaced it. A mark that would erase it says nothing of that.
+    fn has_taken(&self, record: &Record, change: &Change) -> bool {
+        self.stands_in(record, change) || self.successors(change).any(|by| self.has_taken(record, by))
+    }
+
+    /// Whether a record has taken in this very change.
+    fn stands_in(&self, record: &Record, change: &Change) -> bool {
         // What was purged is not there any more. A later stamp of the same writer says nothing by itself: copies of a
         // store write as the same.
-        record.get(change.field).and_then(|r| r.seen(change.writer)) == Some(change.stamp)
-            || self.replaced(record, change)
-            || self.is_erased(record, change)
+        let entries = record.get(change.field).map_or(&[][..], |register| register.entries());
+        let mut same = entries.iter().filter(|e| (e.writer, e.stamp) == (change.writer, change.stamp));
+        same.any(|e| !self.forked.contains(&change.value_of()) || e.value.as_ref() == Some(&change.value))
     }
 
     /// Whether a record has a mark by which a change was erased.
     pub fn is_erased(&self, record: &Record, change: &Change) -> bool {
         let marks = Erasures::of(self.schema.kind(change.name.kind), record);
-        let Some(before) = marks.before(change.field) else { return false };
+        let Some(before) = marks.before(change.field) else { return self.has_ended(record, change) };
         let is_older = match &change.entries {
             Some(entries) => change.stamp <= before || entries.iter().all(|(_, stamp)| *stamp <= before.0),
             None => change.content <= before,
         };
         // A mark that a wrong clock made is written again and reaches less far; what it ended stays ended.
         let seen = || record.get(change.field).and_then(|r| r.seen(change.writer));
-        is_older || self.wrong_clocks && (seen() >= Some(change.stamp) || self.was_ended(record, change))
+        is_older
+            || self.wrong_clocks && (seen() >= Some(change.stamp) || self.was_ended(record, change))
+            || self.has_ended(record, change)
     }
 
     /// Whether a mark that a record has was made when the change, or what replaced it, was there.
     fn was_ended(&self, record: &Record, change: &Change) -> bool {
-        let value = Content::Value(change.field, change.writer, change.stamp);
-        let there = |mark: &Change| match &change.entries {
-            None => mark.ended.contains(&value),
-            Some(entries) => entries
-                .iter()
-                .all(|(id, stamp)| mark.ended.contains(&Content::Entry(change.field, id.clone(), *stamp))),
-        };
-        self.marks_in(record, &change.name).any(there)
+        self.marks_in(record, &change.name).any(|mark| mark.has_ended(change))
             || self.successors(change).any(|by| self.was_ended(record, by))
+    }
+
+    /// Whether a record was told that a change, or what replaced it, ended, by a mark that is on no disk any more: who
+    /// does not take the mark for its time has it from the value's own register.
+    fn has_ended(&self, record: &Record, change: &Change) -> bool {
+        let marks = self.erasures.get(&change.name).into_iter().flatten().map(|i| &self.written[*i]);
+        let mut lost = marks.filter(|mark| mark.gone);
+        let seen = || record.get(change.field).and_then(|r| r.seen(change.writer)) >= Some(change.stamp);
+        lost.any(|mark| mark.change.has_ended(change)) && seen()
+            || self.successors(change).any(|by| self.has_ended(record, by))
     }
 
     /// The erasures whose marks a record has.
@@ -332,8 +397,15 @@ impl Ledger {
             .any(|by| rewrote(by) && self.has(record, by) || self.entry_replaced(record, by, id))
     }
 
-    fn successors(&self, change: &Change) -> impl Iterator<Item = &Change> {
-        let value = (change.name.clone(), change.field, change.writer, change.stamp);
-        self.replaced_by.get(&value).into_iter().flatten().map(|i| &self.written[*i].change)
+    fn successors<'a>(&'a self, change: &'a Change) -> impl Iterator<Item = &'a Change> {
+        let value = change.value_of();
+        let forked = self.forked.contains(&value);
+        let all = self.replaced_by.get(&value).into_iter().flatten().map(|i| &self.written[*i].change);
+        // One stamp with two contents: whoever saw the one need not have seen the other.
+        let same = |(writer, stamp, content): &(Writer, Stamp, Bytes)| {
+            (*writer, *stamp) == (change.writer, change.stamp) && *content == change.value
+        };
+        let again = |by: &Change| (by.content, &by.value) == (change.stamp, &change.value);
+        all.filter(move |by| !forked || again(by) || by.replaced.iter().any(same))
     }
 }

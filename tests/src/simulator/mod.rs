@@ -24,6 +24,9 @@
 //! Two things the protocol does not promise, and no storm tries them. Two ends of a link that were both put back before
 //! they met again have nobody to tell them so: the second restore waits until the first has been noticed by all. And a
 //! parent that is put back forgets which of two copies of a child it had found: a run has copies or restores.
+//!
+//! One that storms do try: an erasure whose mark goes with the only disk that had it may have ended values elsewhere, where
+//! the mark itself was refused for its time. Each value's register says that it ended, and nothing brings it back.
 
 #![allow(clippy::panic)]
 

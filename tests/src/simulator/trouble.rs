@@ -79,6 +79,12 @@ impl World {
             .map(|(_, n)| &n.disk)
             .collect();
         self.ledger.put_back(&self.nodes[index].disk, backup.as_ref(), &others);
+        // With the disk goes what it knew to be refused, which claims have counted.
+        let disk = &self.nodes[index].disk;
+        for (_, key, field) in disk.quarantine.keys() {
+            let Some(stored) = disk.records.get(key) else { continue };
+            self.ledger.let_go.insert((index, stored.name.clone(), *field), self.ledger.step);
+        }
         self.note_forgotten(index, backup.as_ref());
         self.nodes[index].disk = backup.unwrap_or_default();
         let unkept = self.claims_hold(index);
