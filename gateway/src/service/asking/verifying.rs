@@ -106,11 +106,11 @@ impl Asking {
         }
     }
 
-    /// How a link stands; equal only if it was compared since the question.
+    /// How a link stands; equal only if it was compared since the question, and still is linked.
     async fn link(&self, (role, id, peer): &Peer, compared: bool) -> v1::LinkEquality {
         let shared = self.engine.shared();
         let mut link = equality::of_link(shared, &self.links, *role, *peer);
-        if shared.proof(*id).is_equal() && !compared {
+        if shared.proof(*id).is_equal() && !(compared && link.linked) {
             link.state = v1::EqualityState::Unknown.into();
             link.reason =
                 "the ends did not come to compare in time; ask again (未及时完成核对，请稍后重试)".into();
