@@ -20,6 +20,7 @@ mod history;
 mod imports;
 mod invitations;
 mod keys;
+mod log;
 mod meta;
 mod migrations;
 mod outbox;

@@ -171,6 +171,12 @@ async fn what_does_not_fit_is_refused_and_the_store_stays_as_it_is() {
     let cut = fleet.file("cut.backup", &whole[..whole.len() / 2]);
     let altered = fleet.file("altered.backup", altered);
     let text = fleet.file("notes.backup", "these are notes");
+    let nothing = fleet.file("nothing.backup", "");
+    let beginning = fleet.file("beginning.backup", &whole[..100]);
+    let head = fleet.file("head.backup", &whole[..4096]);
+    let longer = fleet.file("longer.backup", [&*whole, b"more"].concat());
+    let changed =
+        fleet.file("changed.backup", String::from_utf8_lossy(&whole[..4096]).replacen("22", "44", 1));
     let newer = fleet.file("newer.backup", newer(&whole));
     stop(&mut fleet, TOWNSHIP).await;
     let before = std::fs::read(store(&fleet, TOWNSHIP)).unwrap();
@@ -179,6 +185,11 @@ async fn what_does_not_fit_is_refused_and_the_store_stays_as_it_is() {
         (&cut, "is not whole"),
         (&altered, "was altered or damaged"),
         (&text, "is no backup"),
+        (&nothing, "不是备份文件"),
+        (&beginning, "is no backup"),
+        (&head, "备份文件不完整"),
+        (&longer, "is not whole"),
+        (&changed, "备份文件已被改动或损坏"),
         (&newer, "newer program"),
     ] {
         restore(&fleet, TOWNSHIP, file).await.exits(1).says(&[said]);
@@ -189,7 +200,10 @@ async fn what_does_not_fit_is_refused_and_the_store_stays_as_it_is() {
     change(&store(&fleet, TOWNSHIP), "PRAGMA user_version = 999").await;
     let newer = std::fs::read(store(&fleet, TOWNSHIP)).unwrap();
     let refused = fleet.tree.start(division(TOWNSHIP)).await.unwrap_err().to_string();
-    assert!(refused.contains("use the newer program"), "{refused}");
+    assert!(refused.contains("use the newer program") && refused.contains("更新版本"), "{refused}");
+    let config = fleet.tree.config_path(division(TOWNSHIP));
+    let rebuild = run(&["rebuild", "--config", config.to_str().unwrap()]).await;
+    rebuild.exits(1).says(&["use the newer program", "nothing was changed"]);
     assert_eq!(std::fs::read(store(&fleet, TOWNSHIP)).unwrap(), newer);
     restore(&fleet, TOWNSHIP, &own).await.exits(0);
     start(&mut fleet, TOWNSHIP).await;

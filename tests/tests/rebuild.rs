@@ -59,6 +59,19 @@ async fn fill(fleet: &Fleet) {
     fleet.equal().await;
 }
 
+/// Of a grant that was given before a node lost its store.
+const BEFORE: &str = "partner-of-before";
+
+async fn grant(fleet: &Fleet, node: &str) {
+    let scope = division(node).to_string();
+    fleet
+        .cli(node, &["grant", "set", BEFORE, "--scope", &scope, "--level", "write", "--kind", "case"])
+        .await
+        .exits(0);
+    let audit = fleet.cli(node, &["audit", "show", "--limit", "1000"]).await.out;
+    assert!(audit.contains(BEFORE), "{audit}");
+}
+
 /// Stops a node and takes its store away, as a new disk would.
 async fn empty(fleet: &mut Fleet, node: &str) {
     fleet.tree.stop(division(node)).await.unwrap();
@@ -86,6 +99,7 @@ async fn has(fleet: &Fleet, node: &str, home: &str, id: &str) -> v1::Case {
 async fn an_emptied_township_is_filled_by_its_county_and_says_what_is_lost() {
     let mut fleet = tree().await;
     fill(&fleet).await;
+    grant(&fleet, TOWNSHIP).await;
     empty(&mut fleet, TOWNSHIP).await;
     let recovery = recovered(&fleet, TOWNSHIP).await;
     assert_eq!(recovery.cause(), v1::RecoveryCause::Emptied);
@@ -99,6 +113,9 @@ async fn an_emptied_township_is_filled_by_its_county_and_says_what_is_lost() {
     assert!(!recovery.losses.iter().any(|loss| loss.field_name == "risk"), "{:?}", recovery.losses);
     let shown = fleet.cli(TOWNSHIP, &["status"]).await;
     shown.shows(&["recovered 已恢复", "began empty", "cannot come back", "parties 当事人"]);
+    let audit = fleet.cli(TOWNSHIP, &["audit", "show", "--limit", "1000"]).await.out;
+    assert!(!audit.contains(BEFORE), "the log begins anew: {audit}");
+    fleet.cli(TOWNSHIP, &["status"]).await.shows(&["the audit log of before", "此前的审计日志"]);
     // It works on, and nothing of it is taken for the node's former self.
     fleet.write(TOWNSHIP, &name(TOWNSHIP, "3"), &case("乙")).await.unwrap();
     until("the province has it", async || {
@@ -112,6 +129,7 @@ async fn an_emptied_township_is_filled_by_its_county_and_says_what_is_lost() {
 async fn an_emptied_county_is_filled_from_above_and_below() {
     let mut fleet = tree().await;
     fill(&fleet).await;
+    grant(&fleet, COUNTY).await;
     empty(&mut fleet, COUNTY).await;
     let recovery = recovered(&fleet, COUNTY).await;
     assert_eq!(recovery.cause(), v1::RecoveryCause::Emptied);
@@ -129,6 +147,12 @@ async fn an_emptied_county_is_filled_from_above_and_below() {
     );
     let loss = recovery.losses.iter().find(|loss| loss.kind == "case" && loss.field_name == "title");
     assert_eq!(loss.unwrap().record_count, Some(1), "{:?}", recovery.losses);
+    assert!(!fleet.cli(COUNTY, &["grant", "list"]).await.exits(0).out.contains(BEFORE), "nobody else had it");
+    fleet.cli(COUNTY, &["status"]).await.shows(&[
+        "grants, invitations, subscriptions",
+        "give grants anew",
+        "请重新授权",
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,4 +273,48 @@ async fn a_store_whose_beginning_is_gone_is_refused_and_set_aside() {
     fleet.tree.start(division(TOWNSHIP)).await.unwrap();
     recovered(&fleet, TOWNSHIP).await;
     assert_eq!(has(&fleet, TOWNSHIP, TOWNSHIP, "2").await.title(), "甲");
+}
+
+/// A disk changed what the log held that SQLite keeps beside its file. SQLite alone would take it for less than it was, and
+/// say nothing: the node says it, and touches nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_log_is_named_and_set_aside() {
+    let mut fleet = tree().await;
+    fill(&fleet).await;
+    let township = division(TOWNSHIP);
+    fleet.tree.kill(township).await.unwrap();
+    let path = store(&fleet, TOWNSHIP);
+    let log = path.with_file_name("guantong.db-wal");
+    let (file, whole) = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
+    assert!(whole.len() > 100_000, "{}", whole.len());
+    let config = fleet.tree.config_path(township).to_str().unwrap().to_owned();
+    for (at, said) in [(100, "the beginning of its log"), (whole.len() / 2, " of its log")] {
+        let mut damaged = whole.clone();
+        damaged[at - 100..at].fill(0xa5);
+        std::fs::write(&log, &damaged).unwrap();
+        run(&["serve", "--check", "--config", &config]).await.exits(1).says(&[
+            said,
+            "guantong rebuild",
+            "数据文件已损坏",
+        ]);
+        let refused = fleet.tree.start(township).await.unwrap_err().to_string();
+        assert!(refused.contains(said) && refused.contains("guantong rebuild"), "{refused}");
+        assert!(
+            std::fs::read(&log).unwrap() == damaged && std::fs::read(&path).unwrap() == file,
+            "untouched"
+        );
+    }
+    let damaged = std::fs::read(&log).unwrap();
+    let rebuilt = rebuild(&fleet, TOWNSHIP, &[]).await.exits(0).json();
+    assert!(rebuilt["damage"].as_str().unwrap().contains("of its log"), "{rebuilt}");
+    let former = PathBuf::from(rebuilt["former_store"].as_str().unwrap());
+    let former_log = PathBuf::from(format!("{}-wal", former.display()));
+    assert!(std::fs::read(&former).unwrap() == file && std::fs::read(former_log).unwrap() == damaged);
+    fleet.tree.start(township).await.unwrap();
+    recovered(&fleet, TOWNSHIP).await;
+    assert_eq!(has(&fleet, TOWNSHIP, TOWNSHIP, "2").await.title(), "甲");
+    // What a kill alone leaves is no damage.
+    fleet.tree.kill(township).await.unwrap();
+    fleet.tree.start(township).await.unwrap();
+    fleet.equal().await;
 }

@@ -10,7 +10,8 @@ use crate::division::Division;
 pub enum StoreError {
     /// No room, on the disk or up to the store's own limit.
     #[error(
-        "the disk is full, or the store has reached its limit; nothing was lost: make room and try again"
+        "the disk is full, or the store has reached its limit; nothing was lost: make room and try again \
+         (磁盘已满或数据存储已达上限，数据未丢失，请清理空间后重试)"
     )]
     Full,
     /// The disk has not enough room for what is about to be made. Nothing was begun.
@@ -35,7 +36,11 @@ pub enum StoreError {
     )]
     Damaged(String),
     /// Something stored cannot be read.
-    #[error("the store is damaged ({0}); stop the node and restore its last backup")]
+    #[error(
+        "the store is damaged ({0}). Stop the node; then put back a backup: `guantong restore FILE --config …`, on PostgreSQL \
+         by its own tools; or, on SQLite, set the file aside: `guantong rebuild --config …` (数据存储已损坏：请停止节点，\
+         恢复备份，或用 guantong rebuild 重建)"
+    )]
     Corrupt(String),
     /// A store that was to be set aside is not damaged.
     #[error(
@@ -47,7 +52,9 @@ pub enum StoreError {
     #[error("another backup of this node is being made; wait until it is done (正在进行另一备份)")]
     CopyRuns,
     /// Another program holds the database for too long.
-    #[error("another program keeps the store locked; find it (a backup, a database tool) and end it")]
+    #[error(
+        "another program keeps the store locked; find it (a backup, a database tool) and end it (数据存储被其他程序锁定)"
+    )]
     Busy,
     /// The database's server is away, or lets nobody in: it is tried again.
     #[error(
@@ -59,10 +66,16 @@ pub enum StoreError {
     #[error("this database cannot be used: {0} (数据库不可用)")]
     Unusable(String),
     /// Another process has the store open.
-    #[error("the store {0} is in use by another process; a store belongs to one node process at a time")]
+    #[error(
+        "the store {0} is in use by another process; a store belongs to one node process at a time \
+         (数据存储正被另一进程使用)"
+    )]
     InUse(String),
     /// A newer program wrote the store.
-    #[error("the store has format {found}, this program knows formats up to {known}; use the newer program")]
+    #[error(
+        "the store has format {found}, this program knows formats up to {known}; use the newer program, nothing was \
+         changed (数据存储由更新版本的程序写入，请使用新版本程序)"
+    )]
     NewerSchema {
         /// What the store says.
         found: i64,
@@ -78,7 +91,8 @@ pub enum StoreError {
     NotOurs(String),
     /// The store belongs to another division.
     #[error(
-        "the store belongs to division {stored}, this node is {own}; name another store, or correct the division"
+        "the store belongs to division {stored}, this node is {own}; name another store, or correct the division \
+         (数据存储属于其他区划)"
     )]
     OtherDivision {
         /// Whose it is.
@@ -99,7 +113,9 @@ pub enum StoreError {
     #[error("another gateway changed what all gateways of this database share; the write is decided again")]
     Outdated,
     /// A file or folder cannot be made, opened, read or written.
-    #[error("the store cannot be read or written: {0}")]
+    #[error(
+        "the store cannot be read or written: {0}; look at the disk and its rights (数据存储无法读写，请检查磁盘和权限)"
+    )]
     Io(String),
     /// Anything else that the database says.
     #[error("the database failed: {0}")]
@@ -182,9 +198,13 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// The index of the log, which lies in memory and in a file, found no room.
+const SQLITE_IOERR_SHMSIZE: i32 = 10 | 19 << 8;
+
 /// SQLite's result codes; the low byte is the primary one.
 fn of_sqlite(code: i32, message: &str) -> StoreError {
     match code & 0xff {
+        _ if code == SQLITE_IOERR_SHMSIZE => StoreError::Full,
         5 | 6 => StoreError::Busy,
         8 | 10 | 14 | 23 => StoreError::Io(message.into()),
         11 => StoreError::Damaged(message.into()),

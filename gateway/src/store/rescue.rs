@@ -1,5 +1,5 @@
-//! Reading a damaged SQLite file, stretch by stretch, around what cannot be read. Nothing is ever changed in it, but that
-//! SQLite may move its own log into it; and it loses only its name.
+//! Reading a damaged SQLite file, stretch by stretch, around what cannot be read. Nothing is ever changed in it, and it and
+//! its log lose only their names; where no damage shows at once, SQLite may move its log into it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,14 +11,14 @@ use super::meta::Founding;
 use super::pack::keys_of;
 use super::sql::{Args, Conn, Row, blob, division, int};
 use super::{Database, Options, Store, StoreError, StoredRecord, Writer, backup, meta, postgres, records};
-use super::{replace, space, sqlite};
+use super::{log, replace, space, sqlite};
 use crate::division::Division;
 use crate::ingest::changes::RecordKey;
 
 /// Rows read at a time.
 const ROWS: i64 = 500;
 
-/// A store that is to be set aside.
+/// A store that is to be set aside. Dropped before it is replaced, nothing has happened.
 #[derive(Debug)]
 pub struct Damaged {
     path: PathBuf,
@@ -53,7 +53,16 @@ impl Damaged {
         let path = sqlite::path_of(location)?;
         let lock = sqlite::claim(&path)?;
         let bytes = path.metadata().map_err(|error| sqlite::io(&path, &error))?.len();
-        let damage = match backup::examine(&path).await {
+        // Without room SQLite could not even look at it.
+        space::ensure(&path, bytes)?;
+        let log = log::damage(&path).map_err(|error| sqlite::io(&path, &error))?;
+        // Of a log that is damaged, SQLite would read the beginning, and put it away with the rest.
+        let has_log = log.is_some();
+        let examined = match log {
+            Some(what) => Err(StoreError::Damaged(what)),
+            None => backup::examine(&path).await,
+        };
+        let damage = match examined {
             Ok((meta, ..)) if meta.division != own => {
                 return Err(StoreError::OtherDivision { stored: meta.division, own });
             }
@@ -66,9 +75,9 @@ impl Damaged {
             Err(StoreError::Damaged(what) | StoreError::Corrupt(what) | StoreError::Database(what)) => what,
             Err(other) => return Err(other),
         };
-        space::ensure(&path, bytes)?;
         // Rather say that a page is damaged than take it for something.
-        let reading = sqlite::reading(&path).pragma("cell_size_check", "ON");
+        let reading = if has_log { sqlite::looking(&path) } else { sqlite::reading(&path) };
+        let reading = reading.pragma("cell_size_check", "ON");
         let mut conn = reading.connect().await.ok().map(Conn::Sqlite);
         if let Some(conn) = &mut conn
             && let Ok(meta) = meta::meta(&mut conn.sql(None)).await
@@ -151,6 +160,15 @@ impl Damaged {
             let _ = conn.close().await;
         }
         replace::exchange(&self.path).map_err(|error| sqlite::io(&self.path, &error))
+    }
+}
+
+impl Drop for Damaged {
+    fn drop(&mut self) {
+        // Where it is not there any more, it is in the store's place.
+        if let Err(error) = replace::remove(&replace::making(&self.path)) {
+            tracing::warn!(path = %self.path.display(), %error, "an unfinished store is left over; it goes at the next start");
+        }
     }
 }
 

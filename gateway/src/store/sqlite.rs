@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Sqlite};
 use super::meta::{self, Founding};
 use super::migrations::{KNOWN, STEPS};
 use super::sql::{Args, Conn};
-use super::{Options, StoreError, replace};
+use super::{Options, StoreError, log, replace};
 use crate::division::Division;
 
 /// "GTng" as a number, in the file's header.
@@ -81,6 +81,16 @@ pub(super) fn claim(path: &Path) -> Result<File, StoreError> {
     Ok(lock)
 }
 
+/// Whether a process has the store open.
+fn is_held(path: &Path) -> bool {
+    File::open(replace::beside(path, "-lock")).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
+/// Refuses a log that a disk changed, before SQLite takes the rest of it for nothing. Nobody may write to the store now.
+fn whole_log(path: &Path) -> Result<(), StoreError> {
+    log::damage(path).map_err(|error| io(path, &error))?.map_or(Ok(()), |what| Err(StoreError::Damaged(what)))
+}
+
 /// Makes a file that only its owner can read, or opens it. SQLite would make one readable by everyone; its log takes
 /// the mode of the file.
 pub(super) fn private(path: &Path) -> std::io::Result<File> {
@@ -132,6 +142,11 @@ pub(super) fn writing(path: &Path, options: &Options) -> SqliteConnectOptions {
 /// How a connection that reads is opened.
 pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
     common(path, READER_CACHE_KIB).pragma("query_only", "ON")
+}
+
+/// How a connection is opened that leaves everything as it is, the log too.
+pub(super) fn looking(path: &Path) -> SqliteConnectOptions {
+    reading(path).read_only(true)
 }
 
 /// How a connection is opened that copies.
@@ -230,6 +245,7 @@ impl Database {
         options: &Options,
     ) -> Result<(Database, Conn), StoreError> {
         private(&path).map_err(|error| io(&path, &error))?;
+        whole_log(&path)?;
         check(&path).await?;
         let writing = writing(&path, options);
         let mut conn = Conn::Sqlite(writing.connect().await?);
@@ -250,6 +266,9 @@ impl Database {
         let shown = format!("SQLite {}", path.display());
         if !path.exists() {
             return Ok(format!("{shown}, which will be made"));
+        }
+        if !is_held(path) {
+            whole_log(path)?;
         }
         if check(path).await? > 0 {
             let mut conn = Conn::Sqlite(reading(path).connect().await?);

@@ -33,8 +33,17 @@ pub(super) fn text(recovery: &v1::Recovery) -> String {
     if !recovery.losses.is_empty() {
         text.push_str(&losses(&recovery.losses));
     }
+    if recovery.end_time.is_some() && recovery.cause() == v1::RecoveryCause::Emptied {
+        text.push_str(NOWHERE_ELSE);
+    }
     text
 }
+
+/// What a node keeps for itself, whatever its tier.
+const NOWHERE_ELSE: &str = "\
+no other node keeps grants, invitations, subscriptions, the audit log of before, and what had not been delivered: give \
+grants anew; `guantong rebuild` saves the last of these (授权、邀请、订阅、此前的审计日志和未送出的数据不在其他节点，请重新授权)
+";
 
 fn losses(losses: &[v1::RecoveryLoss]) -> String {
     let whole: Vec<&str> =
@@ -98,9 +107,13 @@ mod tests {
         };
         let ended = v1::Recovery { end_time: at(1_795_000_009), losses: vec![loss.clone()], ..going_on };
         let said = text(&ended);
-        for part in ["recovered", "began empty", "parties 当事人", "7", "cannot come back"] {
+        for part in
+            ["recovered", "began empty", "parties 当事人", "7", "cannot come back", "grants", "审计日志"]
+        {
             assert!(said.contains(part), "{part}: {said}");
         }
+        let put_back = v1::Recovery { cause: v1::RecoveryCause::PutBack.into(), ..ended.clone() };
+        assert!(!text(&put_back).contains("grants"), "a backup has them");
         let whole = v1::RecoveryLoss { field_name: String::new(), record_count: None, ..loss };
         assert!(text(&v1::Recovery { losses: vec![whole], ..ended }).contains("of this division itself"));
     }
