@@ -21,6 +21,7 @@ pub mod collector;
 pub mod land;
 pub mod postgres;
 pub mod rude;
+pub mod small_disk;
 pub mod wire;
 
 /// When a condition counts as one that never comes true. Nothing is ever waited for so long where all is well.
@@ -116,9 +117,9 @@ impl Done {
     }
 }
 
-/// The program, without anything in its environment that was meant for the tests.
-fn command() -> Command {
-    let mut command = Command::new(program());
+/// A program, without anything in its environment that was meant for the tests.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GUANTONG_")) {
         command.env_remove(name);
     }
@@ -128,7 +129,11 @@ fn command() -> Command {
 
 /// Runs the program to its end.
 pub async fn run<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Done {
-    let running = command().args(args).output();
+    ended(command(&program()).args(args).output()).await
+}
+
+/// What a command did that was started.
+pub async fn ended(running: impl Future<Output = std::io::Result<Output>>) -> Done {
     let output = tokio::time::timeout(PATIENCE, running).await;
     Done::of(output.expect("the command does not end").unwrap())
 }
@@ -143,8 +148,13 @@ pub struct Fleet {
 impl Fleet {
     /// Starts nodes, and waits until each is linked to its parent.
     pub async fn start(specs: impl IntoIterator<Item = NodeSpec>) -> Fleet {
+        Fleet::running(&program(), specs).await
+    }
+
+    /// The same, whose nodes run this program.
+    pub async fn running(program: &Path, specs: impl IntoIterator<Item = NodeSpec>) -> Fleet {
         let folder = tempfile::Builder::new().prefix("gt").tempdir().unwrap();
-        let tree = Tree::new(folder.path(), &program()).unwrap();
+        let tree = Tree::new(folder.path(), program).unwrap();
         let mut fleet = Fleet { tree, folder };
         for spec in specs {
             fleet.tree.add(spec).await.unwrap();
@@ -309,7 +319,7 @@ impl Stray {
     /// Starts a node from a configuration whose socket is `sock` in `dir`, with variables in its environment.
     pub fn start(dir: &Path, config: &Path, environment: &[(&str, &str)]) -> Stray {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("stray.log")).unwrap();
-        let child = command()
+        let child = command(&program())
             .envs(environment.iter().copied())
             .arg("serve")
             .arg("--config")

@@ -1,0 +1,109 @@
+//! A disk of a few MiB, for what a full one does to real processes: memory that is mounted where only the processes of one
+//! test see it. It needs no rights, but a system that lets its users have namespaces of their own.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::program;
+
+/// Mounts the disk, and keeps it until its standard input ends.
+const HOLD: &str =
+    r#"mount -t tmpfs -o "size=$1m,mode=700" none "$2" && echo mounted && exec cat >/dev/null"#;
+/// What takes the room.
+const FILLER: &str = "filler";
+
+/// A disk; gone with the processes that use it.
+pub struct SmallDisk {
+    holder: Child,
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    /// An empty disk of so many MiB. `None`, and said so: there can be none here.
+    pub async fn mount(mib: u32) -> Option<SmallDisk> {
+        let folder = tempfile::Builder::new().prefix("gtd").tempdir().unwrap();
+        let place = folder.path().join("disk");
+        std::fs::create_dir(&place).unwrap();
+        let spawned = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", HOLD, "sh"])
+            .arg(mib.to_string())
+            .arg(&place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        let mut said = String::new();
+        let mut holder = spawned.ok();
+        if let Some(out) = holder.as_mut().and_then(|holder| holder.stdout.take()) {
+            BufReader::new(out).read_line(&mut said).await.unwrap();
+        }
+        if said != "mounted\n" {
+            // Past the capture of passing tests: what is not tested must be seen.
+            let why =
+                b"SKIPPED: full disks; this system gives users no namespaces (unshare --user --mount)\n";
+            let _ = std::io::stderr().write_all(why);
+            return None;
+        }
+        let disk = SmallDisk { holder: holder?, folder };
+        let script = format!(
+            "#!/bin/sh\nexec nsenter --preserve-credentials --user --mount --target {} -- '{}' \"$@\"\n",
+            disk.id(),
+            program().display()
+        );
+        std::fs::write(disk.program(), script).unwrap();
+        std::fs::set_permissions(disk.program(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Some(disk)
+    }
+
+    fn id(&self) -> u32 {
+        self.holder.id().unwrap()
+    }
+
+    /// Runs `guantong` where it sees the disk, under its own process id.
+    pub fn program(&self) -> PathBuf {
+        self.folder.path().join("guantong")
+    }
+
+    /// The disk, as that program names it.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    /// A file on it, as this process names it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let inside = self.path().join(name);
+        Path::new("/proc").join(self.id().to_string()).join("root").join(inside.strip_prefix("/").unwrap())
+    }
+
+    /// The names on it, ascending.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.file("")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != FILLER);
+        names.sort();
+        names
+    }
+
+    /// Leaves no room on it.
+    pub fn fill(&self) {
+        let mut filler = File::options().create(true).append(true).open(self.file(FILLER)).unwrap();
+        let block = [1; 64 << 10];
+        for bytes in [block.len(), 4 << 10] {
+            while filler.write_all(&block[..bytes]).is_ok() {}
+        }
+    }
+
+    /// Makes room again, if it was filled.
+    pub fn make_room(&self) {
+        let _ = std::fs::remove_file(self.file(FILLER));
+    }
+}
