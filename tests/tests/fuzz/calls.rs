@@ -9,7 +9,8 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
 use tonic::{Code, Status};
 
-use super::office::{HOME, Office, callers};
+use super::exchange;
+use super::office::{CHILD, HOME, Office, callers};
 use super::runner::{fuzz, turn};
 
 /// Codes that say that we are at fault, or that nothing is there.
@@ -30,6 +31,22 @@ fn judge(method: &MethodDescriptor, answer: &Result<Bytes, Status>) {
     }
 }
 
+/// A request for a method; for a stream of them, several.
+fn request(method: &MethodDescriptor) -> Vec<u8> {
+    if method.name() == "Link" {
+        // What a parent alone says ends the link.
+        let said = |frame: &v1::Frame| !matches!(frame.kind, Some(v1::frame::Kind::Welcome(_)));
+        let frames = exchange::frames_of(CHILD).into_iter().filter(said);
+        let requests = frames.map(|frame| v1::LinkRequest { frame: Some(frame) });
+        return requests.flat_map(|request| request.encode_length_delimited_to_vec()).collect();
+    }
+    let message = sample(method.name(), &method.input(), 4);
+    if method.is_client_streaming() {
+        return message.encode_length_delimited_to_vec();
+    }
+    message.encode_to_vec()
+}
+
 /// The first byte chooses the method, the second who calls it; the rest is the request.
 #[test]
 fn calls() {
@@ -39,7 +56,7 @@ fn calls() {
     let mut samples = Vec::new();
     let mut succeeded = 0;
     for (at, method) in methods.iter().enumerate() {
-        let message = sample(method.name(), &method.input(), 4).encode_to_vec();
+        let message = request(method);
         let answer = office.call(method, callers[0].clone(), message.clone().into());
         judge(method, &answer);
         succeeded += usize::from(answer.is_ok());
@@ -47,6 +64,10 @@ fn calls() {
             samples.push([&[at as u8, caller as u8], &*message].concat());
         }
     }
+    let link = methods.iter().find(|method| method.name() == "Link").unwrap();
+    let greeted = office.call(link, callers[2].clone(), request(link).into()).unwrap();
+    let frame = v1::LinkResponse::decode(greeted).unwrap().frame.unwrap();
+    assert!(matches!(frame.kind, Some(v1::frame::Kind::Welcome(_))), "a node below is linked: {frame:?}");
     assert!(succeeded * 3 > methods.len(), "{succeeded} samples of {} are good ones", methods.len());
     fuzz(&turn, "calls", &samples, |input| {
         let [method, caller, message @ ..] = input else { return };

@@ -118,15 +118,15 @@ fn run(session: &mut Session, frame: v1::Frame) -> Vec<v1::BatchRecord> {
     records
 }
 
-#[test]
-fn frames() {
-    let turn = turn();
+/// A frame of each sort, as this child sends it.
+pub(super) fn frames_of(child: &str) -> Vec<v1::Frame> {
+    let child = division(child);
     let (payload, raw_bytes) = packed(records());
     let refusals = vec![v1::Refusal { record: "r".into(), field: 3, ..v1::Refusal::default() }];
-    let record = format!("divisions/{}/cases/1", division(CHILD));
+    let record = format!("divisions/{}/cases/1", child);
     let part = v1::PartSum { name: "1".into(), count: 1, sum: vec![7; 16].into() };
-    let kinds = [
-        Kind::Hello(hello()),
+    [
+        Kind::Hello(v1::Hello { division: child.to_string(), ..hello() }),
         Kind::Welcome(v1::Welcome { token: Some(v1::Token::default()), ..v1::Welcome::default() }),
         Kind::Batch(batch(payload.into(), raw_bytes)),
         Kind::Receipt(v1::Receipt { batch_id: 1, epoch: 7, peer_epoch: 1, refusals, ..Default::default() }),
@@ -141,7 +141,7 @@ fn frames() {
             probe_id: 1,
             kind: "case".into(),
             extent: Some(v1::probe::Extent::Records(v1::RecordExtent {
-                home: division(CHILD).to_string(),
+                home: child.to_string(),
                 records: vec![part.clone(), part],
                 ..v1::RecordExtent::default()
             })),
@@ -174,10 +174,17 @@ fn frames() {
             }],
             ..v1::Answer::default()
         }),
-        Kind::Claim(v1::Claim { division: division(CHILD).to_string(), ..v1::Claim::default() }),
+        Kind::Claim(v1::Claim { division: child.to_string(), ..v1::Claim::default() }),
         Kind::Goodbye(v1::Goodbye::default()),
-    ];
-    let samples: Vec<Vec<u8>> = kinds.map(|kind| frame(kind).encode_to_vec()).into();
+    ]
+    .map(frame)
+    .into()
+}
+
+#[test]
+fn frames() {
+    let turn = turn();
+    let samples: Vec<Vec<u8>> = frames_of(CHILD).iter().map(Message::encode_to_vec).collect();
     fuzz(&turn, "frames", &samples, |input| {
         let Ok(frame) = v1::Frame::decode(input) else { return };
         assert_eq!(v1::Frame::decode(&*frame.encode_to_vec()).as_ref(), Ok(&frame));

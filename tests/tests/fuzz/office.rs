@@ -24,6 +24,10 @@ use tonic::{Code, Request, Status};
 
 const OWN: &str = "220822";
 pub(super) const HOME: &str = "220822101000";
+/// A node below, not the one whose records are there.
+pub(super) const CHILD: &str = "220822102000";
+/// Messages of one call.
+const MESSAGES_MAX: usize = 64;
 /// A call that takes longer will never end.
 const CALL_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 /// Methods whose answers go on until somebody ends them.
@@ -36,21 +40,32 @@ pub(super) struct Office {
     _folder: tempfile::TempDir,
 }
 
-/// What others call, but for links, which have targets of their own, and backups, which ask nothing.
+/// What others call.
 fn methods() -> Vec<MethodDescriptor> {
     let pool = DescriptorPool::decode(guantong_proto::FILE_DESCRIPTOR_SET).unwrap();
     let ours = pool.services().filter(|service| service.package_name() == "guantong.v1");
-    let methods: Vec<_> = ours.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
-    methods.into_iter().filter(|method| !["Link", "CreateBackup"].contains(&method.name())).collect()
+    ours.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
-/// Everybody who can call: a local program, a partner that may write, another node, a partner without a grant.
+/// The messages of a call: of a stream, each with its length before it.
+fn messages(method: &MethodDescriptor, mut bytes: Bytes) -> Vec<Bytes> {
+    if !method.is_client_streaming() {
+        return vec![bytes];
+    }
+    let next = || {
+        let length = prost::decode_length_delimiter(&mut bytes).ok()?;
+        Some(bytes.split_to(length.min(bytes.len())))
+    };
+    std::iter::from_fn(next).take(MESSAGES_MAX).collect()
+}
+
+/// Everybody who can call: a local program, a partner that may write, a node below, a partner without a grant.
 pub(super) fn callers() -> [Caller; 4] {
     let caller = |who| Caller { who, address: "127.0.0.1".to_owned() };
     [
         caller(Who::Local),
         caller(Who::Partner("court".to_owned())),
-        caller(Who::Node(Division::parse(HOME).unwrap())),
+        caller(Who::Node(Division::parse(CHILD).unwrap())),
         caller(Who::Partner("nobody".to_owned())),
     ]
 }
@@ -85,7 +100,7 @@ impl Office {
         message: Bytes,
     ) -> Result<Bytes, Status> {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let mut request = Request::new(tokio_stream::once(message));
+        let mut request = Request::new(tokio_stream::iter(messages(method, message)));
         request.extensions_mut().insert(caller);
         let call = async {
             let mut grpc = Grpc::new(self.routes.clone()).max_decoding_message_size(usize::MAX);
