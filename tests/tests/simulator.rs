@@ -412,6 +412,40 @@ fn what_is_erased_stays_erased_when_a_store_is_put_back() {
 }
 
 #[test]
+fn a_clock_that_falls_behind_takes_nothing_back_and_one_that_was_ahead_is_mended() {
+    let mut world = two_counties();
+    world.ledger.wrong_clocks = true;
+    let name = case(&world, TOWNSHIPS[0]);
+    let (county, township) = (node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
+    world.ask(township, write(&name, &held_by(TOWNSHIPS[0], "secret")));
+    world.settle().unwrap();
+    world.nodes[township].line_cut = true;
+    world.ask(township, Action::Erase { name: name.clone(), fields: vec![fields::case::TITLE] });
+    let apart = [township, county];
+    world.settle_but(&apart).unwrap();
+    let marks =
+        |world: &World| world.nodes[township].disk.record(&name).unwrap().get(fields::ERASED).cloned();
+    let made = marks(&world);
+    world.nodes[township].skew_ms = -3_600_000;
+    world.settle_but(&apart).unwrap();
+    assert_eq!(marks(&world), made, "nobody refused it for its time");
+
+    world.nodes[township].skew_ms = 3_600_000;
+    world.nodes[township].line_cut = false;
+    world.settle().unwrap();
+    assert!(title(&world, COUNTIES[0], &name).is_empty());
+    world.ask(township, write(&name, &titled("early")));
+    world.settle().unwrap();
+    assert!(title(&world, COUNTIES[0], &name).is_empty(), "refused for its time");
+    world.nodes[township].skew_ms = 0;
+    let begun_ms = world.now_ms;
+    world.settle().unwrap();
+    assert_eq!(title(&world, COUNTIES[0], &name), [b"early"]);
+    assert!(world.now_ms < begun_ms + 600_000, "before that time has come");
+    assert!(simulator::check(&world).is_empty(), "{:#?}", simulator::check(&world));
+}
+
+#[test]
 fn a_record_that_a_disk_lost_silently_is_found_and_brought_back() {
     let mut world = two_counties();
     let kind = world.schema.kind_named("case").unwrap().id;

@@ -180,7 +180,10 @@ impl World {
             return;
         };
         node.memory.desk.arrived.insert(division, taken);
-        self.ledger.trace(|| format!("node {index} holds the claim of {division} to {}", taken.through_ms));
+        self.ledger.trace(|| {
+            let Claimed { through_ms, quarantined_count, .. } = taken;
+            format!("node {index} holds the claim of {division} to {through_ms}, {quarantined_count} refused")
+        });
         self.ledger.claims_heard += 1;
         let before_ms = known.map_or(0, |known| known.through_ms);
         if let Some(missing) = self.unkept(index, division, before_ms, taken) {
@@ -268,7 +271,9 @@ impl World {
         name: &RecordName,
         field: FieldNumber,
     ) -> bool {
-        let said = self.ledger.said.get(&(author, through_ms));
+        // Whoever takes a claim cuts it to its own clock.
+        let said =
+            self.ledger.said.range((author, through_ms)..=(author, u64::MAX)).next().map(|said| said.1);
         let let_go = |at, field| self.ledger.let_go.get(&(at, name.clone(), field));
         let was = |at| let_go(at, 0).max(let_go(at, field)) >= said;
         said.is_some() && self.way(author, holder).into_iter().any(|at| (counted || at != author) && was(at))
