@@ -360,6 +360,9 @@ fn a_write_of_a_lost_life_stands_beside_one_that_a_store_made_before_it_was_told
     let (county, township) = (node(&world, COUNTIES[0]), node(&world, TOWNSHIPS[0]));
     world.ask(township, named_grid(&name));
     world.settle().unwrap();
+    // Both lives write as the same.
+    world.ask(county, typed(&name, 4));
+    world.settle().unwrap();
     let backup = world.nodes[county].disk.clone();
     // The township meets the county before and after, and never in the life that it loses.
     world.nodes[township].line_cut = true;
