@@ -132,10 +132,11 @@ impl Bundles {
         let (out, answers) = mpsc::channel(MESSAGES_MAX);
         let making = Making::begin(desk, division, since_last, out.clone()).await?;
         tokio::spawn(async move {
-            let _alone = alone;
-            if let Err(error) = making.run().await {
-                let _ = out.send(Err(error)).await;
-            }
+            let made = making.run().await;
+            // Whoever has the last answer may ask for the next bundle at once.
+            drop(alone);
+            // Whoever asked may be gone: then the bundle is one of those that are lost on their way.
+            let _ = out.send(made).await;
         });
         Ok(answers)
     }
@@ -149,10 +150,9 @@ impl Bundles {
         let (out, answers) = mpsc::channel(MESSAGES_MAX);
         let taking = Taking::new(desk, out.clone());
         tokio::spawn(async move {
-            let _alone = alone;
-            if let Err(error) = taking.run(file).await {
-                let _ = out.send(Err(error)).await;
-            }
+            let taken = taking.run(file).await;
+            drop(alone);
+            let _ = out.send(taken).await;
         });
         Ok(answers)
     }

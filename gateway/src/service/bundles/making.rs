@@ -105,8 +105,8 @@ impl Making {
         })
     }
 
-    /// Makes it, and gives it to the caller piece by piece.
-    pub(super) async fn run(mut self) -> Result<(), Status> {
+    /// Makes it, and gives it to the caller piece by piece, all but the last answer.
+    pub(super) async fn run(mut self) -> Result<v1::ExportBundleResponse, Status> {
         let head = std::mem::take(&mut self.head);
         self.give(head, None).await?;
         self.greeting().await?;
@@ -272,7 +272,7 @@ impl Making {
         }
     }
 
-    async fn finish(mut self) -> Result<(), Status> {
+    async fn finish(mut self) -> Result<v1::ExportBundleResponse, Status> {
         let shared = self.desk.engine.shared().clone();
         let statement = self.writing.statement();
         let signed = self.desk.means.seal.sign(statement.as_bytes());
@@ -302,7 +302,7 @@ impl Making {
         let noted = self.desk.engine.note_bundle(self.division, note, Some(event)).await;
         noted.map_err(|error| status::unfinished(&error))?;
         let seal = v1::BundleSeal { signature: signature.into(), certificates: certificates.into() };
-        let Making { out, writing, counted, division, since_last, .. } = self;
+        let Making { writing, counted, division, since_last, .. } = self;
         let (end, byte_count, checksum) = writing.finish(&seal).map_err(|error| refused(&error))?;
         let done = v1::BundleSummary {
             sender: shared.own().to_string(),
@@ -318,9 +318,7 @@ impl Making {
         };
         let record_count = counted.record_count;
         let answer = v1::ExportBundleResponse { chunk: end.into(), record_count, done: Some(done) };
-        // Whoever asked may be gone: then the bundle is one of those that are lost on their way.
-        let _ = out.send(Ok(answer)).await;
-        Ok(())
+        Ok(answer)
     }
 }
 

@@ -76,10 +76,11 @@ impl Taking {
         Taking { desk, out }
     }
 
+    /// Takes it in, saying how far that has come, and gives the last answer.
     pub(super) async fn run(
         self,
         stream: impl Stream<Item = Result<v1::ImportBundleRequest, Status>> + Unpin,
-    ) -> Result<(), Status> {
+    ) -> Result<v1::ImportBundleResponse, Status> {
         let (file, bytes) = self.keep(stream).await?;
         let file = Arc::new(file);
         let keys = self.desk.secrets().await?;
@@ -142,7 +143,12 @@ impl Taking {
         verified.map_err(|_| status::not_now("the bundle could not be read", "FAILED"))
     }
 
-    async fn take_in(self, file: Arc<File>, keys: Vec<SecretKey>, verified: Verified) -> Result<(), Status> {
+    async fn take_in(
+        self,
+        file: Arc<File>,
+        keys: Vec<SecretKey>,
+        verified: Verified,
+    ) -> Result<v1::ImportBundleResponse, Status> {
         let Verified { found, greeting, contents, receipts } = verified;
         let division = found.head.sender;
         let shared = self.desk.engine.shared().clone();
@@ -207,8 +213,7 @@ impl Taking {
         };
         let (batch_count, total_batch_count) = (contents.batches(), contents.batches());
         let answer = v1::ImportBundleResponse { batch_count, total_batch_count, done: Some(done) };
-        let _ = self.out.send(Ok(answer)).await;
-        Ok(())
+        Ok(answer)
     }
 }
 
