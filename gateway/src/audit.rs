@@ -14,12 +14,14 @@ mod chain;
 mod checkpoint;
 mod codes;
 mod gathered;
+mod retold;
 #[cfg(test)]
 mod tests;
 
 pub use chain::{Broken, Chain, Hash, Head, Row, digest, extend, origin};
 pub use checkpoint::{Checkpoint, DIGESTS_MAX, Signed, Standing, Untaken, judge};
 pub use gathered::{GATHERED_MAX, Gathered, JOIN_MS};
+pub use retold::{Beside, Copied, Purged, Span, copied, purged};
 
 /// What happened. Its JSON begins with `"event"`, the variant's name in small letters with underscores; names of fields
 /// are those below; `number`, `time_ms`, `times` and `since_ms` are every entry's. A field of an event is never renamed; a
@@ -165,6 +167,9 @@ pub enum Event {
         by: String,
         /// Why, in the words of whoever asked.
         reason: String,
+        /// What was kept of them beside the record, and went too.
+        #[serde(flatten)]
+        beside: Beside,
     },
     /// A bundle was made: a file for a node that there is no line to.
     BundleMade {

@@ -176,5 +176,6 @@ pub fn join_node(node: &mut v1::NodeEquality, more: v1::NodeEquality) {
     node.links.extend(more.links);
 }
 
+pub mod erased;
 #[cfg(test)]
 mod tests;

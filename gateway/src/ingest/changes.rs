@@ -7,7 +7,7 @@ use guantong_proto::rules::Lane;
 use guantong_proto::v1::RefusalReason;
 
 use crate::aggregate::TallyChange;
-use crate::audit::{Note, Signed};
+use crate::audit::{Event, Note, Signed};
 use crate::bundle::keeping::BundleChange;
 use crate::claiming::Claimed;
 use crate::comparing::LinkProof;
@@ -96,6 +96,8 @@ pub struct ErasedContent {
     pub name: RecordName,
     /// Fields, and up to when their content is erased.
     pub fields: Vec<(FieldNumber, Stamp)>,
+    /// What is noted of it; the store adds what it forgot beside the record.
+    pub event: Event,
 }
 
 /// One value that a record is found by.

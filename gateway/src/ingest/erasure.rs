@@ -9,7 +9,7 @@ use prost::Message;
 use super::changes::ErasedContent;
 use super::local::{WriteError, Written, title};
 use super::{Slot, VALUE_MAX_BYTES, Work, union, writers};
-use crate::audit::Event;
+use crate::audit::{Beside, Event};
 use crate::division::Division;
 use crate::erasure::{self, Erasures};
 use crate::merge;
@@ -134,9 +134,9 @@ impl Work<'_> {
             values: new.count(before) as u64,
             by,
             reason,
+            beside: Beside::default(),
         };
-        self.changes.audit.push(event.into());
         let fields = new.fields().iter().map(|erased| (erased.field, erased.before)).collect();
-        self.changes.erased.push(ErasedContent { key, name, fields });
+        self.changes.erased.push(ErasedContent { key, name, fields, event });
     }
 }

@@ -16,11 +16,15 @@ use crate::division::Division;
 use crate::engine::Engine;
 use crate::ingest::topology::{PeerId, Role};
 
+mod about;
 mod answering;
+mod erasing;
 mod locating;
 mod verifying;
 
-pub(super) use locating::{LocateError, Located};
+pub(super) use about::AboutError;
+pub(super) use erasing::Erased;
+pub(super) use locating::Located;
 pub(super) use verifying::Peer;
 
 /// Links that a question may cross: up and down the whole tree.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::asking::{Asking, LocateError, Located, Peer, Reach};
+use super::asking::{AboutError, Asking, Located, Peer, Reach};
 use super::{Links, caller, page, status};
 use crate::division::Division;
 use crate::engine::Engine;
@@ -52,7 +52,7 @@ impl Assurance {
     }
 
     /// What all nodes say. A difference that nobody explains is most often one of moments: then they are asked again.
-    async fn located(&self, name: &RecordName) -> Result<Located, LocateError> {
+    async fn located(&self, name: &RecordName) -> Result<Located, AboutError> {
         let reach = Reach::whole(LOCATE_TIME);
         let mut located = self.asking.locate(name, None, reach).await?;
         for _ in 1..LOCATE_TIMES {
@@ -148,11 +148,7 @@ impl AssuranceService for Assurance {
         caller::operator(request.extensions())?;
         let asked = &request.get_ref().name;
         let name = self.engine.name(asked).map_err(|e| status::bad_name("name", &e))?;
-        let located = self.located(&name).await.map_err(|error| match error {
-            LocateError::Store(error) => status::of_store(&error),
-            LocateError::Record(error) => status::broken(&error.to_string()),
-            LocateError::NotConcerned => status::not_allowed(error.to_string()),
-        })?;
+        let located = self.located(&name).await.map_err(|error| status::of_about(&error))?;
         let response = self.response(&name, located);
         let all_answered = response.places.iter().all(|place| place.answer() == v1::NodeAnswer::Given);
         if all_answered && !response.places.iter().any(|place| place.held) {

@@ -1,22 +1,32 @@
-//! Erasing content of records, and saying how far the word of it has come. Only operators erase. An answer names fields,
-//! counts and peers; never content.
+//! Erasing content of records, and saying how far that has come. Only operators erase. An answer names fields, counts,
+//! nodes and copies; never content.
+
+use std::cmp::Reverse;
+use std::time::Duration;
 
 use guantong_proto::v1;
 use tonic::{Extensions, Status};
 
+use super::asking::{Asking, Erased, Reach};
 use super::writes::acting;
 use super::{Links, caller, status, view};
+use crate::division::Division;
 use crate::engine::{Engine, EngineError, Shared, Write, WriteAction};
 use crate::erasure::{self, Erasures};
 use crate::ingest::erasure::Erase;
-use crate::ingest::topology::{PeerId, Role};
-use crate::record::audience::Audience;
 use crate::record::{FieldNumber, Record, RecordName, codec};
 use crate::schema::Kind;
-use crate::store::StoreError;
+use crate::stamp::Stamp;
+use crate::whereabouts::erased;
+
+mod standing;
+
+pub(super) use standing::Standing;
 
 /// Longest reason, in characters.
 const REASON_MAX: usize = 200;
+/// How long the nodes have to say what they purged.
+const TREE_TIME: Duration = Duration::from_secs(12);
 
 /// What an erasure is asked to do.
 pub(super) async fn erase(
@@ -32,20 +42,24 @@ pub(super) async fn erase(
     let fields = fields(kind, request.field_mask.as_ref())?;
     check_reason(&request.reason)?;
     let acting = acting(&request.acting_division)?;
-    let (_, record) = read(shared, &name).await?;
-    let held = count(kind, &record, &fields);
-    if request.validate_only {
-        let report = report(shared, links, &name, &fields).await?;
-        return Ok(v1::ErasureReport { value_count: held as u64, before_time: None, ..report });
+    let held = count(kind, &read(shared, &name).await?, &fields);
+    if !request.validate_only {
+        let action = WriteAction::Erase(Erase { fields: fields.clone(), acting, by, reason: request.reason });
+        let write = Write { name: name.clone(), action, request: None, traceparent: None };
+        let written = engine.write(write).await;
+        written.map_err(|e: EngineError| status::of_record(&shared.schema, &name, &e))?;
     }
-    let action = WriteAction::Erase(Erase { fields: fields.clone(), acting, by, reason: request.reason });
-    let write = Write { name: name.clone(), action, request: None, traceparent: None };
-    engine.write(write).await.map_err(|e: EngineError| status::of_record(&shared.schema, &name, &e))?;
-    let report = report(shared, links, &name, &fields).await?;
+    let own = Asking::new(engine.clone(), links.clone()).own_erasure(&name, &fields).await;
+    let own = own.map_err(|e| status::of_about(&e))?;
+    let mut report = report(shared, &name, Erased { places: vec![own], truncated: false });
+    if request.validate_only {
+        (report.before_time, report.spread) = (None, v1::ErasureSpread::Unspecified.into());
+    }
+    report.field_names = fields.iter().map(|field| field_name(kind, *field)).collect();
     Ok(v1::ErasureReport { value_count: held as u64, ..report })
 }
 
-/// What was erased of a record, and who has taken it in.
+/// What was erased of a record, and who has purged it.
 pub(super) async fn progress(
     engine: &Engine,
     links: &Links,
@@ -53,16 +67,20 @@ pub(super) async fn progress(
     request: &v1::GetErasureRequest,
 ) -> Result<v1::ErasureReport, Status> {
     caller::operator(extensions)?;
-    let shared = engine.shared();
     let name = engine.name(&request.name).map_err(|e| status::bad_name("name", &e))?;
-    if request.tree {
-        return Err(status::invalid("tree", "tree: this program asks its neighbours only; leave it out"));
+    let asking = Asking::new(engine.clone(), links.clone());
+    let erased = match request.tree {
+        true => asking.erasures(&name, None, Reach::whole(TREE_TIME)).await,
+        false => {
+            asking.own_erasure(&name, &[]).await.map(|own| Erased { places: vec![own], truncated: false })
+        }
+    };
+    let erased = erased.map_err(|e| status::of_about(&e))?;
+    let all_answered = erased.places.iter().all(|place| place.answer() == v1::NodeAnswer::Given);
+    if all_answered && !erased.places.iter().any(|place| place.held) {
+        return Err(status::not_found(&request.name));
     }
-    let (_, record) = read(shared, &name).await?;
-    let kind = shared.schema.kind(name.kind);
-    let erased: Vec<FieldNumber> =
-        Erasures::of(kind, &record).fields().iter().map(|erased| erased.field).collect();
-    report(shared, links, &name, &erased).await
+    Ok(report(engine.shared(), &name, erased))
 }
 
 fn check_reason(reason: &str) -> Result<(), Status> {
@@ -92,99 +110,46 @@ fn fields(kind: &Kind, mask: Option<&prost_types::FieldMask>) -> Result<Vec<Fiel
     paths.iter().map(number).collect()
 }
 
-async fn read(shared: &Shared, name: &RecordName) -> Result<(i64, Record), Status> {
+async fn read(shared: &Shared, name: &RecordName) -> Result<Record, Status> {
     let found = shared.store.get(name).await.map_err(|e| status::of_store(&e))?;
     let shown = || name.display(&shared.schema).to_string();
     let loaded = found.ok_or_else(|| status::not_found(&shown()))?;
-    let record = codec::decode(loaded.state).map_err(|e| status::broken(&e.to_string()))?;
-    Ok((loaded.key, record))
+    codec::decode(loaded.state).map_err(|e| status::broken(&e.to_string()))
 }
 
 /// How many values of these fields a record holds.
 fn count(kind: &Kind, record: &Record, fields: &[FieldNumber]) -> usize {
     let derived = fields.iter().flat_map(|field| kind.derived_from(*field)).map(|f| f.number);
     let all = fields.iter().copied().chain(derived);
-    Erasures::of_fields(all.map(|field| (field, crate::stamp::Stamp(u64::MAX)))).count(record)
+    Erasures::of_fields(all.map(|field| (field, Stamp(u64::MAX)))).count(record)
 }
 
-async fn report(
-    shared: &Shared,
-    links: &Links,
-    name: &RecordName,
-    fields: &[FieldNumber],
-) -> Result<v1::ErasureReport, Status> {
-    let kind = shared.schema.kind(name.kind);
-    let (key, record) = read(shared, name).await?;
-    let told = Told { shared, links, kind, key, record: &record, name };
-    let place = told.place().await.map_err(|e| status::of_store(&e))?;
-    let erasures = Erasures::of(kind, &record);
-    let before = fields.iter().filter_map(|field| erasures.before(*field)).max();
-    Ok(v1::ErasureReport {
-        name: name.display(&shared.schema).to_string(),
-        field_names: fields.iter().filter_map(|f| kind.field(*f)).map(|f| f.name.to_owned()).collect(),
-        before_time: before.map(|stamp| view::timestamp(stamp.ms())),
-        value_count: count(kind, &record, fields) as u64,
-        division: shared.own().to_string(),
-        places: vec![place],
-        ..v1::ErasureReport::default()
-    })
+fn field_name(kind: &Kind, number: FieldNumber) -> String {
+    kind.field(number).map_or_else(|| number.to_string(), |field| field.name.to_owned())
 }
 
-/// Who is told.
-struct Told<'a> {
-    shared: &'a Shared,
-    links: &'a Links,
-    kind: &'a Kind,
-    key: i64,
-    record: &'a Record,
-    name: &'a RecordName,
-}
-
-impl Told<'_> {
-    async fn place(&self) -> Result<v1::ErasurePlace, StoreError> {
-        let topology = self.shared.topology();
-        let audience = Audience::of(self.kind, self.name.home, self.record);
-        let subscriptions = self.shared.store.subscriptions().await?;
-        let (mut peers, mut copies) = (Vec::new(), Vec::new());
-        for id in topology.concerned(self.kind.id, &audience) {
-            let Some((role, division)) = topology.peer(id) else { continue };
-            let state = self.state(id).await?.into();
-            if role == Role::Partner {
-                let Some(found) = subscriptions.iter().find(|s| s.peer == id) else { continue };
-                copies.push(v1::ErasureCopies {
-                    kind: v1::CopyKind::Subscription.into(),
-                    holder: format!("subscriptions/{}", found.id),
-                    partner: found.owner.clone().unwrap_or_default(),
-                    state,
-                    ..v1::ErasureCopies::default()
-                });
-                continue;
-            }
-            peers.push(v1::ErasurePeer {
-                division: division.to_string(),
-                is_parent: role == Role::Parent,
-                state,
-                connected: self.links.status(role, division).connected,
-            });
-        }
-        Ok(v1::ErasurePlace {
-            division: self.shared.own().to_string(),
-            display_name: self.shared.divisions().full_name(self.shared.own()),
-            answer: v1::NodeAnswer::Given.into(),
-            held: true,
-            peers,
-            copies,
-            ..v1::ErasurePlace::default()
-        })
+/// What nodes said, for people: the highest first, with names.
+fn report(shared: &Shared, name: &RecordName, erased: Erased) -> v1::ErasureReport {
+    let Erased { mut places, truncated } = erased;
+    erased::settle(&mut places);
+    let divisions = shared.divisions();
+    let division = |place: &v1::ErasurePlace| Division::parse(&place.division).ok();
+    places.sort_by_key(|place| (Reverse(division(place).map(|d| d.tier())), place.division.clone()));
+    for place in &mut places {
+        place.display_name = division(place).map(|d| divisions.full_name(d)).unwrap_or_default();
     }
-
-    async fn state(&self, peer: PeerId) -> Result<v1::ErasureState, StoreError> {
-        let mark = self.kind.roles.erased.unwrap_or_default();
-        let standing = self.shared.store.record_standing(peer, self.key).await?;
-        if standing.waiting.is_some() {
-            return Ok(v1::ErasureState::Pending);
-        }
-        let refused = standing.refused.iter().any(|(refused, _)| [0, mark].contains(&refused.field));
-        Ok(if refused { v1::ErasureState::Refused } else { v1::ErasureState::Delivered })
+    let marks = erased::all_marks(&places);
+    let kind = shared.schema.kind(name.kind);
+    let own = shared.own().to_string();
+    let standing = places.iter().find(|place| place.division == own).map_or(0, |own| own.standing_count);
+    v1::ErasureReport {
+        name: name.display(&shared.schema).to_string(),
+        field_names: marks.keys().map(|field| field_name(kind, *field)).collect(),
+        before_time: marks.values().max().map(|before| view::timestamp(Stamp(*before).ms())),
+        value_count: standing,
+        spread: erased::spread(&places, truncated).into(),
+        division: own,
+        places,
+        truncated,
     }
 }

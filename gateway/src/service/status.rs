@@ -8,6 +8,7 @@ use guantong_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use super::asking::AboutError;
 use super::enrolment::RegistrarError;
 use crate::engine::EngineError;
 use crate::grant::Rate;
@@ -174,6 +175,15 @@ pub fn of_store(error: &StoreError) -> Status {
     }
     let reason = if matches!(error, StoreError::Unreachable(_)) { "STORE_UNREACHABLE" } else { "STORE" };
     plain(Code::Unavailable, error.to_string(), reason)
+}
+
+/// Why a node cannot say something about a record.
+pub(super) fn of_about(error: &AboutError) -> Status {
+    match error {
+        AboutError::Store(error) => of_store(error),
+        AboutError::Record(error) => broken(&error.to_string()),
+        AboutError::NotConcerned => not_allowed(error.to_string()),
+    }
 }
 
 /// A store that others back up.

@@ -7,6 +7,7 @@ use super::{
     StoreError, View, Writer, audit, bundles, claims, erasure, facets, gateways, grants, history, imports,
     invitations, outbox, peers, proofs, quarantine, records, recovery, reports, subscriptions, sums, tallies,
 };
+use crate::audit::Note;
 use crate::ingest::changes::{Changes, LinkChange};
 
 impl Writer {
@@ -95,8 +96,9 @@ async fn transact(
     history::purge(&mut sql, &changes.purges, &changes.purged).await?;
     imports::remember(&mut sql, &changes.import_rows).await?;
     imports::hold(&mut sql, &changes.held, &changes.released_rows).await?;
-    erasure::forget(&mut sql, &changes.erased).await?;
-    audit::append(&mut sql, &changes.audit, now_ms).await?;
+    let erased = erasure::forget(&mut sql, &changes.erased).await?;
+    let notes: Vec<&Note> = changes.audit.iter().chain(&erased).collect();
+    audit::append(&mut sql, &notes, now_ms).await?;
     let count = "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = ?";
     sql.run(count, Args::ints(&[created as i64, sql.slot()])).await?;
     let revision = gateways::tell(&mut sql, after != view, changes, links).await?;

@@ -1,17 +1,18 @@
 //! The audit log on disk: entries are only ever added, in the transaction of what they tell of.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::sql::{Args, Row, Rows, Sql, blob, code, division, int, text};
 use super::{Store, StoreError};
-use crate::audit::{self, Chain, Checkpoint, Hash, Head, Note, Signed};
+use crate::audit::{self, Chain, Checkpoint, Copied, Hash, Head, Note, Signed, Span};
 use crate::division::Division;
 
 static ADD: Rows =
     Rows::new("INSERT INTO audit (slot, number, time_ms, event, line, hash) VALUES", "(?,?,?,?,?,?)", "");
 
 /// Adds entries to the chain of this process.
-pub(super) async fn append(sql: &mut Sql<'_>, notes: &[Note], now_ms: u64) -> Result<(), StoreError> {
+pub(super) async fn append(sql: &mut Sql<'_>, notes: &[&Note], now_ms: u64) -> Result<(), StoreError> {
     if notes.is_empty() {
         return Ok(());
     }
@@ -49,6 +50,8 @@ async fn head(sql: &mut Sql<'_>, slot: i64) -> Result<Option<Head>, StoreError> 
 /// Checkpoints that are kept of one chain: the newest, and the last of each day before it.
 const CHECKPOINTS_MAX: i64 = 400;
 const DAY_MS: i64 = 86_400_000;
+/// Entries about copies that are read at a time.
+const COPIES_A_READ: i64 = 500;
 
 /// Keeps a checkpoint. Of those of the same day it takes the place.
 pub(super) async fn keep(sql: &mut Sql<'_>, signed: &Signed, now_ms: u64) -> Result<(), StoreError> {
@@ -150,6 +153,42 @@ impl Store {
         let args = args.text(event).text(event).int(limit as i64);
         let rows = self.reader().await?.sql().rows(list, args).await?;
         rows.iter().map(entry).collect()
+    }
+
+    /// The lines of erasures of a record, the latest first, at most so many. Lines that only look alike may be among them.
+    pub async fn audit_erased(&self, record: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        let list = "SELECT line FROM audit WHERE event = 'erased' AND line LIKE ? ESCAPE '!'
+            ORDER BY time_ms DESC LIMIT ?";
+        let named = serde_json::to_string(record).unwrap_or_default();
+        let plain = named.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        let args = Args::new().text(&format!("%{plain}%")).int(limit as i64);
+        let rows = self.reader().await?.sql().rows(list, args).await?;
+        rows.iter().map(|row| text(row, 0)).collect()
+    }
+
+    /// Copies that were made of what the store holds, as far as its log tells, up to a moment in Unix milliseconds.
+    pub async fn audit_copies(&self, until_ms: u64) -> Result<BTreeMap<Copied, Span>, StoreError> {
+        // The condition is that of the index.
+        let list = "SELECT time_ms, slot, number, line FROM audit
+            WHERE (event = 'bundle_made' OR event = 'store_put_back' OR event = 'store_rebuilt'
+                OR event = 'command' AND line LIKE '%\"BackupService.CreateBackup\"%')
+              AND time_ms <= ? AND (time_ms, slot, number) > (?, ?, ?)
+            ORDER BY time_ms, slot, number LIMIT ?";
+        let until_ms = i64::try_from(until_ms).unwrap_or(i64::MAX);
+        let mut all: BTreeMap<Copied, Span> = BTreeMap::new();
+        let mut after = [-1; 3];
+        loop {
+            let [time_ms, slot, number] = after;
+            let args = Args::ints(&[until_ms, time_ms, slot, number, COPIES_A_READ]);
+            let rows = self.reader().await?.sql().rows(list, args).await?;
+            let Some(last) = rows.last() else { return Ok(all) };
+            after = [int(last, 0)?, int(last, 1)?, int(last, 2)?];
+            for row in &rows {
+                if let Some((copied, span)) = audit::copied(&text(row, 3)?) {
+                    all.entry(copied).and_modify(|all| *all = all.and(span)).or_insert(span);
+                }
+            }
+        }
     }
 
     /// Checkpoints of a node's chains that are kept here, by slot, time and number, beginning after `after`.

@@ -12,7 +12,8 @@ use prost::Message;
 
 use super::pack::{hashes_of, pack_hashes};
 use super::sql::{Args, Conn, Sql, blob, int, text};
-use super::{StoreError, Writer};
+use super::{Store, StoreError, Writer};
+use crate::audit::{Beside, Event, Note};
 use crate::erasure::Erasures;
 use crate::ingest::changes::{ErasedContent, RecordKey};
 use crate::record::{FieldNumber, codec, raw};
@@ -27,10 +28,10 @@ const VACUUMED: [&str; 5] =
 /// Rows read at a time.
 const ROWS_A_READ: i64 = 256;
 
-/// Forgets content.
-pub(super) async fn forget(sql: &mut Sql<'_>, erased: &[ErasedContent]) -> Result<(), StoreError> {
+/// Forgets content. Gives what is to be noted of it, with what went.
+pub(super) async fn forget(sql: &mut Sql<'_>, erased: &[ErasedContent]) -> Result<Vec<Note>, StoreError> {
     if erased.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut fields: BTreeMap<RecordKey, BTreeMap<FieldNumber, Stamp>> = BTreeMap::new();
     for content in erased {
@@ -40,23 +41,36 @@ pub(super) async fn forget(sql: &mut Sql<'_>, erased: &[ErasedContent]) -> Resul
             *latest = (*latest).max(*before);
         }
     }
-    settled_conflicts(sql, &fields).await?;
-    ledger_rows(sql, &fields).await?;
-    held_rows(sql, erased).await?;
+    let mut gone = Gone::new();
+    settled_conflicts(sql, &fields, &mut gone).await?;
+    ledger_rows(sql, &fields, &mut gone).await?;
+    held_rows(sql, erased, &mut gone).await?;
     for (key, of_record) in &fields {
         let refused = "DELETE FROM quarantine WHERE key = ? AND field IN (SELECT value FROM json_each(?))";
-        sql.run(refused, Args::ints(&[*key]).list(of_record.keys().map(|f| i64::from(*f)))).await?;
+        let args = Args::ints(&[*key]).list(of_record.keys().map(|f| i64::from(*f)));
+        gone.entry(*key).or_default().refusals += sql.run(refused, args).await?;
     }
     // A request that is repeated now is refused: nobody can say any more that it is the same.
     let requests = "UPDATE request SET content = 0 WHERE key IN (SELECT value FROM json_each(?))";
     sql.run(requests, Args::new().list(fields.keys().copied())).await?;
     sql.run("UPDATE node SET unscrubbed = 1 WHERE slot = ?", Args::ints(&[sql.slot()])).await?;
-    Ok(())
+    Ok(erased.iter().map(|content| noted(content, &mut gone)).collect())
 }
 
 type Fields = BTreeMap<RecordKey, BTreeMap<FieldNumber, Stamp>>;
+/// What went beside each record.
+type Gone = BTreeMap<RecordKey, Beside>;
 
-async fn settled_conflicts(sql: &mut Sql<'_>, fields: &Fields) -> Result<(), StoreError> {
+/// What is noted of an erasure. Of several of one record the first has what went.
+fn noted(content: &ErasedContent, gone: &mut Gone) -> Note {
+    let mut event = content.event.clone();
+    if let Event::Erased { beside, .. } = &mut event {
+        *beside = gone.remove(&content.key).unwrap_or_default();
+    }
+    event.into()
+}
+
+async fn settled_conflicts(sql: &mut Sql<'_>, fields: &Fields, all: &mut Gone) -> Result<(), StoreError> {
     let list = "SELECT id, key, field, before, after FROM resolution
         WHERE key IN (SELECT value FROM json_each(?))";
     for row in sql.rows(list, Args::new().list(fields.keys().copied())).await? {
@@ -74,6 +88,7 @@ async fn settled_conflicts(sql: &mut Sql<'_>, fields: &Fields) -> Result<(), Sto
         if gone == 0 {
             continue;
         }
+        all.entry(key).or_default().history += 1;
         let says_something = sides
             .first()
             .is_some_and(|before| before.get(field).is_some_and(|register| register.live().next().is_some()));
@@ -89,15 +104,17 @@ async fn settled_conflicts(sql: &mut Sql<'_>, fields: &Fields) -> Result<(), Sto
 }
 
 /// Hashes of values, which for a telephone number are as good as the number.
-async fn ledger_rows(sql: &mut Sql<'_>, fields: &Fields) -> Result<(), StoreError> {
+async fn ledger_rows(sql: &mut Sql<'_>, fields: &Fields, gone: &mut Gone) -> Result<(), StoreError> {
     let list = "SELECT source, row, key, field_hashes FROM import_row
         WHERE key IN (SELECT value FROM json_each(?))";
     for row in sql.rows(list, Args::new().list(fields.keys().copied())).await? {
-        let Some(of_record) = fields.get(&int(&row, 2)?) else { continue };
+        let key = int(&row, 2)?;
+        let Some(of_record) = fields.get(&key) else { continue };
         let mut hashes = hashes_of(&blob(&row, 3)?)?;
         let before = hashes.len();
         hashes.retain(|field, _| !of_record.contains_key(field));
         if hashes.len() != before {
+            gone.entry(key).or_default().ledger_cells += (before - hashes.len()) as u64;
             let change = "UPDATE import_row SET field_hashes = ? WHERE source = ? AND row = ?";
             let args = Args::new().blob(&pack_hashes(&hashes)).int(int(&row, 0)?).text(&text(&row, 1)?);
             sql.run(change, args).await?;
@@ -106,7 +123,7 @@ async fn ledger_rows(sql: &mut Sql<'_>, fields: &Fields) -> Result<(), StoreErro
     Ok(())
 }
 
-async fn held_rows(sql: &mut Sql<'_>, erased: &[ErasedContent]) -> Result<(), StoreError> {
+async fn held_rows(sql: &mut Sql<'_>, erased: &[ErasedContent], gone: &mut Gone) -> Result<(), StoreError> {
     let list = "SELECT h.id, s.kind, h.row FROM held h JOIN source s ON s.source = h.source
         WHERE h.id > ? ORDER BY h.id LIMIT ?";
     let mut after = 0;
@@ -124,8 +141,11 @@ async fn held_rows(sql: &mut Sql<'_>, erased: &[ErasedContent]) -> Result<(), St
             };
             let Some(content) = erased.iter().find(is_it) else { continue };
             let pieces = raw::split(&held.fields).unwrap_or_default();
-            let left = pieces.iter().filter(|(field, _)| content.fields.iter().all(|(f, _)| f != field));
-            held.fields = left.flat_map(|(_, value)| value.iter().copied()).collect::<Vec<u8>>().into();
+            let is_kept = |field: &FieldNumber| content.fields.iter().all(|(f, _)| f != field);
+            let (left, taken): (Vec<_>, Vec<_>) = pieces.iter().partition(|(field, _)| is_kept(field));
+            gone.entry(content.key).or_default().held_cells += taken.len() as u64;
+            held.fields =
+                left.into_iter().flat_map(|(_, value)| value.iter().copied()).collect::<Vec<u8>>().into();
             let change = "UPDATE held SET row = ? WHERE id = ?";
             sql.run(change, Args::new().blob(&held.encode_to_vec()).int(int(row, 0)?)).await?;
         }
@@ -134,6 +154,14 @@ async fn held_rows(sql: &mut Sql<'_>, erased: &[ErasedContent]) -> Result<(), St
 
 async fn checkpoint(sql: &mut Sql<'_>) -> Result<bool, StoreError> {
     Ok(sql.number("PRAGMA wal_checkpoint(TRUNCATE)", Args::new()).await? == 0)
+}
+
+impl Store {
+    /// Whether unused bytes may still hold something that was erased, those of other gateways' changes too.
+    pub async fn is_clearing(&self) -> Result<bool, StoreError> {
+        let flags = "SELECT COUNT(*) FROM node WHERE unscrubbed <> 0";
+        Ok(self.reader().await?.sql().number(flags, Args::new()).await? != 0)
+    }
 }
 
 impl Writer {

@@ -35,6 +35,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0017_bundles.sql",
     "0018_backup.sql",
     "0016_compare.sql",
+    "0019_erase.sql",
 ];
 
 /// The present format.

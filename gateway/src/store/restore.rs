@@ -81,7 +81,8 @@ impl Restoring {
         meta::owned_by(&mut sql, self.own).await?;
         sql.run("BEGIN IMMEDIATE", Args::new()).await?;
         sql.run("UPDATE shared SET put_back_ms = ?", Args::ints(&[now_ms as i64])).await?;
-        audit::append(&mut sql, &[Event::StorePutBack { by: by.to_owned() }.into()], now_ms).await?;
+        let put_back = Event::StorePutBack { by: by.to_owned() }.into();
+        audit::append(&mut sql, &[&put_back], now_ms).await?;
         sql.run("COMMIT", Args::new()).await?;
         conn.close().await?;
         let former = replace::exchange(&self.path).map_err(io)?;

@@ -163,7 +163,8 @@ on_both! {
     invitations: an_invitation_is_used_once, invitations_are_listed_latest_first;
     audit: entries_are_chained_in_their_order, an_entry_comes_with_what_it_tells_of_or_not_at_all,
         entries_are_listed_latest_first_within_a_time, of_each_day_the_last_checkpoint_is_kept;
-    erasures: what_is_remembered_beside_a_record_goes_with_its_content;
+    erasures: what_is_remembered_beside_a_record_goes_with_its_content,
+        copies_are_found_in_the_log_with_how_many_from_when_to_when;
     standing: it_says_in_which_lane_a_record_waits_since_when_and_what_was_refused;
     reports: reports_are_kept_and_listed, the_number_of_a_report_is_given_once;
     facets: names_lead_through_all_counties, facets_lead_to_records_until_they_are_taken_away,

@@ -5,9 +5,11 @@ use guantong_proto::v1::ask::Question;
 use prost::Message;
 use tokio::sync::mpsc;
 
-use super::{Asking, LocateError, Located, Reach};
+use super::about::{AboutError, Gathered};
+use super::{Asking, Reach};
 use crate::division::Division;
 use crate::ingest::topology::Role;
+use crate::record::RecordName;
 
 /// A part is sent when it has grown to this size: frames stay small.
 const PART_BYTES: usize = 12 * 1024;
@@ -20,18 +22,25 @@ impl Asking {
     pub(in super::super) async fn answer(self, role: Role, peer: Division, ask: v1::Ask, out: Out) {
         let reach = Reach::of(&ask);
         let mut last = v1::Answer { ask_id: ask.ask_id, last: true, ..v1::Answer::default() };
+        let to = (ask.ask_id, &out);
+        let asker = Some((role, peer));
         let refused = match ask.question {
             Some(Question::Where(question)) => {
-                self.answer_where(role, peer, &question.record, reach, (ask.ask_id, &out)).await
+                let located = async |name: RecordName| self.locate(&name, asker, reach).await;
+                self.answer_about(&question.record, located, to).await
+            }
+            Some(Question::Erasure(question)) => {
+                let erasures = async |name: RecordName| self.erasures(&name, asker, reach).await;
+                self.answer_about(&question.record, erasures, to).await
             }
             Some(Question::Verify(_)) if role == Role::Parent => {
-                self.answer_verify(reach, (ask.ask_id, &out)).await;
+                self.answer_verify(reach, to).await;
                 None
             }
             Some(Question::Verify(_)) => {
                 Some((v1::NodeAnswer::Refused, "only a node above may ask this (仅上级可查询)".to_owned()))
             }
-            Some(Question::Erasure(_)) | None => {
+            None => {
                 let reason = "this node's program does not know the question (本节点程序版本不支持该查询)";
                 Some((v1::NodeAnswer::Refused, reason.to_owned()))
             }
@@ -42,28 +51,27 @@ impl Asking {
         let _ = out.send(Box::new(last)).await;
     }
 
-    async fn answer_where(
+    /// Answers what is asked about a record, or says why not.
+    async fn answer_about<G: Gathered>(
         &self,
-        role: Role,
-        peer: Division,
         record: &str,
-        reach: Reach,
+        gather: impl AsyncFnOnce(RecordName) -> Result<G, AboutError>,
         (ask_id, out): (u64, &Out),
     ) -> Option<(v1::NodeAnswer, String)> {
         let name = match self.engine.name(record) {
             Ok(name) => name,
             Err(error) => return Some((v1::NodeAnswer::Refused, error.to_string())),
         };
-        match self.locate(&name, Some((role, peer)), reach).await {
-            Ok(located) => {
-                for part in parts(ask_id, located) {
+        match gather(name).await {
+            Ok(gathered) => {
+                for part in parts(ask_id, gathered) {
                     if out.send(Box::new(part)).await.is_err() {
                         break;
                     }
                 }
                 None
             }
-            Err(error @ LocateError::NotConcerned) => Some((v1::NodeAnswer::Refused, error.to_string())),
+            Err(error @ AboutError::NotConcerned) => Some((v1::NodeAnswer::Refused, error.to_string())),
             Err(error) => Some((v1::NodeAnswer::Failed, error.to_string())),
         }
     }
@@ -80,32 +88,31 @@ impl Asking {
     }
 }
 
-/// An answer, cut into parts.
-fn parts(ask_id: u64, located: Located) -> Vec<v1::Answer> {
-    let Located { places, links, shared, .. } = located;
-    let mut parts = vec![v1::Answer { ask_id, shared: Some(shared), ..v1::Answer::default() }];
+/// An answer, in as few parts as are small enough.
+fn parts(ask_id: u64, gathered: impl Gathered) -> Vec<v1::Answer> {
+    let mut parts: Vec<v1::Answer> = Vec::new();
     let mut bytes = 0;
-    let mut part_for = |more: usize, parts: &mut Vec<v1::Answer>| {
-        bytes += more;
-        if bytes > PART_BYTES {
-            bytes = more;
-            parts.push(v1::Answer { ask_id, ..v1::Answer::default() });
+    for piece in gathered.pieces() {
+        let more = piece.encoded_len();
+        match parts.last_mut().filter(|_| bytes + more <= PART_BYTES) {
+            Some(part) => {
+                part.places.extend(piece.places);
+                part.links.extend(piece.links);
+                part.erasures.extend(piece.erasures);
+                bytes += more;
+            }
+            None => {
+                parts.push(v1::Answer { ask_id, ..piece });
+                bytes = more;
+            }
         }
-        parts.len() - 1
-    };
-    for place in places {
-        let at = part_for(place.encoded_len(), &mut parts);
-        parts[at].places.push(place);
-    }
-    for link in links {
-        let at = part_for(link.encoded_len(), &mut parts);
-        parts[at].links.push(link);
     }
     parts
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Erased, Located};
     use super::*;
 
     #[test]
@@ -128,5 +135,16 @@ mod tests {
         assert!(parts.iter().filter(|part| part.shared.is_some()).count() == 1);
         assert_eq!(parts.iter().flat_map(|part| part.places.clone()).collect::<Vec<_>>(), places);
         assert_eq!(parts.iter().flat_map(|part| part.links.clone()).collect::<Vec<_>>(), links);
+
+        let place = |n: u64| v1::ErasurePlace {
+            division: n.to_string(),
+            reason: "x".repeat(500),
+            ..Default::default()
+        };
+        let erased = Erased { places: (0..100).map(place).collect(), ..Erased::default() };
+        let places = erased.places.clone();
+        let parts = super::parts(7, erased);
+        assert!(parts.len() > 3 && parts.iter().all(|part| part.encoded_len() < PART_BYTES + 1_024));
+        assert_eq!(parts.iter().flat_map(|part| part.erasures.clone()).collect::<Vec<_>>(), places);
     }
 }

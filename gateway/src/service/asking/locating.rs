@@ -5,37 +5,21 @@ use std::collections::BTreeMap;
 
 use guantong_proto::v1;
 use guantong_proto::v1::ask::Question;
-use tokio::task::JoinSet;
 
 use super::super::equality;
 use super::super::view::timestamp;
-use super::{Asking, Reach, Unanswered};
+use super::about::{AboutError, Gathered, Heard, Held};
+use super::{Asking, Reach};
 use crate::division::Division;
 use crate::ingest::topology::{PeerId, Role};
 use crate::proof::Pair;
-use crate::record::{Record, RecordName, codec};
-use crate::store::{Listed, StoreError};
+use crate::record::{Record, RecordName};
+use crate::store::StoreError;
 use crate::whereabouts::{self, Asker};
 
 /// Refused fields of one record that are named, and what is said of each: a part of an answer stays small.
 const REFUSED_MAX: usize = 64;
 const DETAIL_CHARS_MAX: usize = 200;
-
-/// Why a node cannot say where a record is.
-#[derive(Debug, thiserror::Error)]
-pub(in super::super) enum LocateError {
-    /// Its store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A stored record.
-    #[error("the stored record cannot be read: {0}")]
-    Record(#[from] codec::CodecError),
-    /// Who asks.
-    #[error(
-        "the record does not concern the division that asks, as far as is known here (该记录与查询方无关)"
-    )]
-    NotConcerned,
-}
 
 /// What is known of a record beyond one point of the tree.
 #[derive(Debug, Default)]
@@ -50,11 +34,27 @@ pub(in super::super) struct Located {
     pub(in super::super) truncated: bool,
 }
 
-/// A record as this node has it.
-type Held = Option<(Listed, Record)>;
+impl Gathered for Located {
+    fn question(record: String) -> Question {
+        Question::Where(v1::WhereQuestion { record })
+    }
 
-/// What a peer answered.
-type Answered = (Role, Division, Result<Located, Unanswered>);
+    fn take(&mut self, part: v1::Answer) {
+        self.places.extend(part.places);
+        self.links.extend(part.links);
+        if let Some(shared) = part.shared {
+            self.shared = shared;
+        }
+    }
+
+    fn pieces(self) -> Vec<v1::Answer> {
+        let shared = v1::Answer { shared: Some(self.shared), ..v1::Answer::default() };
+        let place = |place| v1::Answer { places: vec![place], ..v1::Answer::default() };
+        let link = |link| v1::Answer { links: vec![link], ..v1::Answer::default() };
+        let places = self.places.into_iter().map(place);
+        std::iter::once(shared).chain(places).chain(self.links.into_iter().map(link)).collect()
+    }
+}
 
 impl Asking {
     /// Where a record is, from this node on; not back to where the question came from.
@@ -63,29 +63,13 @@ impl Asking {
         name: &RecordName,
         asker: Asker,
         reach: Reach,
-    ) -> Result<Located, LocateError> {
-        let shared = self.engine.shared();
-        let kind = shared.schema.kind(name.kind);
-        let places = |held: &Held| whereabouts::places(kind, name, held.as_ref().map(|h| &h.1));
-        let audience = places(&self.held(name).await?);
-        if !whereabouts::may_ask(asker, &audience) {
-            return Err(LocateError::NotConcerned);
-        }
-        let onward = whereabouts::onward(&shared.topology(), asker, &audience);
-        let mut under_way = JoinSet::new();
-        for (role, peer) in onward.peers() {
-            let (asking, name) = (self.clone(), name.clone());
-            under_way.spawn(async move { (role, peer, asking.beyond(role, peer, &name, reach).await) });
-        }
-        let mut answers: Vec<Answered> = Vec::new();
-        while let Some(answered) = under_way.join_next().await {
-            answers.extend(answered);
-        }
+    ) -> Result<Located, AboutError> {
+        let answers = self.ask_about::<Located>(name, asker, reach).await?;
         let held = self.held(name).await?;
         let mut join = Join { asking: self, name, held: &held, found: Found::default() };
         join.place();
-        for answered in answers {
-            join.peer(answered).await?;
+        for heard in answers {
+            join.peer(heard).await?;
         }
         let mut located = join.found.located();
         if let Some((role, peer)) = asker {
@@ -94,35 +78,6 @@ impl Asking {
             located.links.push(link);
             located.shared = shared;
         }
-        Ok(located)
-    }
-
-    async fn held(&self, name: &RecordName) -> Result<Held, LocateError> {
-        let Some(listed) = self.engine.shared().store.find(name).await? else { return Ok(None) };
-        let record = codec::decode(listed.state.clone())?;
-        Ok(Some((listed, record)))
-    }
-
-    /// What a peer knows.
-    async fn beyond(
-        &self,
-        role: Role,
-        peer: Division,
-        name: &RecordName,
-        reach: Reach,
-    ) -> Result<Located, Unanswered> {
-        let record = name.display(&self.engine.shared().schema).to_string();
-        let question = Question::Where(v1::WhereQuestion { record });
-        let mut parts = self.ask(role, peer, question, reach).await?;
-        let mut located = Located::default();
-        while let Some(part) = parts.next().await? {
-            located.places.extend(part.places);
-            located.links.extend(part.links);
-            if let Some(shared) = part.shared {
-                located.shared = shared;
-            }
-        }
-        located.truncated = parts.truncated;
         Ok(located)
     }
 }
@@ -182,7 +137,8 @@ impl Join<'_> {
     }
 
     /// What a peer said, and how both ends of the link to it compare.
-    async fn peer(&mut self, (role, peer, answered): Answered) -> Result<(), LocateError> {
+    async fn peer(&mut self, heard: Heard<Located>) -> Result<(), AboutError> {
+        let Heard { role, peer, answered } = heard;
         let (mut link, own) = self.own_end(role, peer).await?;
         match answered {
             Err(unanswered) => {
@@ -196,8 +152,8 @@ impl Join<'_> {
                 };
                 self.found.places.insert(place.division.clone(), place);
             }
-            Ok(located) => {
-                self.found.truncated |= located.truncated;
+            Ok((located, truncated)) => {
+                self.found.truncated |= truncated;
                 self.compare(&mut link, role, &own, &located);
                 self.take(role, peer, located);
             }
@@ -247,7 +203,7 @@ impl Join<'_> {
         &self,
         role: Role,
         peer: Division,
-    ) -> Result<(v1::RecordLink, v1::SharedForm), LocateError> {
+    ) -> Result<(v1::RecordLink, v1::SharedForm), AboutError> {
         let shared = self.asking.engine.shared();
         let own = shared.own();
         let (child, parent) = if role == Role::Parent { (own, peer) } else { (peer, own) };

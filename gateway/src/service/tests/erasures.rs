@@ -5,9 +5,13 @@ use guantong_proto::v1;
 use guantong_proto::v1::record_service_server::RecordService;
 use tonic::Code;
 
-use super::{Line, Node, case, link, new_case, until, value};
+use super::whereabouts::Tree;
+use super::{Line, Node, case, division, link, new_case, until, value};
+use crate::audit::Event;
 use crate::engine::{EngineError, Import, Write, WriteAction};
 use crate::erasure::Erasures;
+use crate::grant::{Grant, Level};
+use crate::ingest::changes::GrantRow;
 use crate::ingest::erasure::Erase;
 use crate::ingest::local::{LocalWrite, WriteError};
 use crate::record::{Record, RecordName};
@@ -201,4 +205,115 @@ async fn only_operators_of_the_home_or_above_erase_and_only_what_can_be_erased()
     })
     .await;
     assert!(township.shown(&name).await.parties.is_empty());
+}
+
+/// What is said at a node about the erasure of a record in the whole tree.
+async fn reported(node: &Node, name: &RecordName) -> Result<v1::ErasureReport, tonic::Status> {
+    let name = name.display(&node.engine.shared().schema).to_string();
+    let mut request = tonic::Request::new(v1::GetErasureRequest { name, tree: true });
+    request.extensions_mut().insert(Caller { who: Who::Local, address: "test".into() });
+    let records = Records::new(node.engine.clone(), node.links.clone());
+    records.get_erasure(request).await.map(tonic::Response::into_inner)
+}
+
+/// Asks until it is this far.
+async fn come_to(node: &Node, name: &RecordName, spread: v1::ErasureSpread) -> v1::ErasureReport {
+    let mut last = None;
+    until(async || {
+        last = reported(node, name).await.ok();
+        last.as_ref().is_some_and(|report| report.spread() == spread)
+    })
+    .await;
+    last.unwrap()
+}
+
+fn of<'r>(report: &'r v1::ErasureReport, node: &Node) -> &'r v1::ErasurePlace {
+    let node = node.own.to_string();
+    report.places.iter().find(|place| place.division == node).unwrap()
+}
+
+/// The nodes, the highest first, and how each stands.
+fn states(report: &v1::ErasureReport) -> Vec<(&str, v1::ErasurePlaceState)> {
+    report.places.iter().map(|place| (place.division.as_str(), place.state())).collect()
+}
+
+const PURGED: v1::ErasurePlaceState = v1::ErasurePlaceState::Purged;
+
+#[tokio::test]
+async fn every_tier_says_what_it_purged_and_who_is_down_is_named_until_it_is_back() {
+    let tree = Tree::new().await;
+    let Tree { province, prefecture, county, township, other } = &tree;
+    let _upper = link(prefecture, province).await;
+    let cut = link(county, prefecture).await;
+    let _lower = (link(township, county).await, link(other, county).await);
+    let name = case(township, TOWNSHIP, "1");
+    township.write(&name, new_case(TOWNSHIP)).await.unwrap();
+    until(async || province.record(&name).await.is_some()).await;
+    assert_eq!(come_to(province, &name, v1::ErasureSpread::None).await.before_time, None);
+    let backup = "BackupService.CreateBackup".to_owned();
+    county.engine.audit(Event::Command { command: backup, by: "local user 0".into(), outcome: "ok" });
+    until(async || !county.engine.shared().store.audit_copies(u64::MAX).await.unwrap().is_empty()).await;
+
+    cut.cut().await;
+    erase(township, &name, &[fields::case::TITLE, fields::case::PARTIES]).await.unwrap();
+    until(async || county.shown(&name).await.erased.len() == 1).await;
+    let report = come_to(township, &name, v1::ErasureSpread::OnItsWay).await;
+    assert_eq!(report.field_names, ["title", "parties"]);
+    let unknown = v1::ErasurePlaceState::Unspecified;
+    let expected = [("220800000000", unknown), ("220822000000", PURGED), ("220822101000", PURGED)];
+    assert_eq!(states(&report), expected);
+    let down = of(&report, prefecture);
+    assert_eq!((down.answer(), down.told()), (v1::NodeAnswer::NotLinked, v1::ErasureState::Pending));
+    assert!(down.since_time.is_some() && down.reason.contains("down"), "{down:?}");
+    let values = |node| of(&report, node).purged.as_ref().unwrap().value_count;
+    assert_eq!((values(township), values(county)), (2, 1), "the party was never above the township");
+    assert!(of(&report, county).purge_time.is_some() && of(&report, county).standing_count == 0);
+    let copies = &of(&report, county).copies;
+    assert_eq!(copies.iter().map(|c| (c.kind(), c.count)).collect::<Vec<_>>(), [(v1::CopyKind::Backup, 1)]);
+    assert!(of(&report, township).copies.is_empty());
+    // From above nobody knows of it yet, and it is said who could not be asked.
+    let report = come_to(province, &name, v1::ErasureSpread::Unknown).await;
+    assert_eq!(of(&report, county).answer(), v1::NodeAnswer::NotLinked);
+    // Whom the record does not concern is told nothing.
+    let report = reported(other, &name).await.unwrap();
+    assert_eq!(
+        (of(&report, other).state(), of(&report, county).answer()),
+        (v1::ErasurePlaceState::Absent, v1::NodeAnswer::Refused)
+    );
+
+    let _again = link(county, prefecture).await;
+    for node in [township, county, prefecture, province] {
+        let report = come_to(node, &name, v1::ErasureSpread::Everywhere).await;
+        let all = ["220000000000", "220800000000", "220822000000", "220822101000"];
+        assert_eq!(states(&report), all.map(|node| (node, PURGED)), "asked at {}", node.own);
+        assert!(report.places.iter().all(|p| p.purge_time.is_some() && !p.display_name.is_empty()));
+    }
+    township.write(&name, title("新的标题")).await.unwrap();
+    until(async || county.shown(&name).await.title() == "新的标题").await;
+    let report = come_to(province, &name, v1::ErasureSpread::Everywhere).await;
+    let standing: Vec<u64> = report.places.iter().map(|place| place.standing_count).collect();
+    assert_eq!(standing, [0, 0, 1, 1], "what came since stands where it may be");
+}
+
+#[tokio::test]
+async fn what_nobody_has_cannot_be_erased_and_copies_are_told_before_anything_is_done() {
+    let (township, county, _line, name) = pair().await;
+    let missing = reported(&county, &case(&county, TOWNSHIP, "nobody-has-it")).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let grant = Grant { level: Level::Read, ..Grant::everything(division("220822")) };
+    let (partner, granted_by) = ("hotline".into(), "operator/wang".into());
+    township.engine.set_grant(GrantRow { partner, grant, granted_ms: 1, granted_by }).await.unwrap();
+    let mut request = tonic::Request::new(v1::EraseRecordRequest {
+        name: name.display(&township.engine.shared().schema).to_string(),
+        reason: "本人申请".into(),
+        validate_only: true,
+        ..Default::default()
+    });
+    request.extensions_mut().insert(Caller { who: Who::Local, address: "test".into() });
+    let records = Records::new(township.engine.clone(), township.links.clone());
+    let would = records.erase_record(request).await.unwrap().into_inner();
+    assert_eq!((would.spread(), would.places.len()), (v1::ErasureSpread::Unspecified, 1));
+    let copies = &would.places[0].copies;
+    assert_eq!((copies.len(), copies[0].kind(), &*copies[0].holder), (1, v1::CopyKind::Partner, "hotline"));
+    assert_eq!(township.shown(&name).await.title(), "测试", "nothing was changed");
 }

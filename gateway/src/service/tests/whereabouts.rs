@@ -42,16 +42,16 @@ fn place_of<'r>(response: &'r v1::LocateRecordResponse, node: &Node) -> &'r v1::
 }
 
 /// A province, a prefecture, a county and two of its townships.
-struct Tree {
-    province: Node,
-    prefecture: Node,
-    county: Node,
-    township: Node,
-    other: Node,
+pub(super) struct Tree {
+    pub(super) province: Node,
+    pub(super) prefecture: Node,
+    pub(super) county: Node,
+    pub(super) township: Node,
+    pub(super) other: Node,
 }
 
 impl Tree {
-    async fn new() -> Tree {
+    pub(super) async fn new() -> Tree {
         Tree {
             province: Node::new("22", None).await,
             prefecture: Node::new("2208", Some("22")).await,
@@ -312,10 +312,13 @@ async fn a_question_that_is_not_for_who_asks_is_refused_with_the_reason() {
     let verify = v1::ask::Question::Verify(v1::VerifyQuestion {});
     let asked_for =
         |record: &str| Some(v1::ask::Question::Where(v1::WhereQuestion { record: record.into() }));
+    let erased =
+        |record: &str| Some(v1::ask::Question::Erasure(v1::ErasureQuestion { record: record.into() }));
     for (question, reason) in [
         (Some(verify), "node above"),
         (None, "does not know the question"),
         (asked_for("divisions/220822102000/cases/1"), "does not concern"),
+        (erased("divisions/220822102000/cases/1"), "does not concern"),
         (asked_for("no name"), "not a record name"),
     ] {
         let answer = answer(question).await;

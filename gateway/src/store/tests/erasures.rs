@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::quarantine::refused;
 use super::*;
+use crate::audit::{self, Beside, Copied, Event, Purged, Span};
 use crate::ingest::changes::{
     ErasedContent, HeldRow, ImportRowMemory, LinkChange, RequestMemory, Resolution,
 };
@@ -34,7 +35,15 @@ fn field(values: &[(u64, u64, &str)]) -> Bytes {
 
 fn erased(key: RecordKey, id: &str) -> Changes {
     let name = name(CAMERA, "220822101", id);
-    let erased = vec![ErasedContent { key, name, fields: vec![(FIELD, Stamp::from_ms(5))] }];
+    let event = Event::Erased {
+        record: id.into(),
+        fields: vec![FIELD],
+        values: 6,
+        by: String::new(),
+        reason: String::new(),
+        beside: Beside::default(),
+    };
+    let erased = vec![ErasedContent { key, name, fields: vec![(FIELD, Stamp::from_ms(5))], event }];
     Changes { erased, ..Changes::default() }
 }
 
@@ -101,10 +110,54 @@ pub(super) async fn what_is_remembered_beside_a_record_goes_with_its_content(pla
     assert_eq!(store.request("a").await.unwrap().unwrap().content, 0, "a repeat of it is refused");
     assert_eq!(store.request("b").await.unwrap().unwrap().content, 7);
 
-    assert!(writer.is_unscrubbed().await.unwrap());
+    let lines = store.audit_erased("c00001", 9).await.unwrap();
+    let purged = audit::purged(lines.iter().map(String::as_str), "c00001");
+    let beside = Beside { history: 2, ledger_cells: 1, held_cells: 1, refusals: 1 };
+    assert_eq!(purged, Purged { values: 6, beside, last_ms: Some(9) });
+    assert!(store.audit_erased("c0000", 9).await.unwrap().is_empty(), "another record");
+
+    assert!(writer.is_unscrubbed().await.unwrap() && store.is_clearing().await.unwrap());
     assert!(writer.scrub(true).await.unwrap());
-    assert!(!writer.is_unscrubbed().await.unwrap());
+    assert!(!writer.is_unscrubbed().await.unwrap() && !store.is_clearing().await.unwrap());
     drop((store, writer));
     let everything = place.dump().await.join("\n");
     assert!(!everything.contains("held secret") || everything.matches("held secret").count() == 1);
+}
+
+pub(super) async fn copies_are_found_in_the_log_with_how_many_from_when_to_when(place: &impl Place) {
+    let (store, mut writer) = place.opened().await;
+    let backup = |outcome| Event::Command {
+        command: "BackupService.CreateBackup".into(),
+        by: "local user 0".into(),
+        outcome,
+    };
+    let bundle = |bundle| Event::BundleMade {
+        peer: division("2208"),
+        bundle,
+        records: 1,
+        receipts: 0,
+        checksum: String::new(),
+    };
+    let other = Event::Command { command: "GrantService.UpdateGrant".into(), by: "x".into(), outcome: "ok" };
+    for (at_ms, event) in [
+        (10, backup("ok")),
+        (20, backup("permission_denied")),
+        (25, other),
+        (30, bundle(1)),
+        (40, backup("ok")),
+        (50, bundle(2)),
+        (60, Event::StorePutBack { by: "local user 0".into() }),
+    ] {
+        // More than are read at a time.
+        let audit = (0..300).map(|_| event.clone().into()).collect();
+        writer.apply(&Changes { audit, ..Changes::default() }, &[], at_ms).await.unwrap();
+    }
+    let span = |count, first_ms, last_ms| Span { count, first_ms, last_ms };
+    let bundles = (Copied::Bundle(division("2208")), span(600, 30, 50));
+    let all = store.audit_copies(u64::MAX).await.unwrap();
+    let former = (Copied::FormerStore, span(300, 60, 60));
+    assert_eq!(all, BTreeMap::from([(Copied::Backup, span(600, 10, 40)), former, bundles]));
+    let earlier = store.audit_copies(30).await.unwrap();
+    let bundles = (Copied::Bundle(division("2208")), span(300, 30, 30));
+    assert_eq!(earlier, BTreeMap::from([(Copied::Backup, span(300, 10, 10)), bundles]));
 }

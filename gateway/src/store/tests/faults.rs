@@ -105,6 +105,7 @@ fn everything() -> (Changes, Vec<LinkChange>) {
             key: 4,
             name: name(CAMERA, "220822101", "c00004"),
             fields: vec![(2, Stamp::from_ms(9))],
+            event: Event::Stopped,
         }],
         divisions: vec![],
         thresholds: vec![],

@@ -1,0 +1,5 @@
+-- See sqlite/0019_erase.sql.
+CREATE INDEX audit_erased ON audit (time_ms) WHERE event = 'erased';
+CREATE INDEX audit_copies ON audit (time_ms, slot, number)
+    WHERE event = 'bundle_made' OR event = 'store_put_back' OR event = 'store_rebuilt'
+        OR event = 'command' AND line LIKE '%"BackupService.CreateBackup"%';
