@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 pub mod collector;
+pub mod garden;
 pub mod land;
 pub mod postgres;
 pub mod rude;

@@ -1,26 +1,26 @@
 //! Known texts are planted in every personal and every text field at a township of a real tree, by the interface and by
 //! ledgers, and searched for byte by byte in whatever the nodes keep and give away: stores with their unused bytes and
-//! logs, the nodes' logs at their most talkative, traces, exports, figures, reports, files of subscribers. Where they
-//! may be follows from the contract's rules. Then a case is sealed, and in the end everything is erased.
+//! logs, the nodes' logs at their most talkative, traces, exports, figures, reports, files of subscribers, bundles, and
+//! what nodes say of themselves. Where they may be follows from the contract's rules. Then a case is sealed, and in the end
+//! everything is erased.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use guantong::demo::tree::NodeSpec;
 use guantong::identity::Subject;
 use guantong::identity::pki::Validity;
 use guantong_gateway::division::Tier;
-use guantong_gateway::schema::effective_tier;
-use guantong_proto::rules::{Field, Kind};
+use guantong_proto::rules::Kind;
 use guantong_proto::v1;
 use guantong_tests::harness::collector::Collector;
-use guantong_tests::harness::{Fleet, Stray, division, run, until, write};
+use guantong_tests::harness::garden::{CAMERA, Garden, STORE, TOWNSHIP, contents, occurs};
+use guantong_tests::harness::{Done, Fleet, Stray, division, run, until, write};
 use prost_reflect::{DescriptorPool, Kind as Type};
 
-const TOWNSHIP: &str = "220822101";
 const COUNTY: &str = "220822";
 const PREFECTURE: &str = "2208";
 const PROVINCE: &str = "22";
@@ -28,7 +28,6 @@ const TIERS: [&str; 4] = [TOWNSHIP, COUNTY, PREFECTURE, PROVINCE];
 /// For a node to hold what it may and nothing else; less than the limit of `until`, to say what is wrong.
 const SETTLED_MAX: Duration = Duration::from_secs(50);
 const KINDS: [&str; 3] = ["grid", "case", "camera"];
-const CAMERA: &str = "22082200001310000001";
 
 /// Texts that say nothing of anyone: codes, divisions, names of records, and what goes with them.
 const CODES: &[(&str, &str)] = &[
@@ -48,154 +47,6 @@ const CODES: &[(&str, &str)] = &[
 ];
 /// Marks of erasures hold an id alone.
 const MARKS: &str = "erased";
-
-/// A text that was planted, and where.
-struct Planted {
-    record: String,
-    field: &'static str,
-    rule: &'static Field,
-    text: String,
-    /// The highest tier that the case was handed to: its file may be there, too.
-    handed_to: Tier,
-}
-
-#[derive(Default)]
-struct Garden {
-    planted: Vec<Planted>,
-    /// The record that is planted in, and how far it was handed.
-    record: String,
-    handed_to: Option<Tier>,
-}
-
-impl Garden {
-    /// What is planted from now on is in this record.
-    fn enter(&mut self, kind: &'static str, id: &str, handed_to: Tier) -> String {
-        let home = division(TOWNSHIP);
-        self.record = format!("divisions/{home}/{kind}s/{id}");
-        self.handed_to = Some(handed_to);
-        self.record.clone()
-    }
-
-    /// A text like no other, of digits only where it must look like a number.
-    fn plant(&mut self, kind: &'static str, field: &'static str, digits: bool) -> String {
-        let serial = self.planted.len() + 1;
-        let text = if digits { format!("1397463{serial:04}") } else { format!("zqx{serial:04}Planted") };
-        let rule = Kind::by_name(kind).unwrap().field_by_name(field).unwrap();
-        let (record, handed_to) = (self.record.clone(), self.handed_to.unwrap());
-        self.planted.push(Planted { record, field, rule, text: text.clone(), handed_to });
-        text
-    }
-
-    fn contact(&mut self, kind: &'static str, field: &'static str) -> v1::Contact {
-        v1::Contact { name: self.plant(kind, field, false), telephone: self.plant(kind, field, true) }
-    }
-
-    fn reference(&mut self, kind: &'static str) -> Vec<v1::ExternalRef> {
-        let number = self.plant(kind, "external_refs", false);
-        vec![v1::ExternalRef { id: format!("office:{number}"), system: "office".into(), number, stamp: 0 }]
-    }
-
-    fn grid(&mut self) -> v1::Grid {
-        v1::Grid {
-            grid_code: Some("220822101000001".into()),
-            division: Some(division(TOWNSHIP).to_string()),
-            display_name: Some(self.plant("grid", "display_name", false)),
-            contact: Some(self.contact("grid", "contact")),
-            external_refs: self.reference("grid"),
-            ..v1::Grid::default()
-        }
-    }
-
-    fn camera(&mut self) -> v1::Camera {
-        let filing = v1::Filing { number: self.plant("camera", "filing", false), ..v1::Filing::default() };
-        v1::Camera {
-            device_id: Some(CAMERA.into()),
-            division: Some(division(TOWNSHIP).to_string()),
-            ownership: Some(v1::CameraOwnership::Social.into()),
-            display_name: Some(self.plant("camera", "display_name", false)),
-            address: Some(self.plant("camera", "address", false)),
-            pole_code: Some(self.plant("camera", "pole_code", false)),
-            management_unit: Some(self.plant("camera", "management_unit", false)),
-            maintenance_unit: Some(self.plant("camera", "maintenance_unit", false)),
-            contact: Some(self.contact("camera", "contact")),
-            filing: Some(filing),
-            external_refs: self.reference("camera"),
-            ..v1::Camera::default()
-        }
-    }
-
-    /// What is known of a case when it comes.
-    fn reported(&mut self) -> v1::Case {
-        let party = v1::Party {
-            role: v1::PartyRole::Applicant.into(),
-            name: self.plant("case", "parties", false),
-            telephone: self.plant("case", "parties", true),
-        };
-        v1::Case {
-            case_kind: Some(v1::CaseKind::Dispute.into()),
-            category: Some("neighbours".into()),
-            division: Some(division(TOWNSHIP).to_string()),
-            received_on: Some(v1::Date { year: 2026, month: 3, day: 1 }),
-            title: Some(self.plant("case", "title", false)),
-            narrative: Some(self.plant("case", "narrative", false)),
-            address: Some(self.plant("case", "address", false)),
-            parties: vec![party],
-            external_refs: self.reference("case"),
-            lifecycle: Some(v1::Lifecycle {
-                state: v1::CaseState::Reported.into(),
-                holder: division(TOWNSHIP).to_string(),
-                ..v1::Lifecycle::default()
-            }),
-            ..v1::Case::default()
-        }
-    }
-
-    /// What its holder adds.
-    fn handled(&mut self) -> v1::Case {
-        let note = v1::CaseNote {
-            id: "note-1".into(),
-            text: self.plant("case", "notes", false),
-            ..v1::CaseNote::default()
-        };
-        v1::Case {
-            mediator: Some(self.contact("case", "mediator")),
-            reply: Some(v1::Reply { text: self.plant("case", "reply", false), ..v1::Reply::default() }),
-            notes: vec![note],
-            ..v1::Case::default()
-        }
-    }
-}
-
-impl Planted {
-    /// Whether a node of this tier may hold it.
-    fn may_be_at(&self, tier: Tier, sealed: bool) -> bool {
-        let within = tier <= effective_tier(self.rule.release, division(TOWNSHIP));
-        within || self.rule.file && !sealed && tier <= self.handed_to
-    }
-}
-
-fn occurs(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
-}
-
-/// Everything in a folder and the folders inside it, whose names end so; without an ending, all.
-fn contents(folder: &Path, endings: &[&str]) -> Vec<u8> {
-    let mut all = Vec::new();
-    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() {
-                folders.push(path);
-            } else if endings.is_empty() || endings.iter().any(|ending| name.ends_with(ending)) {
-                // Sockets cannot be read; files of the store may go while they are looked at.
-                all.extend(std::fs::read(&path).unwrap_or_default());
-            }
-        }
-    }
-    all
-}
 
 struct Scene {
     fleet: Fleet,
@@ -285,20 +136,17 @@ impl Scene {
 
     /// What is found in a node's store, its unused bytes and its log included.
     fn stored(&self, node: &str) -> BTreeSet<&str> {
-        let bytes = contents(&self.folder(node), &[".sqlite", ".db", "-wal", "-shm", "-journal"]);
+        let bytes = contents(&self.folder(node), &STORE);
         assert!(occurs(&bytes, "SQLite format 3"), "the store is there");
         self.found(&bytes)
     }
 
     fn found(&self, bytes: &[u8]) -> BTreeSet<&str> {
-        let texts = self.garden.planted.iter().map(|planted| &*planted.text);
-        texts.filter(|text| occurs(bytes, text)).collect()
+        self.garden.found(bytes)
     }
 
     fn allowed(&self, node: &str, sealed: bool) -> BTreeSet<&str> {
-        let tier = division(node).tier();
-        let may = |p: &&Planted| p.may_be_at(tier, sealed && p.record.ends_with("/handed"));
-        self.garden.planted.iter().filter(may).map(|planted| &*planted.text).collect()
+        self.garden.allowed(division(node).tier(), |record| sealed && record.ends_with("/handed"))
     }
 
     /// Waits until each node's store holds what it may, all of it and nothing else.
@@ -349,6 +197,29 @@ impl Scene {
         let all = [figures.as_bytes(), made.out.as_bytes(), &contents(&report, &[])].concat();
         assert!(figures.contains("2026"), "{figures}");
         assert_eq!(self.found(&all), BTreeSet::new(), "{node}, {round}: figures and reports");
+        self.measured(node, round).await;
+    }
+
+    /// What a node says of itself and of its records, for people and for programs that watch it, holds none of it: its
+    /// state, its links, where a record is and what was erased, its audit log.
+    async fn measured(&self, node: &str, round: &str) {
+        let case = format!("divisions/{}/cases/handed", division(TOWNSHIP));
+        let log = self.fleet.path(&format!("{node}-{round}.jsonl"));
+        let mut said = Vec::new();
+        for asked in [
+            &["status", "--json"][..],
+            &["verify", "--json"],
+            &["where", &case, "--json"],
+            &["erase", &case, "--progress", "--json"],
+            &["audit", "export", log.to_str().unwrap()],
+        ] {
+            let Done { out, err, .. } = self.fleet.cli(node, asked).await;
+            assert!(!out.is_empty(), "{asked:?}: {err}");
+            said.extend([out.into_bytes(), err.into_bytes()].concat());
+        }
+        let log = std::fs::read(log).unwrap();
+        assert!(occurs(&log, "backup") || occurs(&log, "link_up"), "the log is one");
+        assert_eq!(self.found(&[said, log].concat()), BTreeSet::new(), "{node}, {round}: what is measured");
     }
 
     /// Logs and traces never hold any of it, at any tier.
@@ -417,15 +288,14 @@ async fn what_is_planted_at_a_township_is_found_only_where_the_contract_lets_it_
     scene.stores_hold("sealed", |node| owned(scene.allowed(node, true))).await;
     scene.outputs(PREFECTURE, "sealed", &scene.allowed(PREFECTURE, true)).await;
 
-    let records: BTreeSet<&str> = scene.garden.planted.iter().map(|planted| &*planted.record).collect();
-    for record in records {
-        let mut fields: Vec<&str> =
-            scene.garden.planted.iter().filter(|p| p.record == record).map(|p| p.field).collect();
-        fields.dedup();
+    for (record, fields) in scene.garden.beds() {
         let mut erase = vec!["erase", record, "--reason", "test", "--yes"];
         fields.iter().for_each(|field| erase.extend(["--field", field]));
-        let done = scene.fleet.cli(COUNTY, &erase).await.exits(0);
-        done.shows(&["here: purged", "parent", "child", "delivered", "backups"]);
+        // It waits for all that it can ask, and names every tier and the backups that were made.
+        let said = scene.fleet.cli(COUNTY, &erase).await.exits(0);
+        let said = said.shows(&["here: purged", "every node has purged it", "backups 备份: 1 made"]);
+        let tiers = TIERS.map(|node| division(node).to_string());
+        said.shows(&["feed-handed", &tiers[0], &tiers[1], &tiers[2], &tiers[3]]);
     }
     scene.stores_hold("erased", |_| BTreeSet::new()).await;
     for node in TIERS {
@@ -436,38 +306,139 @@ async fn what_is_planted_at_a_township_is_found_only_where_the_contract_lets_it_
     scene.nothing_is_told();
 }
 
-/// A bundle is sealed for its receiver: who carries it reads nothing in it, and it brings up only what a line would.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bundle_tells_its_carrier_nothing_and_brings_up_only_what_may_go_up() {
-    let fleet = Fleet::start([NodeSpec::top(division(COUNTY))]).await;
-    let dir = fleet.issue("township", Subject::Node(division(TOWNSHIP)), Validity::days(30));
-    let config = format!("division = \"{TOWNSHIP}\"\n[parent]\ndivision = \"{COUNTY}\"\nline = \"bundle\"");
-    let mut township = Stray::serve(&dir, &config);
-    let client = township.client().await;
-    let mut garden = Garden::default();
-    let grid = garden.enter("grid", "220822101000001", Tier::Township);
-    write(&client, &grid, &garden.grid()).await.unwrap();
-    let camera = garden.enter("camera", CAMERA, Tier::Township);
-    write(&client, &camera, &garden.camera()).await.unwrap();
-    let case = garden.enter("case", "kept", Tier::Township);
-    write(&client, &case, &garden.reported()).await.unwrap();
+/// Three tiers with no line between them: a township and a county that are served beside the prefecture.
+struct Apart {
+    fleet: Fleet,
+    below: Vec<(&'static str, PathBuf, Stray)>,
+    garden: Garden,
+    files: Vec<String>,
+}
 
-    let [card, up, down] = ["card", "up", "down"].map(|name| fleet.path(name).to_str().unwrap().to_owned());
-    let socket = dir.join("sock").to_str().unwrap().to_owned();
-    let below = async |args: &[&str]| run(&[args, &["--socket", &socket]].concat()).await.exits(0);
-    fleet.cli(COUNTY, &["bundle", "card", &card]).await.exits(0);
-    below(&["bundle", "accept", &card]).await;
-    below(&["bundle", "export", "--for", COUNTY, &up]).await;
-    fleet.cli(COUNTY, &["bundle", "import", &up, "--receipt", &down]).await.exits(0);
-    below(&["bundle", "import", &down]).await;
-    let found = |bytes: &[u8]| -> BTreeSet<&str> {
-        let texts = garden.planted.iter().map(|planted| &*planted.text);
-        texts.filter(|text| occurs(bytes, text)).collect()
-    };
-    for bundle in [&up, &down] {
-        assert_eq!(found(&std::fs::read(bundle).unwrap()), BTreeSet::new(), "{bundle}");
+impl Apart {
+    async fn start() -> Apart {
+        let fleet = Fleet::start([NodeSpec::top(division(PREFECTURE))]).await;
+        let mut below = Vec::new();
+        for (node, parent) in [(COUNTY, PREFECTURE), (TOWNSHIP, COUNTY)] {
+            let dir = fleet.issue(node, Subject::Node(division(node)), Validity::days(30));
+            let config =
+                format!("division = \"{node}\"\n[parent]\ndivision = \"{parent}\"\nline = \"bundle\"");
+            let mut served = Stray::serve(&dir, &config);
+            served.client().await;
+            below.push((node, dir, served));
+        }
+        let apart = Apart { fleet, below, garden: Garden::default(), files: Vec::new() };
+        for (node, parent) in [(COUNTY, PREFECTURE), (TOWNSHIP, COUNTY)] {
+            let card = apart.path(&format!("{parent}.card"));
+            apart.cli(parent, &["bundle", "card", &card]).await.exits(0);
+            apart.cli(node, &["bundle", "accept", &card]).await.exits(0);
+        }
+        apart
     }
-    let may_be_above = garden.planted.iter().filter(|planted| planted.may_be_at(Tier::County, false));
-    let store = contents(&fleet.tree.node_dir(division(COUNTY)), &[".sqlite", ".db", "-wal", "-shm"]);
-    assert_eq!(found(&store), may_be_above.map(|planted| &*planted.text).collect(), "the county's store");
+
+    fn path(&self, name: &str) -> String {
+        self.fleet.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn dir(&self, node: &str) -> PathBuf {
+        let served = self.below.iter().find(|below| below.0 == node);
+        served.map_or_else(|| self.fleet.tree.node_dir(division(node)), |below| below.1.clone())
+    }
+
+    async fn cli(&self, node: &str, args: &[&str]) -> Done {
+        if node == PREFECTURE {
+            return self.fleet.cli(node, args).await;
+        }
+        run(&[args, &["--socket", self.dir(node).join("sock").to_str().unwrap()]].concat()).await
+    }
+
+    /// Makes a bundle of one node for another, and keeps it to be searched.
+    async fn made(&mut self, from: &str, to: &str) -> String {
+        let file = self.path(&format!("{}.bundle", self.files.len()));
+        self.cli(from, &["bundle", "export", "--for", to, &file]).await.exits(0);
+        self.files.push(file.clone());
+        file
+    }
+
+    /// Carries what one node owes another, and the receipt back.
+    async fn carry(&mut self, from: &str, to: &str) {
+        let file = self.made(from, to).await;
+        let receipt = self.path(&format!("{}.bundle", self.files.len()));
+        self.cli(to, &["bundle", "import", &file, "--receipt", &receipt]).await.exits(0);
+        self.cli(from, &["bundle", "import", &receipt]).await.exits(0);
+        self.files.push(receipt);
+    }
+
+    /// Waits until a node's store holds this and nothing else: unused bytes are cleared a little later.
+    async fn holds(&self, node: &str, what: &str, expected: BTreeSet<&str>) {
+        until(&format!("{node}, {what}"), async || {
+            self.garden.found(&contents(&self.dir(node), &STORE)) == expected
+        })
+        .await;
+    }
+}
+
+const APART: [&str; 3] = [TOWNSHIP, COUNTY, PREFECTURE];
+
+/// Bundles are sealed for their receivers: who carries one reads nothing in it, and it brings up only what a line would.
+/// What is erased goes with bundles, too, and one that was made before brings nothing back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bundles_tell_their_carrier_nothing_bring_up_what_may_go_up_and_carry_erasures() {
+    let mut apart = Apart::start().await;
+    let grid = apart.garden.enter("grid", "220822101000001", Tier::Township);
+    let grid = (grid, apart.garden.grid());
+    let camera = apart.garden.enter("camera", CAMERA, Tier::Township);
+    let camera = (camera, apart.garden.camera());
+    let handed = apart.garden.enter("case", "handed", Tier::County);
+    let (reported, handled) = (apart.garden.reported(), apart.garden.handled());
+    let client = apart.below[1].2.client().await;
+    write(&client, &grid.0, &grid.1).await.unwrap();
+    write(&client, &camera.0, &camera.1).await.unwrap();
+    write(&client, &handed, &reported).await.unwrap();
+    apart.cli(TOWNSHIP, &["move", &handed, "accept"]).await.exits(0);
+    write(&client, &handed, &handled).await.unwrap();
+    let escalate = ["move", &handed, "escalate", "--to", COUNTY, "--reason", "beyond_means"];
+    apart.cli(TOWNSHIP, &escalate).await.exits(0);
+    apart.carry(TOWNSHIP, COUNTY).await;
+    apart.carry(COUNTY, PREFECTURE).await;
+    for node in APART {
+        let allowed = apart.garden.allowed(division(node).tier(), |_| false);
+        assert!(!allowed.is_empty());
+        apart.holds(node, "what may be there", allowed).await;
+    }
+
+    // A bundle that is on its way while everything is erased.
+    apart.garden.enter("grid", "220822101000001", Tier::Township);
+    let later = v1::Grid { contact: Some(apart.garden.contact("grid", "contact")), ..v1::Grid::default() };
+    write(&client, &grid.0, &later).await.unwrap();
+    let late = apart.made(TOWNSHIP, COUNTY).await;
+    let beds: Vec<(String, Vec<String>)> = apart
+        .garden
+        .beds()
+        .into_iter()
+        .map(|(record, fields)| (record.to_owned(), fields.into_iter().map(str::to_owned).collect()))
+        .collect();
+    for (record, fields) in &beds {
+        let mut erase = vec!["erase", record, "--reason", "test", "--yes"];
+        fields.iter().for_each(|field| erase.extend(["--field", field]));
+        apart.cli(COUNTY, &erase).await.exits(3).shows(&[
+            "here: purged",
+            "人工摆渡",
+            "bundles for 离线数据包 220800000000",
+            "bundles for 离线数据包 220822101000",
+        ]);
+    }
+    apart.cli(COUNTY, &["bundle", "import", &late]).await.exits(0);
+    apart.carry(COUNTY, TOWNSHIP).await;
+    apart.carry(COUNTY, PREFECTURE).await;
+    for node in APART {
+        apart.holds(node, "erased", BTreeSet::new()).await;
+    }
+    let said = apart.cli(COUNTY, &["erase", &handed, "--progress", "--json"]).await.exits(3).json();
+    let told: Vec<&str> =
+        said["places"].as_array().unwrap().iter().filter_map(|p| p["told"].as_str()).collect();
+    assert_eq!(told.iter().filter(|told| **told == "ERASURE_STATE_DELIVERED").count(), 2, "{said:#}");
+    assert!(apart.files.len() > 8);
+    for file in &apart.files {
+        assert_eq!(apart.garden.found(&std::fs::read(file).unwrap()), BTreeSet::new(), "{file}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Where a record is, asked over real processes of four tiers while a line between two of them is cut.
+//! Where a record is, and how far its erasure has come, asked over real processes of four tiers while a line between two
+//! of them is cut, or a node is down.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -105,4 +106,75 @@ async fn a_record_behind_a_cut_line_is_found_where_it_waits() {
         .await
         .exits(1)
         .says(&["no divisions/"]);
+}
+
+/// What is said at a node about the erasure, once it is this far.
+async fn erased(fleet: &Fleet, node: &str, spread: &str) -> Value {
+    found(&format!("{node} says {spread}"), async || {
+        let said = fleet.cli(node, &["erase", NAME, "--progress", "--json"]).await;
+        let said = if said.out.is_empty() { None } else { Some(said.json()) };
+        said.filter(|said| said["spread"] == spread)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_tier_says_what_it_purged_and_a_node_that_is_down_when_it_is_back() {
+    let mut fleet = four_tiers().await;
+    let party = v1::Party { name: "张甲".into(), ..v1::Party::default() };
+    let (title, parties) = (Some("邻里纠纷".into()), vec![party]);
+    let case = v1::Case { case_kind: Some(1), title, parties, ..v1::Case::default() };
+    fleet.write(TOWNSHIP, NAME, &case).await.unwrap();
+    located(&fleet, PROVINCE, "LOCATE_STATE_EVERYWHERE").await;
+    fleet.cli(COUNTY, &["erase", NAME, "--progress"]).await.exits(3).shows(&["nothing of it was erased"]);
+    let backup = fleet.path("county.backup");
+    fleet.cli(COUNTY, &["backup", backup.to_str().unwrap()]).await.exits(0);
+    found("the county's log has the backup", async || {
+        let said = fleet.cli(COUNTY, &["erase", NAME, "--progress"]).await.out;
+        said.contains("220822000000: backups 备份: 1 made").then_some(())
+    })
+    .await;
+    fleet.tree.kill(division(PREFECTURE)).await.unwrap();
+    found("the county knows that the prefecture is down", async || {
+        let link = fleet.link(COUNTY, PREFECTURE).await;
+        link.filter(|link| !link.connected)
+    })
+    .await;
+
+    let erase = ["erase", NAME, "--field", "title", "--field", "parties", "--reason", "test", "--yes"];
+    fleet.cli(TOWNSHIP, &erase).await.exits(3).shows(&[
+        "here: purged 2 values",
+        "not every node has purged it yet 尚未全部清除",
+        "220800000000 could not be asked 未能查询 since 自",
+        "220800000000 is still owed it 待送达",
+        "220822000000: backups 备份: 1 made",
+        "exported files",
+    ]);
+    let said = erased(&fleet, TOWNSHIP, "ERASURE_SPREAD_ON_ITS_WAY").await;
+    let purged = |said: &Value, node: &str| place(said, node)["purged"]["value_count"].as_u64();
+    for (node, values) in [("220822101000", 2), ("220822000000", 1)] {
+        assert_eq!(place(&said, node)["state"], "ERASURE_PLACE_STATE_PURGED");
+        assert_eq!(purged(&said, node), Some(values), "the party was never above the township");
+    }
+    let down = place(&said, "220800000000");
+    assert_eq!(down["answer"], "NODE_ANSWER_NOT_LINKED");
+    assert!(down["since_time"].is_string() && down["reason"].is_string(), "{down:#}");
+    // From above nobody knows of it yet, and it is said who could not be asked.
+    let said = erased(&fleet, PROVINCE, "ERASURE_SPREAD_UNKNOWN").await;
+    assert_eq!(place(&said, "220800000000")["answer"], "NODE_ANSWER_NOT_LINKED");
+
+    fleet.tree.start(division(PREFECTURE)).await.unwrap();
+    for node in [TOWNSHIP, COUNTY, PREFECTURE, PROVINCE] {
+        let said = erased(&fleet, node, "ERASURE_SPREAD_EVERYWHERE").await;
+        let states: Vec<bool> = said["places"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["state"] == "ERASURE_PLACE_STATE_PURGED")
+            .collect();
+        assert_eq!(states, [true; 4], "{said:#}");
+        assert!(place(&said, "220800000000")["purge_time"].is_string());
+    }
+    let done = fleet.cli(PROVINCE, &["erase", NAME, "--progress"]).await.exits(0);
+    done.shows(&["every node has purged it 各级均已清除", "220822101000", "220822000000: backups"]);
 }

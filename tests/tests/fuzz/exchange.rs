@@ -13,6 +13,7 @@ use guantong_gateway::schema::Schema;
 use guantong_gateway::session::greeting::Token;
 use guantong_gateway::session::{Limits, Output, Session, Settings, Side};
 use guantong_gateway::stamp::{Stamp, Writer};
+use guantong_gateway::whereabouts::{self, erased};
 use guantong_proto::v1;
 use guantong_proto::v1::frame::Kind;
 use prost::Message;
@@ -191,7 +192,23 @@ fn frames() {
         for greeted in [false, true] {
             run(&mut session(greeted), frame.clone());
         }
+        if let Some(Kind::Answer(answer)) = frame.kind {
+            judge(answer);
+        }
     });
+}
+
+/// Joins what an answer says of nodes: that all have purged is said only where each said so, and knows the same.
+fn judge(answer: v1::Answer) {
+    let mut places = answer.erasures;
+    erased::settle(&mut places);
+    let is_settled = |place: &v1::ErasurePlace| {
+        [v1::ErasurePlaceState::Purged, v1::ErasurePlaceState::Absent].contains(&place.state())
+    };
+    let everywhere = erased::spread(&places, false) == v1::ErasureSpread::Everywhere;
+    assert!(!everywhere || places.iter().all(is_settled));
+    assert!(erased::spread(&places, true) != v1::ErasureSpread::Everywhere);
+    let _ = whereabouts::judge(&answer.places, &answer.links);
 }
 
 /// The input is a payload; what it claims to be before compression is drawn from its first bytes, too.
