@@ -23,6 +23,7 @@ declare -A MAY_IMPORT=(
     [calendar]=""
     [division]=""
     [stamp]="division"
+    [step]=""
     [threshold]="division"
     [schema]="division record"
     [record]="division schema stamp"
@@ -48,10 +49,10 @@ declare -A MAY_IMPORT=(
     [peering]="division ingest session::greeting stamp"
     [outgoing]="division ingest proof record release schema"
     [whereabouts]="calendar division erasure ingest proof record release schema stamp"
-    [store]="aggregate audit bundle claiming comparing division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp"
-    [engine]="aggregate audit bundle casework claiming comparing completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp store threshold"
+    [store]="aggregate audit bundle claiming comparing division erasure facet grant ingest invitation measure period proof record schema session::greeting stamp step"
+    [engine]="aggregate audit bundle casework claiming comparing completeness division grant ingest invitation measure outgoing peering period proof record schema session::greeting stamp step store threshold"
     [tabular]="calendar"
-    [service]="aggregate audit bundle calendar casework claiming comparing completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp store tabular threshold whereabouts"
+    [service]="aggregate audit bundle calendar casework claiming comparing completeness division duplicates engine erasure facet grant ingest invitation measure outgoing pace period proof record schema session stamp step store tabular threshold whereabouts"
 )
 
 # The project's files that match, new ones included.

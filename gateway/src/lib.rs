@@ -32,6 +32,7 @@ pub mod release;
 pub mod schema;
 pub mod session;
 pub mod stamp;
+pub mod step;
 pub mod threshold;
 pub mod whereabouts;
 

@@ -29,7 +29,7 @@ use crate::config::{Config, Line};
 use crate::identity::bundle_key::NodeBundleKeys;
 use crate::identity::seal::NodeSeal;
 use crate::links::Uplink;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, Listener, Telemetry};
 use doors::Doors;
 use identity::NodeIdentity;
 use registrar::NodeRegistrar;
@@ -49,6 +49,14 @@ const ENGINE_STOP_TIME: Duration = Duration::from_secs(30);
 /// # Errors
 /// Why it could not start, or why it stopped by itself.
 pub fn run(config: &Path) -> anyhow::Result<()> {
+    run_listened_to(config, None)
+}
+
+/// The same while somebody is told of each step that records come by.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_listened_to(config: &Path, listener: Option<Listener>) -> anyhow::Result<()> {
     let config = Config::load(config)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
@@ -56,7 +64,7 @@ pub fn run(config: &Path) -> anyhow::Result<()> {
         // Before anything is opened, so that no signal is missed.
         let mut signals = Signals::catch()?;
         let hangup = signals.hangup()?;
-        let telemetry = Telemetry::start(&config)?;
+        let telemetry = Telemetry::start(&config, listener)?;
         let served = serve(&config, signals.stop(), hangup).await;
         tokio::task::spawn_blocking(|| telemetry.stop()).await?;
         served

@@ -7,6 +7,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use guantong_gateway::step;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -16,6 +17,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tonic::codegen::http::{HeaderMap, Request};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -41,6 +43,9 @@ pub enum TelemetryError {
     Again(#[from] TryInitError),
 }
 
+/// Who is told of each step that records come by ([`guantong_gateway::step`]): nobody, but in tests.
+pub type Listener = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Logs and traces, until [`stop`](Telemetry::stop).
 #[derive(Debug, Default)]
 pub struct Telemetry {
@@ -52,7 +57,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// A level or an address that cannot be used, or a second start.
-    pub fn start(config: &Config) -> Result<Telemetry, TelemetryError> {
+    pub fn start(config: &Config, listener: Option<Listener>) -> Result<Telemetry, TelemetryError> {
         let filter = level(&config.log.level)?;
         let traces = config.telemetry.otlp_endpoint.as_deref().map(|at| provider(at, config)).transpose()?;
         let tracing = traces.as_ref().map(|provider| {
@@ -67,7 +72,10 @@ impl Telemetry {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
-        tracing_subscriber::registry().with(tracing).with(lines.with_filter(filter)).try_init()?;
+        let listener =
+            listener.map(|listener| listener.with_filter(FilterFn::new(|m| m.target() == step::TARGET)));
+        let lines = lines.with_filter(filter);
+        tracing_subscriber::registry().with(listener).with(tracing).with(lines).try_init()?;
         Ok(Telemetry { traces })
     }
 

@@ -17,9 +17,11 @@ use prost::Message;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+pub mod clock;
 pub mod collector;
 pub mod garden;
 pub mod land;
+pub mod mortal;
 pub mod postgres;
 pub mod rude;
 pub mod small_disk;

@@ -19,6 +19,7 @@ use crate::ingest::link::Sender;
 use crate::ingest::local::{LocalWrite, WriteError, Written};
 use crate::ingest::{Slot, Work};
 use crate::record::RecordName;
+use crate::step::Step;
 use crate::store::Loaded;
 
 /// Commands that wait for one transaction.
@@ -52,12 +53,14 @@ impl Group {
 
     /// Decides and commits the whole group, and answers everyone in it.
     pub(super) async fn run(self, task: &mut Task) {
+        Step::GroupTaken.reached();
         let mut outcomes = Vec::new();
         let done = abreast!(task, self.attempt(task, &mut outcomes));
         let mut outcomes = outcomes.into_iter();
         for command in self.commands {
             answer(command, outcomes.next(), &done);
         }
+        Step::Answered.reached();
     }
 
     async fn attempt(&self, task: &mut Task, outcomes: &mut Vec<Outcome>) -> Result<(), EngineError> {
@@ -69,6 +72,7 @@ impl Group {
             }
         }
         let prepared = self.prepare(task, &batches).await?;
+        Step::RecordsLoaded.reached();
         self.decide(task, batches, prepared, outcomes).await
     }
 

@@ -21,6 +21,7 @@ mod ending;
 mod outbox;
 mod proof;
 mod questions;
+mod steps;
 
 pub use dialling::dial;
 use ending::ended;
@@ -33,6 +34,7 @@ use crate::engine::{Engine, EngineError, Greeted, LinkBatch, Wake};
 use crate::ingest::changes::RecordKey;
 use crate::ingest::topology::{PeerId, Role};
 use crate::session::{End, Inbound, Output, Session};
+use crate::step::Step;
 
 /// Frames that may wait for the stream.
 pub(super) const FRAMES_MAX: usize = 32;
@@ -205,7 +207,9 @@ impl Driver {
             let permit = out.reserve().await;
             match (permit, waiting.take()) {
                 (Ok(permit), Some(frame)) => {
+                    let step = steps::of(&frame);
                     permit.send(frame);
+                    step.into_iter().for_each(Step::reached);
                     true
                 }
                 _ => false,
@@ -248,6 +252,7 @@ impl Driver {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let failed = match done {
             Ok(Done::Ingested(batch_id, Ok(refusals))) => {
+                Step::BatchIngested.reached();
                 self.session.set_revision(self.engine.shared().revision());
                 self.count_stripped(&refusals);
                 self.session.ingested(batch_id, refusals);
@@ -267,6 +272,7 @@ impl Driver {
                 None
             }
             Ok(Done::Delivered(seqs, Ok(()))) => {
+                Step::RowsDeleted.reached();
                 seqs.iter().for_each(|seq| drop(self.rows.remove(seq)));
                 None
             }
@@ -331,8 +337,12 @@ impl Driver {
             self.waiting = self.session.poll_frame(self.now_ms());
         }
         let Some(frame) = self.waiting.take() else { return false };
+        let step = steps::of(&frame);
         match self.out.try_send(frame) {
-            Ok(()) => true,
+            Ok(()) => {
+                step.into_iter().for_each(Step::reached);
+                true
+            }
             Err(mpsc::error::TrySendError::Full(frame)) => {
                 self.waiting = Some(frame);
                 false
@@ -366,8 +376,10 @@ impl Driver {
     }
 
     async fn greeted(&mut self, hello: v1::Hello) -> Option<End> {
+        Step::HelloReceived.reached();
         match self.engine.welcome(self.peer_division, hello.clone()).await {
             Ok(greeted) => {
+                Step::ChildGreeted.reached();
                 let Some(token) = greeted.token else { return Some(ended("the engine gave no token")) };
                 self.up(&greeted, &hello.software_version, hello.clock_ms, hello.rules.clone());
                 self.session.welcome(self.now_ms(), greeted.epoch, greeted.recognition, token);
@@ -378,8 +390,10 @@ impl Driver {
     }
 
     async fn welcomed(&mut self, welcome: v1::Welcome) -> Option<End> {
+        Step::WelcomeReceived.reached();
         match self.engine.welcomed(welcome.clone()).await {
             Ok(greeted) => {
+                Step::TokenStored.reached();
                 self.up(&greeted, &welcome.software_version, welcome.clock_ms, welcome.rules.clone());
                 self.session.token_stored(greeted.epoch);
                 None
@@ -412,6 +426,7 @@ impl Driver {
 
     fn ingest(&mut self, inbound: Inbound) {
         let Some(peer) = self.peer else { return };
+        Step::BatchReceived.reached();
         self.received_records += inbound.records.len() as u64;
         self.report();
         let traceparents = inbound.records.iter().filter_map(|r| r.traceparent.as_deref());
@@ -430,6 +445,7 @@ impl Driver {
 
     fn delivered(&mut self, seqs: Vec<i64>, refusals: Vec<v1::Refusal>) {
         let Some(peer) = self.peer else { return };
+        Step::ReceiptReceived.reached();
         let keys = seqs.iter().filter_map(|seq| self.rows.get(seq)).flatten().copied().collect();
         let (engine, revision) = (self.engine.clone(), self.session.peer_revision());
         self.jobs.spawn(async move {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::audit::Note;
 use crate::ingest::changes::{Changes, LinkChange};
+use crate::step::Step;
 
 impl Writer {
     /// Applies `changes` and `links` in one transaction and gives its number. When it returns, all of it is on disk.
@@ -82,6 +83,7 @@ async fn transact(
 ) -> Result<(u64, View), StoreError> {
     let mut sql = conn.sql(faults);
     let after = gateways::begin(&mut sql, view, changes, links).await?;
+    Step::TransactionBegun.reached();
     let created = records::write(&mut sql, &changes.records, moment_ms).await?;
     for change in links {
         link(&mut sql, change, now_ms).await?;
@@ -102,7 +104,9 @@ async fn transact(
     let count = "UPDATE node SET revision = revision + 1, records = records + ? WHERE slot = ?";
     sql.run(count, Args::ints(&[created as i64, sql.slot()])).await?;
     let revision = gateways::tell(&mut sql, after != view, changes, links).await?;
+    Step::TransactionWritten.reached();
     sql.run("COMMIT", Args::new()).await?;
+    Step::Committed.reached();
     Ok((revision, after))
 }
 

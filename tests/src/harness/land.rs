@@ -53,6 +53,11 @@ pub fn text(path: &Path) -> String {
 /// What a process needs in its environment to live so much later, such as `+2h`; `None`, and said so: this cannot be done
 /// here.
 pub fn later(by: &'static str) -> Option<[(&'static str, &'static str); 3]> {
+    Some([("LD_PRELOAD", faketime()?), ("FAKETIME", by), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")])
+}
+
+/// The library that lies about the time; `None`, and said so: it is not there.
+pub(super) fn faketime() -> Option<&'static str> {
     let library = FAKETIME.into_iter().find(|path| Path::new(path).exists());
     if library.is_none() {
         use std::io::Write as _;
@@ -60,7 +65,7 @@ pub fn later(by: &'static str) -> Option<[(&'static str, &'static str); 3]> {
         let _ =
             std::io::stderr().write_all(b"SKIPPED: faketime is not installed (apt-get install faketime)\n");
     }
-    Some([("LD_PRELOAD", library?), ("FAKETIME", by), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")])
+    library
 }
 
 impl Land {

@@ -6,6 +6,7 @@ use guantong_proto::v1;
 use super::Driver;
 use crate::engine::EngineError;
 use crate::session::{OutboxRow, Want};
+use crate::step::Step;
 
 /// A guess at the size of a record, to read about as many as a batch takes.
 const RECORD_BYTES: usize = 256;
@@ -40,6 +41,7 @@ impl Driver {
             rows.push(OutboxRow { seq: row.seq, records });
         }
         self.rows.extend(owed.rows.into_iter().map(|row| (row.seq, row.keys)));
+        Step::OutboxRead.reached();
         self.session.offer(want.lane, rows);
         Ok(())
     }
