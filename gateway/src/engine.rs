@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use guantong_proto::rules::Lane;
 use guantong_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -276,12 +275,6 @@ impl Shared {
             if let Some(wake) = wakes.get(&group.peer) {
                 wake.send_modify(|lanes| lanes[group.lane as usize] += 1);
             }
-        }
-    }
-
-    fn notify_all(&self) {
-        for wake in self.wakes.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            wake.send_modify(|lanes| lanes[Lane::Bulk as usize] += 1);
         }
     }
 

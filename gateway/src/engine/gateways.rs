@@ -54,7 +54,7 @@ impl Shared {
     }
 
     /// Wakes everyone who sends, in every lane.
-    fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         for wake in self.wakes.lock().unwrap_or_else(PoisonError::into_inner).values() {
             wake.send_modify(|lanes| lanes.iter_mut().for_each(|lane| *lane += 1));
         }

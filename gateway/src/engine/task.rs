@@ -424,7 +424,7 @@ impl Task {
                     self.claiming.written();
                 }
                 if links.iter().any(LinkChange::fills_outbox) {
-                    self.shared.notify_all();
+                    self.shared.wake_all();
                 }
                 Ok(())
             }
