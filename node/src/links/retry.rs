@@ -1,8 +1,9 @@
 //! How long to wait before a parent is dialled again, or a feed read again. The one place that knows the `backoff` crate, of which only the
 //! policy is used.
 //!
-//! Waits are drawn from 0 to twice an interval that doubles from half a second to 30 seconds (full jitter): a county
-//! that comes back is not met by all its townships at once, nobody waits longer than a minute, and nobody gives up.
+//! Waits are drawn from 0 to twice an interval that grows by half from half a second to 30 seconds (full jitter): a county
+//! that comes back is not met by all its townships at once, nobody waits longer than a minute, and nobody gives up. A wait
+//! is hardly ever longer than the trouble has lasted: an interval is half of all that came before it.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use backoff::backoff::Backoff;
 
 /// The mean of the first wait.
 const INITIAL_INTERVAL: Duration = Duration::from_millis(500);
+/// Each mean is so many times the one before it.
+const MULTIPLIER: f64 = 1.5;
 /// The mean of the longest wait.
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
 /// A parent's wish is honoured up to here: a slip in its answer must not keep a township away for days.
@@ -27,7 +30,7 @@ impl Default for Retry {
         let mut policy = ExponentialBackoff {
             initial_interval: INITIAL_INTERVAL,
             randomization_factor: 1.0,
-            multiplier: 2.0,
+            multiplier: MULTIPLIER,
             max_interval: MAX_INTERVAL,
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
@@ -72,8 +75,8 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_from_a_second_and_end_below_a_minute() {
-        for (n, bound_ms) in [(0, 1_000), (1, 2_000), (2, 4_000), (5, 32_000), (6, 60_000), (40, 60_000)] {
+    fn waits_grow_from_a_second_and_end_below_a_minute() {
+        for (n, bound_ms) in [(0, 1_000), (1, 1_500), (2, 2_250), (5, 7_594), (11, 60_000), (40, 60_000)] {
             let bound = Duration::from_millis(bound_ms);
             let seen = greatest(n);
             assert!(seen <= bound, "wait {n} was {seen:?}");
