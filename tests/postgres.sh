@@ -3,13 +3,16 @@
 #
 #   tests/postgres.sh run COMMAND...   runs the command with TEST_POSTGRES_URL set to the server's URL
 #
+# A server that ends before the command does is started again, with its data: the command may end the process whose number
+# is the first line of the file TEST_POSTGRES_PID names (SIGQUIT is what "pg_ctl stop -m immediate" sends).
+#
 # Needs the programs of PostgreSQL 13 or later; GUANTONG_POSTGRES_BIN names their directory where it is not found. The
 # server never runs as root: started by root, it runs as the user postgres, or else nobody. It keeps nothing over a
 # power loss, so never give it data that matters.
 set -euo pipefail
 
 usage() {
-    sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit "${1:-2}"
 }
 
@@ -76,9 +79,9 @@ is_up() {
     grep -q 'ready to accept connections' "$work/server.log" 2>/dev/null
 }
 
-# A free port is only known to be free once it is taken: others are tried while it is not.
-for attempt in {1..20}; do
-    port=$((20000 + RANDOM % 12000))
+# Starts the server on $port, and says whether it came up.
+start() {
+    : >"$work/server.log"
     "${as_server[@]}" "$bin/postgres" -D "$work/data" -c listen_addresses=127.0.0.1 -c "port=$port" \
         -c unix_socket_directories= -c fsync=off -c full_page_writes=off -c max_connections=200 \
         >>"$work/server.log" 2>&1 &
@@ -87,9 +90,16 @@ for attempt in {1..20}; do
         kill -0 "$server" 2>/dev/null || break
         sleep 0.05
     done
-    if kill -0 "$server" 2>/dev/null; then break; fi
+    kill -0 "$server" 2>/dev/null && return
     wait "$server" 2>/dev/null || true
     server=""
+    return 1
+}
+
+# A free port is only known to be free once it is taken: others are tried while it is not.
+for attempt in {1..20}; do
+    port=$((20000 + RANDOM % 12000))
+    if start; then break; fi
 done
 if [[ -z $server ]]; then
     echo "tests/postgres.sh: the server did not start (attempt $attempt); its log ends:" >&2
@@ -98,9 +108,18 @@ if [[ -z $server ]]; then
 fi
 
 cd "$OLDPWD"
-code=0
-TEST_POSTGRES_URL="postgres://postgres:$password@127.0.0.1:$port/postgres" "$@" &
+TEST_POSTGRES_URL="postgres://postgres:$password@127.0.0.1:$port/postgres" TEST_POSTGRES_PID="$work/data/postmaster.pid" "$@" &
 command=$!
-wait "$command" || code=$?
+while true; do
+    code=0
+    wait -n -p ended "$server" "$command" || code=$?
+    if [[ $ended == "$command" ]]; then break; fi
+    echo "tests/postgres.sh: the server ended (exit status $code) and is started again" >&2
+    if ! start; then
+        echo "tests/postgres.sh: the server does not start again; its log ends:" >&2
+        tail -n 20 "$work/server.log" >&2
+        exit 3
+    fi
+done
 command=""
 exit "$code"

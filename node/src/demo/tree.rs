@@ -9,6 +9,7 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use anyhow::{Context as _, Result, anyhow};
 use futures::future::{join_all, try_join_all};
@@ -18,6 +19,7 @@ use crate::client::Client;
 use crate::identity::pki::dir::AuthorityDir;
 use crate::identity::pki::{Request, Validity};
 use crate::identity::{Subject, TrustDomain};
+pub use line::Slowness;
 use line::{CuttableLine, State};
 use process::Process;
 
@@ -25,8 +27,15 @@ use process::Process;
 const HOST: &str = "127.0.0.1";
 /// How long the tree's certificates are good for: longer than the month before the end, in which nodes warn.
 const CERTIFICATE_DAYS: u32 = 90;
+/// How long before now they begin: nodes can be tried whose clocks are so far behind.
+const BACKDATED_DAYS: i64 = 10;
 /// Processes that are started side by side.
 const STARTS_AT_ONCE: usize = 16;
+
+fn validity() -> Validity {
+    let validity = Validity::days(CERTIFICATE_DAYS);
+    Validity { not_before: validity.not_before - time::Duration::days(BACKDATED_DAYS), ..validity }
+}
 
 /// How a node reaches its parent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,12 +107,8 @@ impl Tree {
     /// # Errors
     /// The folder cannot be written.
     pub fn new(dir: &Path, program: &Path) -> Result<Tree> {
-        let authority = AuthorityDir::create(
-            &dir.join("authority"),
-            TrustDomain::default(),
-            Validity::days(CERTIFICATE_DAYS),
-            false,
-        )?;
+        let authority =
+            AuthorityDir::create(&dir.join("authority"), TrustDomain::default(), validity(), false)?;
         Ok(Tree { dir: dir.to_owned(), program: program.to_owned(), authority, nodes: BTreeMap::new() })
     }
 
@@ -121,8 +126,7 @@ impl Tree {
             None => None,
         };
         let dir = self.node_dir(division);
-        let validity = Validity::days(CERTIFICATE_DAYS);
-        let request = Request::new(Subject::Node(division), validity).host(HOST)?.host("localhost")?;
+        let request = Request::new(Subject::Node(division), validity()).host(HOST)?.host("localhost")?;
         self.authority.issue(&request, &dir, false)?;
         let line = match (spec.line, parent_port) {
             (Line::Cuttable, Some(port)) => Some(CuttableLine::open(port).await?),
@@ -147,7 +151,15 @@ impl Tree {
     /// # Errors
     /// It ended again, with the last lines of its log; or it does not answer in time.
     pub async fn start(&mut self, division: Division) -> Result<()> {
-        self.start_some(&[division]).await
+        self.start_some(&[division], None).await
+    }
+
+    /// Starts one node with another program than the others, until its next start.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_as(&mut self, division: Division, program: &Path) -> Result<()> {
+        self.start_some(&[division], Some(program)).await
     }
 
     /// Starts all nodes that do not run, from the top down, many side by side.
@@ -159,13 +171,13 @@ impl Tree {
             let waiting: Vec<Division> =
                 self.nodes.keys().copied().filter(|d| d.tier() == tier && !self.is_running(*d)).collect();
             for some in waiting.chunks(STARTS_AT_ONCE) {
-                self.start_some(some).await?;
+                self.start_some(some, None).await?;
             }
         }
         Ok(())
     }
 
-    async fn start_some(&mut self, divisions: &[Division]) -> Result<()> {
+    async fn start_some(&mut self, divisions: &[Division], program: Option<&Path>) -> Result<()> {
         let mut parents = BTreeMap::new();
         for division in divisions {
             let node = self.node(*division)?;
@@ -177,7 +189,7 @@ impl Tree {
             parents.insert(*division, (parent, port));
         }
         let chosen = self.nodes.iter_mut().filter(|(division, _)| divisions.contains(division));
-        let program = &self.program;
+        let program = program.unwrap_or(&self.program);
         try_join_all(
             chosen.map(|(division, node)| node.process.start(program, parents.get(division).copied())),
         )
@@ -191,6 +203,11 @@ impl Tree {
     /// It does not run.
     pub async fn kill(&mut self, division: Division) -> Result<()> {
         self.node_mut(division)?.process.kill().await
+    }
+
+    /// How a node's process ended, if it did so by itself since its start. It does not run then.
+    pub fn ended(&mut self, division: Division) -> Option<ExitStatus> {
+        self.nodes.get_mut(&division)?.process.ended()
     }
 
     /// Lets a node end in good order (SIGTERM), and waits for it.
@@ -232,6 +249,11 @@ impl Tree {
         self.set_line(child, State::Whole);
     }
 
+    /// Makes the line of a child to its parent as slow as this. Connections stay.
+    pub fn slow(&mut self, child: Division, slowness: Slowness) {
+        self.set_line(child, State::Slow(slowness));
+    }
+
     /// Silences the line of a child to its parent: nothing arrives any more, and no connection breaks.
     pub fn silence(&mut self, child: Division) {
         self.set_line(child, State::Silent);
@@ -267,6 +289,11 @@ impl Tree {
     /// Whether the node's process was started and has not been ended from here.
     pub fn is_running(&self, division: Division) -> bool {
         self.nodes.get(&division).is_some_and(|node| node.process.id().is_some())
+    }
+
+    /// The number of a node's process, if it runs.
+    pub fn process_id(&self, division: Division) -> Option<u32> {
+        self.nodes.get(&division)?.process.id()
     }
 
     /// Memory of a node's process that is resident, in bytes; pages that it shares with others count in full.

@@ -19,24 +19,51 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Records and conflicts a page.
 const PAGE: i32 = 1_000;
+/// Said of links that are down.
+const NOT_LINKED: &str = "not linked";
 /// Of what is wrong, so much is shown.
 const SHOWN: usize = 10;
 
-/// Waits until all is well again, and gives how long it took.
-pub async fn settled(fleet: &Fleet, book: &Book) -> Duration {
+/// How long it took until all was well again, from the moment when everything had been made good.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settling {
+    /// Until every node was linked to its parent: how long nodes waited before they dialled again.
+    pub linked: Duration,
+    /// Until nothing was owed, every link equal and every write where it must be.
+    pub done: Duration,
+}
+
+impl Settling {
+    /// From the last link that came up until all was well.
+    pub fn work(self) -> Duration {
+        self.done.saturating_sub(self.linked)
+    }
+
+    /// The longest of each.
+    pub fn or_longer(self, other: Settling) -> Settling {
+        Settling { linked: self.linked.max(other.linked), done: self.done.max(other.done) }
+    }
+}
+
+/// Waits until all is well again.
+pub async fn settled(fleet: &Fleet, book: &Book) -> Settling {
     let began = Instant::now();
+    let mut settling = Settling::default();
     loop {
         let idle = not_idle(fleet).await;
+        settling.done = began.elapsed();
+        if idle.iter().any(|found| found.contains(NOT_LINKED)) {
+            settling.linked = settling.done;
+        }
         let (unequal, wrong) = if idle.is_empty() {
             (unequal(fleet).await, wrong(fleet, book).await)
         } else {
             Default::default()
         };
-        let took = began.elapsed();
         if idle.is_empty() && unequal.is_empty() && wrong.is_empty() {
-            return took;
+            return settling;
         }
-        if took > PATIENCE {
+        if settling.done > PATIENCE {
             panic!(
                 "after {PATIENCE:?}: {} nodes at work or cut off {idle:?}; {} links unequal {unequal:?}; {} records wrong: {:#?}",
                 idle.len(),
@@ -49,13 +76,32 @@ pub async fn settled(fleet: &Fleet, book: &Book) -> Duration {
     }
 }
 
+/// The nodes themselves say so, too: all links of the whole tree compare their checksums now, and are equal. Gives how
+/// often they were asked.
+pub async fn verified(fleet: &Fleet, top: &str) -> usize {
+    let all = fleet.tree.divisions().len();
+    let verified = async || {
+        let said = fleet.cli(top, &["verify", "--tree", "--json"]).await;
+        let json = said.json();
+        (said.code == 0 && json["equal"] == true && json["nodes"].as_array().map(Vec::len) == Some(all), json)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    for asked in 1.. {
+        match verified().await {
+            (true, _) => return asked,
+            (false, said) => assert!(Instant::now() < deadline, "not verified: {said:#}"),
+        }
+    }
+    unreachable!()
+}
+
 /// Nodes that owe something, hold something in quarantine, or are not linked to their parent.
 async fn not_idle(fleet: &Fleet) -> Vec<String> {
     let mut found = Vec::new();
     for node in fleet.tree.divisions() {
         let Ok(client) = fleet.tree.client(node) else { continue };
         let Ok(answer) = client.node().get_status(v1::GetStatusRequest {}).await else {
-            found.push(format!("{node} does not answer"));
+            found.push(format!("{node} does not answer; {NOT_LINKED}"));
             continue;
         };
         let status = answer.into_inner();
@@ -66,7 +112,8 @@ async fn not_idle(fleet: &Fleet) -> Vec<String> {
             let owed = link.urgent_backlog + link.normal_backlog + link.bulk_backlog;
             if !link.connected || owed > 0 {
                 let (peer, error) = (link.peer_division, link.last_error);
-                found.push(format!("{node} to {peer}: linked {}, owes {owed}, {error}", link.connected));
+                let linked = if link.connected { "linked" } else { NOT_LINKED };
+                found.push(format!("{node} to {peer}: {linked}, owes {owed}, {error}"));
             }
         }
     }
@@ -161,18 +208,4 @@ pub async fn recounted(fleet: &Fleet) {
         let checksums = (last.checksum_difference_count, &last.checksum_differences);
         assert_eq!(checksums.0, 0, "{node}: {checksums:?}");
     }
-}
-
-/// How many ends of links say what of their equality: they compare by themselves, on greeting and from time to time.
-pub async fn said_by_links(fleet: &Fleet) -> BTreeMap<v1::EqualityState, usize> {
-    let mut said = BTreeMap::new();
-    for node in fleet.tree.divisions() {
-        let client = fleet.tree.client(node).unwrap();
-        let status = client.node().get_status(v1::GetStatusRequest {}).await.unwrap().into_inner();
-        for link in status.links {
-            let state = link.equality.map(|equality| equality.state()).unwrap_or_default();
-            *said.entry(state).or_default() += 1;
-        }
-    }
-    said
 }

@@ -12,6 +12,7 @@
 mod book;
 mod events;
 mod judge;
+mod scene;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -20,12 +21,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use guantong::demo::tree::NodeSpec;
+use guantong_gateway::division::Division;
+use guantong_gateway::step::Step;
 use guantong_tests::harness::{Fleet, division, postgres, until};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use book::Book;
-use events::{Event, Scene};
+use events::Event;
+use judge::Settling;
+use scene::Scene;
 use writers::Desk;
 
 const PROVINCE: &str = "22";
@@ -35,7 +40,7 @@ const TOWNSHIPS: [&str; 3] = ["220822101", "220822102", "220881101"];
 /// Events of a round; after each all is made good and judged.
 const EVENTS: usize = 15;
 /// Rounds, where no minutes are named.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 1;
 
 /// Says how a failed run is done again.
 struct Replay {
@@ -43,11 +48,18 @@ struct Replay {
     minutes: Option<u64>,
 }
 
+impl Replay {
+    fn of_environment() -> Replay {
+        Replay { seed: number("TEST_CHAOS_SEED").unwrap_or(1), minutes: number("TEST_CHAOS_MINUTES") }
+    }
+}
+
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let minutes = self.minutes.unwrap_or(1);
-            eprintln!("REPLAY: tests/chaos --minutes {minutes} --seed {}", self.seed);
+            let database = if postgres::process().is_some() { "tests/postgres.sh run " } else { "" };
+            eprintln!("REPLAY: {database}tests/chaos --minutes {minutes} --seed {}", self.seed);
         }
     }
 }
@@ -56,11 +68,12 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-async fn scene() -> Scene {
+/// The tree; `name` tells its database from others.
+async fn scene(name: &str) -> Scene {
     let [province, prefecture] = [PROVINCE, PREFECTURE].map(division);
-    let mut files = events::divisions(&[&[PROVINCE], &COUNTIES[..], &TOWNSHIPS[..]].concat());
+    let mut files = scene::divisions(&[&[PROVINCE], &COUNTIES[..], &TOWNSHIPS[..]].concat());
     let mut second = NodeSpec::below(province, prefecture).cuttable();
-    match postgres::database("chaos").await {
+    match postgres::database(name).await {
         Some(url) => second = second.environment("GUANTONG_STORE", &url),
         None => files.push(prefecture),
     }
@@ -70,87 +83,160 @@ async fn scene() -> Scene {
     Scene::new(Fleet::start(specs).await, files)
 }
 
-/// Writers go on while things go wrong.
-async fn round(
-    scene: &mut Scene,
-    number: usize,
-    book: &Arc<Book>,
-    refusals: &Refusals,
-    random: &mut ChaCha8Rng,
-) {
-    let over = Arc::new(AtomicBool::new(false));
-    let desk = Desk { book: book.clone(), refusals: refusals.clone(), over: over.clone() };
-    let mut tasks = Vec::new();
-    for code in TOWNSHIPS {
-        let client = scene.fleet.client(code);
-        tasks.push(tokio::spawn(writers::township(client, code, number, random.random(), desk.clone())));
-    }
-    for code in [PROVINCE, PREFECTURE].into_iter().chain(COUNTIES) {
-        let client = scene.fleet.client(code);
-        tasks.push(tokio::spawn(writers::above(client, code, random.random(), desk.clone())));
-    }
-    for _ in 0..EVENTS {
-        let next = book.tries() + events::pause(random);
-        until("the writers go on", async || book.tries() >= next).await;
-        let (event, node) = scene.strike(random).await;
-        eprintln!("  {event:?} {node}");
-    }
-    over.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.unwrap();
-    }
-}
-
 type Refusals = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// All is made good, settles, and is judged.
-async fn judged(scene: &mut Scene, book: &Book) -> Duration {
-    scene.make_good().await;
-    let took = judge::settled(&scene.fleet, book).await;
-    judge::recounted(&scene.fleet).await;
-    took
+/// What a run has, beside the tree.
+struct Run {
+    book: Arc<Book>,
+    refusals: Refusals,
+    random: ChaCha8Rng,
+    longest: Settling,
+    longest_work: Duration,
 }
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        Run {
+            book: Arc::default(),
+            refusals: Refusals::default(),
+            random: ChaCha8Rng::seed_from_u64(seed),
+            longest: Settling::default(),
+            longest_work: Duration::ZERO,
+        }
+    }
+
+    /// Writers go on while something is done to the tree.
+    async fn while_they_write(
+        &mut self,
+        scene: &mut Scene,
+        round: usize,
+        act: impl AsyncFnOnce(&mut Scene, &mut Run),
+    ) {
+        let over = Arc::new(AtomicBool::new(false));
+        let desk = Desk { book: self.book.clone(), refusals: self.refusals.clone(), over: over.clone() };
+        let mut tasks = Vec::new();
+        for code in TOWNSHIPS {
+            let client = scene.fleet.client(code);
+            tasks.push(tokio::spawn(writers::township(
+                client,
+                code,
+                round,
+                self.random.random(),
+                desk.clone(),
+            )));
+        }
+        for code in [PROVINCE, PREFECTURE].into_iter().chain(COUNTIES) {
+            let client = scene.fleet.client(code);
+            tasks.push(tokio::spawn(writers::above(client, code, self.random.random(), desk.clone())));
+        }
+        act(scene, self).await;
+        over.store(true, Ordering::Relaxed);
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+
+    /// What the seed says happens, and the writers' progress says when.
+    async fn strike(&mut self, scene: &mut Scene) {
+        for _ in 0..EVENTS {
+            let next = self.book.tries() + events::pause(&mut self.random);
+            until("the writers go on", async || self.book.tries() >= next).await;
+            let what = scene.strike(&mut self.random).await;
+            eprintln!("  {what}");
+        }
+    }
+
+    /// All is made good, settles, and is judged; `after` says what.
+    async fn judge(&mut self, scene: &mut Scene, after: &str) {
+        scene.make_good().await;
+        let took = judge::settled(&scene.fleet, &self.book).await;
+        let asked = judge::verified(&scene.fleet, PROVINCE).await;
+        judge::recounted(&scene.fleet).await;
+        eprintln!(
+            "{after}: {} writes acknowledged; linked after {} ms, settled after {} ms, verified when asked {asked} times",
+            self.book.acknowledged(),
+            took.linked.as_millis(),
+            took.done.as_millis()
+        );
+        self.longest = self.longest.or_longer(took);
+        self.longest_work = self.longest_work.max(took.work());
+    }
+}
+
+/// The tests of this file use one server of PostgreSQL, which one of them restarts.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_whatever_happens_to_nodes_and_lines() {
-    let replay =
-        Replay { seed: number("TEST_CHAOS_SEED").unwrap_or(1), minutes: number("TEST_CHAOS_MINUTES") };
-    let mut random = ChaCha8Rng::seed_from_u64(replay.seed);
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let replay = Replay::of_environment();
     let began = Instant::now();
-    let mut scene = scene().await;
-    let (book, refusals) = (Arc::new(Book::default()), Refusals::default());
-    let mut longest = Duration::ZERO;
+    let mut run = Run::new(replay.seed);
+    let mut scene = scene("chaos").await;
     let mut rounds = 0;
     let goes_on = |rounds| match replay.minutes {
         Some(minutes) => began.elapsed() < Duration::from_secs(60 * minutes),
         None => rounds < ROUNDS,
     };
     while goes_on(rounds) {
-        round(&mut scene, rounds, &book, &refusals, &mut random).await;
-        let took = judged(&mut scene, &book).await;
-        let said = judge::said_by_links(&scene.fleet).await;
-        eprintln!(
-            "round {rounds}: {} writes acknowledged, settled after {took:?}; the ends of links say {said:?}",
-            book.acknowledged()
-        );
-        longest = longest.max(took);
+        run.while_they_write(&mut scene, rounds, async |scene, run| run.strike(scene).await).await;
+        run.judge(&mut scene, &format!("round {rounds}")).await;
         if rounds % 2 == 0 {
-            let node = scene.damage_one(&mut random).await;
-            let took = judged(&mut scene, &book).await;
-            eprintln!("  {:?} {node}: settled after {took:?}", Event::Damage);
-            longest = longest.max(took);
+            let node = scene.damage_one(&mut run.random).await;
+            run.judge(&mut scene, &format!("{:?} {node}", Event::Damage)).await;
         }
         rounds += 1;
     }
-    let written = book.acknowledged();
+    let written = run.book.acknowledged();
     assert!(written > 0 && scene.counts.len() > 5, "{written} writes, {:?}", scene.counts);
     eprintln!(
-        "seed {}: {rounds} rounds, {} events {:?}; {written} writes acknowledged, 0 lost, 0 links unequal; longest settling {} ms; not acknowledged: {:?}; {:?}",
+        "seed {}: {rounds} rounds, {} events {:?}; deaths at steps {:?}; {written} writes acknowledged, 0 lost, 0 links \
+         unequal; longest until linked {} ms, longest work after that {} ms, longest settling {} ms; not acknowledged: \
+         {:?}; {:?}",
         replay.seed,
         scene.counts.values().sum::<usize>(),
         scene.counts,
-        longest.as_millis(),
-        refusals.lock().unwrap(),
+        scene.deaths,
+        run.longest.linked.as_millis(),
+        run.longest_work.as_millis(),
+        run.longest.done.as_millis(),
+        run.refusals.lock().unwrap(),
         began.elapsed(),
     );
+}
+
+/// Two nodes that are parent and child both, on both databases where there are two. Where no minutes are named, each step is
+/// the end of one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_at_any_named_step_loses_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let replay = Replay::of_environment();
+    let mut run = Run::new(replay.seed);
+    let mut scene = scene("steps").await;
+    let nodes = [PREFECTURE, COUNTIES[0]].map(division);
+    let at_once = if replay.minutes.is_some() { nodes.len() } else { 1 };
+    run.while_they_write(&mut scene, 0, async |scene, run| {
+        for (i, step) in Step::ALL.iter().copied().enumerate() {
+            let dying: Vec<Division> = (0..at_once).map(|n| nodes[(i + n) % nodes.len()]).collect();
+            for node in &dying {
+                scene.doom(*node, events::doom_at(&mut run.random, step)).await;
+            }
+            until(&format!("{dying:?} have died at {}", step.name()), async || {
+                let mut any = false;
+                for node in &dying {
+                    any |= scene.is_dying(*node).await;
+                }
+                !any
+            })
+            .await;
+        }
+    })
+    .await;
+    let expected: BTreeMap<Step, usize> = Step::ALL.iter().map(|step| (*step, at_once)).collect();
+    assert_eq!(scene.deaths, expected);
+    run.judge(
+        &mut scene,
+        &format!("seed {}: {at_once} deaths at each of {} steps", replay.seed, expected.len()),
+    )
+    .await;
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -195,6 +195,12 @@ impl Process {
     pub(super) async fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().with_context(|| format!("node {} does not run", self.division))?;
         child.kill().await.with_context(|| format!("cannot kill node {}", self.division))
+    }
+
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        Some(status)
     }
 
     fn pid(&self) -> Option<Pid> {
