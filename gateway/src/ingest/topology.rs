@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::changes::RecordKey;
 use crate::division::Division;
 use crate::proof::Pair;
@@ -142,8 +144,8 @@ impl Topology {
 
     /// The links whose checksums hold the record of this number, if it is of this audience: of others it is computed
     /// later.
-    pub fn summed_links(&self, audience: &Audience, key: RecordKey) -> Vec<(PeerId, Pair)> {
-        let mut links: Vec<(PeerId, Pair)> = Vec::with_capacity(2);
+    pub fn summed_links(&self, audience: &Audience, key: RecordKey) -> SmallVec<[(PeerId, Pair); 4]> {
+        let mut links: SmallVec<[(PeerId, Pair); 4]> = SmallVec::new();
         links.extend(self.parent.map(|(id, parent)| (id, Pair { child: self.own, parent })));
         self.each_child_of(audience, |id, child| links.push((id, Pair { child, parent: self.own })));
         links.retain(|(id, _)| self.summed.get(id).is_some_and(|through| key <= *through));
