@@ -54,7 +54,9 @@ mod tests;
 
 pub use audit::HandedIn;
 use command::Command;
-pub use command::{Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, Write, WriteAction};
+pub use command::{
+    Begun, Import, ImportProgress, LinkBatch, NewSubscription, Request, SumRepair, Write, WriteAction,
+};
 pub use outage::Outage;
 pub use rebuild::{Rebuilt, rebuild};
 
@@ -437,7 +439,12 @@ impl Engine {
 
     /// Has the checksums of links computed anew: until then they are not known.
     pub async fn sum_anew(&self, peers: Vec<PeerId>) -> Result<(), EngineError> {
-        self.ask(|reply| Command::SumAnew(peers, reply)).await
+        self.repair_sums(SumRepair { missing: Vec::new(), anew: peers, forgotten: 0 }).await
+    }
+
+    /// Puts right the checksums of links that a recount found wrong.
+    pub async fn repair_sums(&self, repair: SumRepair) -> Result<(), EngineError> {
+        self.ask(|reply| Command::RepairSums(repair, reply)).await
     }
 
     /// Ends the task after what it was given before.

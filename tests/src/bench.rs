@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod latency;
 pub mod proof;
 pub mod rebuild;
+pub mod repair;
 pub mod store;
 
 /// The divisions of the chain, from the province down.

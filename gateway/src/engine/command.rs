@@ -12,7 +12,9 @@ use crate::audit::{Signed, Standing, Untaken};
 use crate::comparing::{LinkProof, Noted};
 use crate::division::Division;
 use crate::grant::Mandate;
-use crate::ingest::changes::{GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription};
+use crate::ingest::changes::{
+    GrantRow, LinkChange, PeerState, RecordKey, ReportRow, Subscription, SumChange,
+};
 use crate::ingest::erasure::Erase;
 use crate::ingest::local::{Basis, LocalWrite};
 use crate::ingest::topology::{Interest, PeerId, Role};
@@ -147,6 +149,17 @@ pub struct NewSubscription {
 }
 
 /// One thing to do.
+/// What a recount found wrong in the checksums of links.
+#[derive(Clone, Debug, Default)]
+pub struct SumRepair {
+    /// What is added to them, unless they were forgotten meanwhile.
+    pub missing: Vec<SumChange>,
+    /// Links whose checksums are computed anew.
+    pub anew: Vec<PeerId>,
+    /// `Shared::sums_forgotten` before they were read.
+    pub forgotten: u64,
+}
+
 pub(super) enum Command {
     Link(LinkBatch, Reply<Vec<v1::Refusal>>),
     Write(Vec<Write>, Reply<Vec<Result<Answer, EngineError>>>),
@@ -179,7 +192,7 @@ pub(super) enum Command {
     Invitation(Box<LinkChange>, Reply<()>),
     RepairCounts(Vec<TallyChange>, Reply<()>),
     RepairRecordCount(i64, Reply<()>),
-    SumAnew(Vec<PeerId>, Reply<()>),
+    RepairSums(SumRepair, Reply<()>),
     Report(Box<ReportRow>, Reply<()>),
     Checkpoint(Box<HandedIn>, Reply<Result<Standing, Untaken>>),
     /// A child's, and who accepts them.

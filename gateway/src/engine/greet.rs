@@ -277,10 +277,12 @@ impl Task {
                     }
                 }
                 LinkChange::ForgetJudgements => {
+                    self.shared.note_sums_forgotten();
                     self.peers.values_mut().for_each(|peer| peer.summed_through = 0);
                     self.refresh_topology(None);
                 }
                 LinkChange::ForgetSums(peer) => {
+                    self.shared.note_sums_forgotten();
                     if let Some(peer) = self.peers.get_mut(peer) {
                         peer.summed_through = 0;
                     }

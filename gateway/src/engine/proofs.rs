@@ -2,7 +2,7 @@
 //! stored and audited, and who asks for a comparison now. It compares nothing itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ pub(super) struct Proofs {
     asked: Mutex<HashMap<PeerId, watch::Sender<u64>>>,
     /// What is kept of this store's own records was found to be what they say, since the process began.
     is_counted: AtomicBool,
+    /// How often checksums of links were forgotten.
+    forgotten: AtomicU64,
 }
 
 impl Shared {
@@ -71,9 +73,20 @@ impl Shared {
         self.proofs.is_counted.load(Ordering::Acquire)
     }
 
-    /// They were, and what was kept of them is right.
+    /// They were, and what was kept of them is right: links that waited for it compare now.
     pub(crate) fn note_counted(&self) {
         self.proofs.is_counted.store(true, Ordering::Release);
+        let asked = self.proofs.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.values().for_each(|asked| asked.send_modify(|times| *times += 1));
+    }
+
+    /// How often checksums of links were forgotten, to be computed anew, since the process began.
+    pub fn sums_forgotten(&self) -> u64 {
+        self.proofs.forgotten.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_sums_forgotten(&self) {
+        self.proofs.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
     fn stored_proof(&self, peer: PeerId) -> Option<LinkProof> {

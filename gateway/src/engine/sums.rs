@@ -4,6 +4,7 @@
 
 use super::EngineError;
 use super::catch_up::abreast;
+use super::command::SumRepair;
 use super::task::Task;
 use crate::ingest::changes::{Changes, LinkChange, PeerState, RecordKey};
 use crate::ingest::sums::Sums;
@@ -77,6 +78,9 @@ impl Task {
                     peer.summed_through = through;
                 }
                 self.refresh_topology(None);
+                if through == RecordKey::MAX {
+                    self.shared.compare_now(page.peer);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -93,6 +97,22 @@ impl Task {
         let summed = |peer: &&PeerState| peer.summed_through != 0;
         let former: Vec<PeerId> = self.peers.values().filter(former).filter(summed).map(|p| p.id).collect();
         self.forget_sums(&former).await
+    }
+
+    /// Adds to the sums of links what a recount found missing: that goes beside writes, and no record is read again. Where
+    /// others may have put the same right, or the sums are not those that were compared, they are computed anew.
+    pub(super) async fn repair_sums(&mut self, repair: &SumRepair) -> Result<(), EngineError> {
+        let SumRepair { missing, anew, forgotten } = repair;
+        let mut anew = anew.clone();
+        if self.shared.store.is_for_many() || *forgotten != self.shared.sums_forgotten() {
+            anew.extend(missing.iter().map(|change| change.peer));
+            anew.sort_unstable();
+            anew.dedup();
+        } else if !missing.is_empty() {
+            let changes = Changes { sums: missing.clone(), ..Changes::default() };
+            self.commit(&changes, &[]).await?;
+        }
+        self.forget_sums(&anew).await
     }
 
     /// The sums of these links are computed anew.

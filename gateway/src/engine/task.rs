@@ -339,8 +339,8 @@ impl Task {
                 let changes = Changes { audit, ..Changes::default() };
                 let _ = reply.send(abreast!(self, self.commit(&changes, &[LinkChange::Recounted(more)])));
             }
-            Command::SumAnew(peers, reply) => {
-                let _ = reply.send(abreast!(self, self.forget_sums(&peers)));
+            Command::RepairSums(repair, reply) => {
+                let _ = reply.send(abreast!(self, self.repair_sums(&repair)));
             }
             Command::Revoke(partner, reply) => {
                 let revoke = LinkChange::Revoke(partner);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use guantong_tests::bench::{
-    aggregates, audit, authorization, chain, handshake, latency, proof, rebuild, store,
+    aggregates, audit, authorization, chain, handshake, latency, proof, rebuild, repair, store,
 };
 
 /// Measures a tree of real nodes.
@@ -96,6 +96,16 @@ enum What {
         #[arg(long, default_value_t = 1_000)]
         reads: usize,
     },
+    /// One record that a disk lost among very many, at either end of a real link: seconds until the node notices, which it
+    /// does by counting its own records at its start, and from there until the record is back and proven equal.
+    Repair {
+        /// Records that are imported at a prefecture below its province.
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        /// All in one home, instead of in all townships of the prefecture.
+        #[arg(long)]
+        one_home: bool,
+    },
     /// A province that takes in records from its prefectures: how much of its work the kept counts are, and how long
     /// figures of all counties over twelve months take.
     Aggregates {
@@ -139,6 +149,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Audit { records, changes } => audit::run(&args.program, records, changes).await?,
         What::Authorization { records } => authorization::run(records)?,
         What::Proof { records, cases_percent, reads } => proof::run(records, cases_percent, reads).await?,
+        What::Repair { records, one_home } => repair::run(&args.program, records, one_home).await?,
         What::Aggregates { records, cases_percent, queries } => {
             aggregates::run(&args.program, records, cases_percent, queries).await?
         }

@@ -1,6 +1,6 @@
 //! Counting every record anew, county by county, as the store was at one moment, and comparing with what was kept. What
 //! differs is put right by adding the difference, so that writes may go on meanwhile. The checksums of links go the same
-//! way, but are computed anew where they are wrong.
+//! way.
 
 mod checksums;
 
@@ -15,7 +15,7 @@ use checksums::Checksums;
 use super::super::{node, status};
 use crate::aggregate::{self, Cell, Entries, Sheet, TallyChange};
 use crate::division::Division;
-use crate::engine::Engine;
+use crate::engine::{Engine, SumRepair};
 use crate::measure::Code;
 use crate::period::{Day, Month};
 use crate::record::codec;
@@ -54,6 +54,7 @@ impl Recount {
 
     async fn count(&mut self, out: &Progress) -> Result<(), Status> {
         let of_store = |e: StoreError| status::of_store(&e);
+        let forgotten = self.engine.shared().sums_forgotten();
         let mut frozen = self.engine.shared().store.frozen().await.map_err(of_store)?;
         let counties = frozen.counties().await.map_err(of_store)?;
         self.said.county_total = counties.len() as u32;
@@ -79,7 +80,9 @@ impl Recount {
         self.count_records(&mut frozen).await?;
         let wrong = checksums.end(&shared, &mut frozen, &mut self.said).await.map_err(of_store)?;
         if self.repair && !wrong.is_empty() {
-            let repaired = self.engine.sum_anew(wrong).await;
+            let anew = wrong.anew.into_iter().collect();
+            let repaired =
+                self.engine.repair_sums(SumRepair { missing: wrong.missing, anew, forgotten }).await;
             repaired.map_err(|e| status::of_engine(&shared.schema, KindId(0), &e))?;
         }
         self.said.done = true;

@@ -8,6 +8,7 @@ use tokio_stream::StreamExt;
 
 use super::figures::{called, service};
 use super::{Node, case, division, link, new_case, risk, until, value};
+use crate::engine::SumRepair;
 use crate::ingest::changes::{Changes, LinkChange, SumChange};
 use crate::ingest::local::LocalWrite;
 use crate::ingest::topology::{PeerId, Role};
@@ -108,7 +109,7 @@ async fn sums_of_a_parent_that_was_replaced_are_computed_anew_when_it_is_back() 
 }
 
 #[tokio::test]
-async fn a_recount_finds_wrong_checksums_and_has_them_computed_anew() {
+async fn a_recount_finds_wrong_checksums_and_puts_them_right() {
     let county = Node::new("220822", Some("2208")).await;
     let township = Node::new("220822101", Some("220822")).await;
     let line = link(&township, &county).await;
@@ -121,17 +122,21 @@ async fn a_recount_finds_wrong_checksums_and_has_them_computed_anew() {
     let id = peer(&county, Role::Child, &township).await;
     let sums = vec![(fields::case::TITLE, Sum(5)), (fields::case::RISK, Sum(5))];
     let kind = case(&county, "220822101000", "1").kind;
+    until(async || county.engine.shared().is_counted()).await;
     let wrong = SumChange { peer: id, home: division("220822101"), kind, sums };
-    let county = county
-        .reopened(async |writer| {
-            writer.apply(&Changes { sums: vec![wrong], ..Changes::default() }, &[], 1).await.unwrap();
-        })
-        .await;
+    let repair = SumRepair { missing: vec![wrong.clone()], ..SumRepair::default() };
+    county.engine.repair_sums(repair).await.unwrap();
     assert!(!are_equal(&township, &county).await);
     let mut differing = vec![fields::case::TITLE, fields::case::RISK];
     differing.sort_unstable();
     let of = |home: &str| ("220822101000".to_owned(), home.to_owned(), "case".to_owned(), differing.clone());
     assert_eq!(recount(&county, true).await, (2, vec![of("220822101000"), of("")]));
+    assert!(are_equal(&township, &county).await, "what is missing is added: they are known all the time");
+    assert_eq!(recount(&county, false).await, (2, vec![]));
+    // What was forgotten meanwhile is not what was compared: it is computed anew.
+    county.engine.sum_anew(vec![id]).await.unwrap();
+    let late = SumRepair { missing: vec![wrong], ..SumRepair::default() };
+    county.engine.repair_sums(late).await.unwrap();
     until(async || are_equal(&township, &county).await).await;
     assert_eq!(recount(&county, false).await, (2, vec![]));
 }

@@ -1,5 +1,5 @@
-//! Whether the kept checksums of links are those of the records: computed anew by the same pass as the counts. Which link
-//! is wrong is remembered, so that its sums can be computed anew; nothing is put right here.
+//! Whether the kept checksums of links are those of the records: computed anew by the same pass as the counts. By how much
+//! a link's are wrong is remembered, so that it can be added, or they be computed anew; nothing is put right here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,9 @@ use crate::record::{FieldNumber, Record};
 use crate::schema::KindId;
 use crate::store::{Frozen, StoreError, StoredRecord};
 
+/// Sums that are put right by adding to them; a link of which more are wrong is computed anew.
+const MISSING_MAX: usize = 100_000;
+
 /// Sums by peer, home, kind and field; without a home: of all homes together.
 type Kept = BTreeMap<(PeerId, Option<Division>, KindId, FieldNumber), Sum>;
 
@@ -26,7 +29,25 @@ pub(super) struct Checksums {
     fresh: Sums,
     /// Of all counties so far.
     totals: Kept,
-    wrong: BTreeSet<PeerId>,
+    /// What the kept ones lack.
+    missing: Kept,
+    /// Links of which too much is missing.
+    anew: BTreeSet<PeerId>,
+}
+
+/// How kept checksums are put right.
+#[derive(Default)]
+pub(super) struct Wrong {
+    /// What is added.
+    pub(super) missing: Vec<SumChange>,
+    /// Links whose sums are computed anew, since their sums do not agree with each other either.
+    pub(super) anew: BTreeSet<PeerId>,
+}
+
+impl Wrong {
+    pub(super) fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.anew.is_empty()
+    }
 }
 
 impl Checksums {
@@ -41,7 +62,13 @@ impl Checksums {
             }
             links.set_summed(peer, RecordKey::MAX);
         }
-        Ok(Checksums { links, fresh: Sums::default(), totals: Kept::new(), wrong: BTreeSet::new() })
+        Ok(Checksums {
+            links,
+            fresh: Sums::default(),
+            totals: Kept::new(),
+            missing: Kept::new(),
+            anew: BTreeSet::new(),
+        })
     }
 
     /// Adds a record of the county.
@@ -76,13 +103,13 @@ impl Checksums {
         Ok(())
     }
 
-    /// Compares the sums of all homes, and says which links are wrong.
+    /// Compares the sums of all homes, and says what is to be done.
     pub(super) async fn end(
         mut self,
         shared: &Shared,
         frozen: &mut Frozen,
         said: &mut v1::RecountAggregatesResponse,
-    ) -> Result<Vec<PeerId>, StoreError> {
+    ) -> Result<Wrong, StoreError> {
         let peers = self.peers();
         said.link_count = peers.len() as u32;
         let mut kept = Kept::new();
@@ -92,7 +119,26 @@ impl Checksums {
         }
         let counted = std::mem::take(&mut self.totals);
         self.judge(shared, kept, counted, said);
-        Ok(self.wrong.into_iter().collect())
+        Ok(self.wrong())
+    }
+
+    /// What homes lack, where all homes together lack the same: that is added. Everything else is computed anew.
+    fn wrong(self) -> Wrong {
+        let Checksums { missing, mut anew, .. } = self;
+        let mut disagree = Kept::new();
+        for ((peer, home, kind, field), sum) in &missing {
+            let all = disagree.entry((*peer, None, *kind, *field)).or_default();
+            *all = if home.is_some() { *all + *sum } else { *all - *sum };
+        }
+        anew.extend(disagree.iter().filter(|(_, sum)| **sum != Sum::ZERO).map(|(key, _)| key.0));
+        let mut changes: BTreeMap<(PeerId, Division, KindId), Vec<(FieldNumber, Sum)>> = BTreeMap::new();
+        for ((peer, home, kind, field), sum) in missing {
+            if let Some(home) = home.filter(|_| !anew.contains(&peer)) {
+                changes.entry((peer, home, kind)).or_default().push((field, sum));
+            }
+        }
+        let change = |((peer, home, kind), sums)| SumChange { peer, home, kind, sums };
+        Wrong { missing: changes.into_iter().map(change).collect(), anew }
     }
 
     fn peers(&self) -> Vec<PeerId> {
@@ -113,9 +159,15 @@ impl Checksums {
         let mut places: BTreeMap<(PeerId, Option<Division>, KindId), Vec<FieldNumber>> = BTreeMap::new();
         for (peer, home, kind, field) in missing.chain(differ) {
             places.entry((*peer, *home, *kind)).or_default().push(*field);
+            let key = (*peer, *home, *kind, *field);
+            let of = |sums: &Kept| sums.get(&key).copied().unwrap_or_default();
+            if self.missing.len() < MISSING_MAX {
+                self.missing.insert(key, of(&counted) - of(&kept));
+            } else {
+                self.anew.insert(*peer);
+            }
         }
         for ((peer, home, kind), mut fields) in places {
-            self.wrong.insert(peer);
             fields.sort_unstable();
             if said.checksum_difference_count < NAMED_MAX as u64 {
                 said.checksum_differences.push(v1::ChecksumDifference {
@@ -134,5 +186,35 @@ fn gather(all: &mut Kept, change: &SumChange, home: Option<Division>) {
     for (field, sum) in &change.sums {
         let held = all.entry((change.peer, home, change.kind, *field)).or_default();
         *held = *held + *sum;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What is done where homes of two links lack so much, and all homes together.
+    fn wrong(missing: [(PeerId, Option<&str>, u128); 4]) -> Wrong {
+        let own = Division::parse("220822").unwrap();
+        let key =
+            |peer, home: Option<&str>| (peer, home.map(|code| Division::parse(code).unwrap()), KindId(1), 7);
+        let missing = missing.into_iter().map(|(peer, home, sum)| (key(peer, home), Sum(sum))).collect();
+        let (fresh, totals) = (Sums::default(), Kept::new());
+        Checksums { links: Topology::new(own), fresh, totals, missing, anew: BTreeSet::new() }.wrong()
+    }
+
+    #[test]
+    fn what_homes_lack_is_added_only_where_all_together_lack_the_same() {
+        let (one, two) = (PeerId(1), PeerId(2));
+        let home = Some("220822101");
+        let found = wrong([(one, home, 5), (one, None, 5), (two, home, 5), (two, None, 6)]);
+        assert_eq!(
+            found.missing.iter().map(|c| (c.peer, c.sums.clone())).collect::<Vec<_>>(),
+            [(one, vec![(7, Sum(5))])]
+        );
+        assert_eq!(found.anew, BTreeSet::from([two]));
+        let found = wrong([(one, home, 5), (one, Some("220822102"), 1), (one, None, 6), (two, None, 1)]);
+        assert_eq!((found.missing.len(), found.anew), (2, BTreeSet::from([two])));
     }
 }
