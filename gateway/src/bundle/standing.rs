@@ -203,6 +203,11 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
         standing.clock = standing.clock.max(clock);
     }
     let trusted = matches!(sender, Sender::New | Sender::Known | Sender::Renewed) && !own_restored;
+    // Who takes nothing in can be asked for nothing: it sends all that it has, each time.
+    let given = match heard.one_way {
+        true => sender != Sender::Past && !own_restored,
+        false => trusted && heard.peer_epoch == memory.own_epoch,
+    };
     Met {
         standing,
         sender,
@@ -210,7 +215,7 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
         backfill: sender == Sender::Renewed || newly_restored,
         same_epoch: trusted && (heard.peer_epoch == 0 || heard.peer_epoch == memory.own_epoch),
         receipts_count: sender != Sender::Past && !own_restored,
-        recovered: trusted && heard.whole && heard.peer_epoch == memory.own_epoch,
+        recovered: given && heard.whole,
     }
 }
 

@@ -188,6 +188,20 @@ fn a_receiver_that_was_put_back_does_not_know_its_own_bundle() {
 }
 
 #[test]
+fn a_receiver_waits_for_nothing_more_from_whom_it_can_ask_nothing() {
+    let (mut child, mut parent) = pair();
+    let mut one_way = |time_ms| {
+        let bundle = child.make(time_ms, time_ms);
+        Bundle { heard: Heard { one_way: true, ..bundle.heard }, ..bundle }
+    };
+    assert!(parent.take(&one_way(1)).recovered);
+    let late = one_way(2);
+    assert!(parent.take(&one_way(3)).recovered && parent.take(&late).recovered, "each holds everything");
+    let part = one_way(4);
+    assert!(!parent.take(&Bundle { heard: Heard { whole: false, ..part.heard }, ..part }).recovered);
+}
+
+#[test]
 fn a_receiver_that_was_put_back_and_made_other_bundles_is_noticed() {
     let (mut child, mut parent) = pair();
     parent.take(&child.make(1, 1));

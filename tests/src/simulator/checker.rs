@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use guantong_gateway::aggregate::{self, Cell, Sheet};
 use guantong_gateway::erasure::Erasures;
+use guantong_gateway::ingest::changes::RecordKey;
 use guantong_gateway::ingest::renewal;
+use guantong_gateway::ingest::topology::Role;
 use guantong_gateway::period::Day;
 use guantong_gateway::record::audience::Audience;
 use guantong_gateway::record::{Entry, Record, RecordName, codec, view};
@@ -13,8 +15,9 @@ use guantong_gateway::release::{self, Concern};
 use guantong_proto::rules::Policy;
 use guantong_proto::v1::RefusalReason;
 
-use super::ledger::{Change, Ledger, contents};
-use super::node::Node;
+use super::disk::Row;
+use super::ledger::{Change, Ledger, Written, contents};
+use super::node::{Line, Node};
 use super::world::World;
 
 /// Everything that does not hold, in words.
@@ -70,6 +73,7 @@ fn link(
     wrong: &mut Vec<String>,
 ) {
     let (below, above) = (&world.nodes[child], &world.nodes[parent]);
+    let one_way = below.line(above.division) == Line::OneWay;
     let names: BTreeSet<&RecordName> = records[child].keys().chain(records[parent].keys()).collect();
     let empty = Record::default();
     for name in names {
@@ -95,10 +99,12 @@ fn link(
             let held = high.get(number).is_some()
                 && release::may_hold(field, concern, below.division, heir)
                 && (crosses || !waits());
-            if (crosses || held)
-                && low.get(number) != high.get(number)
-                && !held_back.contains(&(name.clone(), number))
-            {
+            // What goes up only is all there, and not the other way round.
+            let differ = match one_way {
+                true => crosses && union.get(number) != high.get(number),
+                false => (crosses || held) && low.get(number) != high.get(number),
+            };
+            if differ && !held_back.contains(&(name.clone(), number)) {
                 wrong.push(format!(
                     "{} and {} differ in {name:?} {}: {:?} and {:?}",
                     below.division,
@@ -120,8 +126,12 @@ fn may_hold(
     wrong: &mut Vec<String>,
 ) {
     let topology = node.disk.topology(node.division);
+    let stuck = stuck(node);
     // A purge waits for what is held back below.
-    let waits = |name: &RecordName| held_back.iter().any(|(held, _)| held == name);
+    let waits = |name: &RecordName| {
+        held_back.iter().any(|(held, _)| held == name)
+            || node.disk.names.get(name).is_some_and(|key| stuck.contains(key))
+    };
     for (name, record) in records.iter().filter(|(name, _)| !waits(name)) {
         let excess = renewal::excess(&topology, node.schema.kind(name.kind), name.home, record);
         if !excess.is_empty() {
@@ -158,12 +168,24 @@ fn at_rest(node: &Node, wrong: &mut Vec<String>) {
         wrong.push(format!("{}: {peer:?} refuses {name:?} field {field}: {refused:?}", node.division));
     }
     let refused = |key| node.disk.quarantine.keys().any(|(_, held, _)| held == key);
-    if !node.disk.purges.iter().all(refused) {
+    let stuck = stuck(node);
+    if !node.disk.purges.iter().all(|key| refused(key) || stuck.contains(key)) {
         wrong.push(format!("{}: {} purges wait for ever", node.division, node.disk.purges.len()));
     }
     if node.disk.peers.values().any(|p| p.recovering_to.is_some()) {
         wrong.push(format!("{} recovers for ever", node.division));
     }
+}
+
+/// What is to be purged once a child has it that never takes anything in: it stays.
+fn stuck(node: &Node) -> BTreeSet<RecordKey> {
+    let deaf = |row: &&Row| {
+        let peer = node.disk.peers.get(&row.peer);
+        peer.is_some_and(|p| p.role == Role::Child && node.line(p.division) == Line::OneWay)
+    };
+    let owed: BTreeSet<RecordKey> =
+        node.disk.outbox.values().filter(deaf).flat_map(|row| row.keys.iter().copied()).collect();
+    node.disk.purges.intersection(&owed).copied().collect()
 }
 
 /// What may wait for ever: an observation by a wrong clock, which nobody takes until there is another one.
@@ -175,7 +197,7 @@ fn held_back(world: &World) -> HeldBack {
             node.disk.quarantine.iter().filter(|(_, (_, r))| r.reason == RefusalReason::FutureObservation);
         observed.filter_map(|((_, key, field), _)| Some((node.disk.records.get(key)?.name.clone(), *field)))
     });
-    refused.collect()
+    refused.chain(world.refused_one_way()).collect()
 }
 
 /// Every write is where it may be, or was replaced by one that had seen it.
@@ -199,7 +221,7 @@ fn writes(
         let sealed = release::is_sealed(kind, change.name.home, whole);
         let concern = Concern { home: change.name.home, audience: &audience, sealed };
         for (index, node) in world.nodes.iter().enumerate().filter(|(_, n)| !n.absent) {
-            if !belongs(world, node, change, concern) {
+            if !belongs(world, node, change, concern) || is_out_of_hearing(world, records, index, written) {
                 continue;
             }
             let record = records[index].get(&change.name);
@@ -214,6 +236,27 @@ fn writes(
             }
         }
     }
+}
+
+/// Whether a line that leads up only stands between a write and a node, or between a store that was put back and those
+/// who still have what it wrote.
+fn is_out_of_hearing(
+    world: &World,
+    records: &[BTreeMap<RecordName, Record>],
+    index: usize,
+    written: &Written,
+) -> bool {
+    let deaf = world.deaf_over(index);
+    let has = |i: usize| {
+        let held = records[i].get(&written.change.name);
+        held.is_some_and(|record| present(&world.ledger, record, &written.change))
+    };
+    let lost_below = |deaf: usize| {
+        let mut below =
+            (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent && world.is_below(*i, deaf));
+        written.forgotten && !below.any(has)
+    };
+    !world.can_hear(index, written.node) || deaf.into_iter().any(lost_below)
 }
 
 /// Whether the node is to hold the field.
@@ -283,7 +326,11 @@ fn erased(
     wholes: &BTreeMap<RecordName, Record>,
     wrong: &mut Vec<String>,
 ) {
-    let here = || world.nodes.iter().zip(records).filter(|(node, _)| !node.absent && !node.is_copy);
+    // Whom nothing comes down to has not heard of marks that were made elsewhere.
+    let hears = |(i, (node, _)): &(usize, (&Node, _))| {
+        !node.absent && !node.is_copy && world.deaf_over(*i).is_empty()
+    };
+    let here = || world.nodes.iter().zip(records).enumerate().filter(hears).map(|(_, here)| here);
     for (name, whole) in wholes {
         let kind = world.schema.kind(name.kind);
         for mark in Erasures::of(kind, whole).fields() {

@@ -18,7 +18,7 @@ use super::checker::present;
 use super::engine::Step;
 use super::ledger::{Change, Written};
 use super::link::End;
-use super::node::{DRIFT_MS, Node};
+use super::node::{DRIFT_MS, Line, Node};
 use super::world::World;
 
 /// Fast, so that a storm sees many rounds; an idle tree must still come to rest.
@@ -88,6 +88,18 @@ impl Node {
         self.disk.peers.values().find(|p| p.role == Role::Parent).map(|p| p.id)
     }
 
+    /// What may be said since a serial, and the serial by now.
+    pub(super) fn spoken_since(&mut self, serial: u64) -> (Vec<v1::Claim>, u64) {
+        let own = self.division;
+        let (new, serial) = self.claiming().spoken().since(serial, own);
+        let claim = |(division, claimed): (Division, Claimed)| v1::Claim {
+            division: division.to_string(),
+            through_ms: claimed.through_ms as i64,
+            quarantined_count: claimed.quarantined_count,
+        };
+        (new.into_iter().map(claim).collect(), serial)
+    }
+
     /// Ends a round that nothing is owed for any more, and begins the next.
     pub(super) fn attend_claims(&mut self, step: &mut Step<'_>) {
         let now_ms = self.now_ms(step.now_ms);
@@ -145,31 +157,19 @@ impl World {
         if end.session.side() != Side::Child {
             return;
         }
-        let own = node.division;
-        let (new, serial) = node.claiming().spoken().since(end.told, own);
-        for (division, claimed) in new {
-            let Claimed { through_ms, quarantined_count, .. } = claimed;
-            let claim = v1::Claim {
-                division: division.to_string(),
-                through_ms: through_ms as i64,
-                quarantined_count,
-            };
-            if !end.session.queue_claim(claim) {
+        let (new, serial) = node.spoken_since(end.told);
+        for claim in new {
+            if !end.session.queue_claim(claim.clone()) {
                 return;
             }
-            if division == own {
-                self.ledger.said.entry((index, through_ms)).or_insert(self.ledger.step);
-                let said = self.ledger.claimed.entry(index).or_default();
-                *said = through_ms.max(*said);
-            }
+            self.ledger.said(index, node.division, &claim);
         }
         end.told = serial;
     }
 
     /// A claim arrived: from now on it must hold.
-    pub(super) fn hear_claim(&mut self, index: usize, end: &End, claim: &v1::Claim) {
-        let child = end.other;
-        assert!(end.session.side() == Side::Parent, "claims go upward only");
+    pub(super) fn hear_claim(&mut self, index: usize, child: Division, claim: &v1::Claim) {
+        assert!(self.nodes[index].division.contains(child), "claims go upward only");
         let Ok(division) = Division::parse(&claim.division) else { panic!("a claim of no division") };
         let node = &mut self.nodes[index];
         let known = node.memory.desk.arrived.get(&division).or_else(|| node.memory.desk.known.get(&division));
@@ -219,7 +219,10 @@ impl World {
             let erased = || self.is_erased_at(author, c).then_some(fields::ERASED);
             std::iter::once(c.field).chain(erased()).any(|field| {
                 let refused = self.is_refused(author, holder, &c.name, field);
-                refused || self.was_refused((author, holder), (through_ms, counted), &c.name, field)
+                let one_way = || self.refused_one_way().contains(&(c.name.clone(), field));
+                refused
+                    || one_way()
+                    || self.was_refused((author, holder), (through_ms, counted), &c.name, field)
             })
         };
         let missing = |c: &&Change| self.is_released(holder, c) && !self.is_there(holder, c) && !refused(c);
@@ -306,8 +309,12 @@ impl World {
     pub fn settle_claims(&mut self) -> Result<(), String> {
         self.is_healed = true;
         let from_ms = self.now_ms;
-        for _ in 0..CLAIM_ROUNDS {
+        for rounds in 0..CLAIM_ROUNDS {
             self.round();
+            if rounds % 8 == 7 {
+                self.expect_visits();
+                self.carry_all(&[]);
+            }
             if self.unclaimed(from_ms).is_none() {
                 return Ok(());
             }
@@ -319,15 +326,22 @@ impl World {
     fn unclaimed(&self, from_ms: u64) -> Option<String> {
         let below = |n: &&Node| !n.absent && !n.is_copy && n.parent.is_some();
         for node in self.nodes.iter().filter(below) {
-            let mut above = node.parent;
+            let (mut above, mut from) = (node.parent, node);
             while let Some(found) = above.and_then(|division| self.node_of(division)) {
                 let holder = &self.nodes[found];
-                let through_ms = holder.disk.claims.get(&node.division).map_or(0, |c| c.through_ms);
+                // What goes up only is never confirmed, and so never claimed.
+                if from.line(holder.division) == Line::OneWay {
+                    break;
+                }
+                // Whose own round never ends stores nothing with it, and knows all the same.
+                let deaf = holder.parent.is_some_and(|parent| holder.line(parent) == Line::OneWay);
+                let known = if deaf { &holder.memory.desk.known } else { &holder.disk.claims };
+                let through_ms = known.get(&node.division).map_or(0, |c| c.through_ms);
                 if through_ms < from_ms {
                     let (who, whom) = (holder.division, node.division);
                     return Some(format!("{who} is told nothing of {whom} after {through_ms}, at {from_ms}"));
                 }
-                above = holder.parent;
+                (above, from) = (holder.parent, holder);
             }
         }
         None

@@ -17,7 +17,7 @@ use guantong_proto::v1;
 
 use super::engine::Step as EngineStep;
 use super::link::{End, LinkId};
-use super::node::{Command, Node};
+use super::node::{Command, Line, Node};
 use super::world::World;
 
 /// From one comparison of an idle link to the next.
@@ -203,7 +203,10 @@ impl World {
         if since_ms == 0 {
             return;
         }
-        for (child, parent) in self.pairs() {
+        let dialled = |(child, parent): &(usize, usize)| {
+            self.nodes[*child].line(self.nodes[*parent].division) == Line::Dialled
+        };
+        for (child, parent) in self.pairs().into_iter().filter(dialled) {
             for (at, other) in [(child, parent), (parent, child)] {
                 let node = &self.nodes[at];
                 let Some(peer) = node.disk.peer(self.nodes[other].division) else { continue };

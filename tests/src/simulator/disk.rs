@@ -75,6 +75,10 @@ pub struct Disk {
     pub sums: super::sums::Kept,
     /// The rules that it was last opened with.
     pub fingerprint: [u8; 16],
+    /// What is remembered of bundles.
+    pub bundles: super::parcels::Kept,
+    /// An operator put it back, and no process has opened it since.
+    pub put_back: bool,
     /// Fields that left the quarantine and were not looked at yet.
     pub let_go: Vec<(RecordKey, FieldNumber)>,
     last_key: RecordKey,
@@ -275,13 +279,13 @@ impl Disk {
             LinkChange::Proof(peer, proof) => drop(self.proofs.insert(*peer, *proof)),
             LinkChange::Claims(rows) => self.claims.extend(rows.iter().copied()),
             LinkChange::CompactOutbox(peer) => self.compact(*peer),
+            LinkChange::Bundle { division, change } => self.bundles.change(*division, change),
             // Partners, reports, invitations and the audit log have no part in what nodes exchange.
             LinkChange::Grant(_)
             | LinkChange::Revoke(_)
             | LinkChange::Report(_)
             | LinkChange::Checkpoint(_)
             | LinkChange::CheckpointInstead(_)
-            | LinkChange::Bundle { .. }
             | LinkChange::Invite(_)
             | LinkChange::Recounted(_)
             | LinkChange::Invited { .. } => {}

@@ -253,7 +253,7 @@ impl Node {
         }
     }
 
-    fn quarantined(&self, refusal: &v1::Refusal) -> Option<Quarantine> {
+    pub(super) fn quarantined(&self, refusal: &v1::Refusal) -> Option<Quarantine> {
         let name = RecordName::parse(&self.schema, &refusal.record).ok()?;
         let (key, _) = self.disk.load(&name)?;
         let refused = Refused {
@@ -343,7 +343,7 @@ pub(super) fn batch_told(node: &Node, from: Division, batch: &Inbound) -> String
     format!("{} gets from {from}: {records:?}", node.division)
 }
 
-fn take_batch(
+pub(super) fn take_batch(
     work: &mut Work<'_>,
     disk: &mut Disk,
     schema: &Arc<Schema>,

@@ -19,7 +19,7 @@ use super::link::LinkId;
 use super::node::{DRIFT_MS, Node};
 
 impl Node {
-    fn own_store(&self, writers: &Writers, now_ms: u64) -> OwnStore {
+    pub(super) fn own_store(&self, writers: &Writers, now_ms: u64) -> OwnStore {
         let revision = self.disk.revision;
         OwnStore { revision, latest: writers.latest(), now_ms: self.now_ms(now_ms), drift_ms: DRIFT_MS }
     }
@@ -70,9 +70,41 @@ impl Node {
         self.carry_out(step, link, plan, None)
     }
 
-    /// What a greeting means, in one transaction.
+    /// What a greeting over a line means.
     fn carry_out(&mut self, step: &mut Step<'_>, link: LinkId, plan: Plan, token: Option<Token>) -> bool {
-        let Plan { recognition, mut peer, renew_after, recover, backfill, first_welcome } = plan;
+        let recognition = plan.recognition;
+        let other = plan.peer.division;
+        step.ledger.trace(|| format!("node {} greets {other} as {recognition:?}", self.division));
+        match self.settle_meeting(step, plan, Some(link), Vec::new()) {
+            Fate::Done => {}
+            Fate::Full => {
+                self.end_links(step.now_ms, [link]);
+                return true;
+            }
+            Fate::Crashed => return false,
+        }
+        let epoch = self.disk.epoch;
+        if let Some(end) = self.memory.ends.get_mut(&link) {
+            match token {
+                Some(token) => end.session.welcome(end.now_ms(step.now_ms), epoch, recognition, token),
+                None => end.session.token_stored(epoch),
+            }
+            end.current = true;
+            end.dirty = true;
+        }
+        self.begin_comparing(link, step.now_ms);
+        true
+    }
+
+    /// What a greeting means, over a line or in a bundle, in one transaction.
+    pub(super) fn settle_meeting(
+        &mut self,
+        step: &mut Step<'_>,
+        plan: Plan,
+        on_line: Option<LinkId>,
+        also: Vec<LinkChange>,
+    ) -> Fate {
+        let Plan { mut peer, renew_after, recover, backfill, first_welcome, .. } = plan;
         let mut writers = self.writers();
         let mut changes = Changes::default();
         let mut links = Vec::new();
@@ -82,7 +114,9 @@ impl Node {
             rewritten.iter_mut().for_each(|change| change.is_again = true);
             links.push(LinkChange::NewEpoch(step.rng.random()));
         }
-        peer.clock_at_token = writers.latest();
+        if on_line.is_some() {
+            peer.clock_at_token = writers.latest();
+        }
         let scope = (peer.role == Role::Child).then_some(peer.division);
         if first_welcome {
             changes.purges.extend(self.to_purge(&peer));
@@ -99,36 +133,22 @@ impl Node {
         } else {
             LinkChange::RetryQuarantine { peer: peer.id, due_ms: None }
         });
-        step.ledger.trace(|| format!("node {} greets {} as {recognition:?}", self.division, peer.division));
-        match self.finish(step, &changes, &links, rewritten, Vec::new()) {
-            Fate::Done => {}
-            Fate::Full => {
-                self.end_links(step.now_ms, [link]);
-                return true;
-            }
-            Fate::Crashed => return false,
+        links.extend(also);
+        let fate = self.finish(step, &changes, &links, rewritten, Vec::new());
+        if fate != Fate::Done {
+            return fate;
         }
         if renew_after.is_some() || backfill && peer.role == Role::Parent {
             self.forget_claims();
         }
-        let epoch = self.disk.epoch;
-        if let Some(end) = self.memory.ends.get_mut(&link) {
-            match token {
-                Some(token) => end.session.welcome(end.now_ms(step.now_ms), epoch, recognition, token),
-                None => end.session.token_stored(epoch),
-            }
-            end.current = true;
-            end.dirty = true;
-        }
-        self.begin_comparing(link, step.now_ms);
         if renew_after.is_some() {
             // The other links were greeted by the store as it was: they are greeted anew.
-            for end in self.memory.ends.iter_mut().filter(|(l, _)| **l != link).map(|(_, e)| e) {
+            for end in self.memory.ends.iter_mut().filter(|(l, _)| Some(**l) != on_line).map(|(_, e)| e) {
                 end.session.shutdown(end.now_ms(step.now_ms), GoodbyeReason::Shutdown, "", 0);
                 end.dirty = true;
             }
         }
-        true
+        fate
     }
 
     /// Gives up writers and writes again, as new ones, what they wrote after `after`.

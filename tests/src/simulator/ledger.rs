@@ -8,11 +8,13 @@ use std::hash::{DefaultHasher, Hash};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use guantong_gateway::division::Division;
 use guantong_gateway::erasure::Erasures;
 use guantong_gateway::record::{FieldNumber, Record, RecordName, view};
 use guantong_gateway::schema::Schema;
 use guantong_gateway::stamp::{Stamp, Writer};
 use guantong_proto::rules::{Policy, fields};
+use guantong_proto::v1;
 
 use super::disk::Disk;
 
@@ -233,6 +235,16 @@ impl Ledger {
             claims_heard: 0,
             wrong_clocks: false,
             telling,
+        }
+    }
+
+    /// Notes what a node, of this division, says of itself.
+    pub fn said(&mut self, node: usize, own: Division, claim: &v1::Claim) {
+        if claim.division == own.to_string() {
+            let through_ms = claim.through_ms as u64;
+            self.said.entry((node, through_ms)).or_insert(self.step);
+            let said = self.claimed.entry(node).or_default();
+            *said = through_ms.max(*said);
         }
     }
 

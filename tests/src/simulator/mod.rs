@@ -19,6 +19,7 @@
 //! | copies | a store runs twice for a while |
 //! | upgrades | nodes begin with fewer fields and learn them in any order |
 //! | hand-overs | cases are assigned, transferred, escalated and returned between nodes |
+//! | bundles | in one tree of five some nodes have no line: files are lost, late, twice, altered, cut short, for others |
 //! | certificates | they last minutes, are renewed over the link or at the door, or run out for good until somebody comes |
 //!
 //! Two things the protocol does not promise, and no storm tries them. Two ends of a link that were both put back before
@@ -32,15 +33,19 @@
 
 use std::hash::Hasher;
 
+mod bundles;
 mod checker;
 mod claims;
 mod comparisons;
+mod courier;
 mod disk;
 mod engine;
 mod greeting;
 mod ledger;
 mod link;
 mod node;
+mod packing;
+mod parcels;
 mod secrecy;
 mod start;
 mod storm;
@@ -54,7 +59,7 @@ pub use checker::check;
 pub use disk::Disk;
 pub use engine::Crash;
 pub use ledger::Telling;
-pub use node::{Command, Node};
+pub use node::{Command, Line, Node};
 pub use workload::Action;
 pub use world::World;
 

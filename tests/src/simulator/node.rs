@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use guantong_gateway::division::{Division, Divisions};
-use guantong_gateway::ingest::changes::{Changes, LinkChange};
+use guantong_gateway::ingest::changes::{Changes, LinkChange, PeerState};
 use guantong_gateway::ingest::topology::{PeerId, Role};
 use guantong_gateway::ingest::writers::Writers;
 use guantong_gateway::ingest::{Context, Work};
@@ -18,8 +18,10 @@ use guantong_proto::v1;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::bundles::Taking;
 use super::disk::Disk;
 use super::link::{End, LinkId};
+use super::packing::Making;
 use super::trouble::Certificate;
 use super::workload::Action;
 
@@ -47,6 +49,26 @@ pub enum Command {
     Write(Action),
 }
 
+/// How a node and its parent exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Line {
+    /// The child dials.
+    #[default]
+    Dialled,
+    /// By files, both ways.
+    Bundle,
+    /// By files that go up only.
+    OneWay,
+}
+
+/// A bundle under way at a node; there is one at a time.
+pub(super) enum Job {
+    /// It is being made.
+    Making(Box<Making>),
+    /// It is being taken in.
+    Taking(Box<Taking>),
+}
+
 /// What is lost when the process ends.
 #[derive(Default)]
 pub struct Memory {
@@ -58,6 +80,8 @@ pub struct Memory {
     pub(super) desk: super::claims::Desk,
     /// Do not dial before.
     pub dial_ms: u64,
+    /// A bundle that is being made or taken in.
+    pub(super) job: Option<Job>,
 }
 
 /// A node of the tree, or a copy of one.
@@ -78,6 +102,8 @@ pub struct Node {
     pub up: bool,
     /// Not installed yet, or taken away.
     pub absent: bool,
+    /// How it exchanges with neighbours that it has no line to.
+    pub lines: BTreeMap<Division, Line>,
     /// The line to its parent is cut.
     pub line_cut: bool,
     /// What the process knows.
@@ -116,6 +142,7 @@ impl Node {
             backups: Vec::new(),
             up: false,
             absent: false,
+            lines: BTreeMap::new(),
             line_cut: false,
             memory: Memory::default(),
             window_bytes: 1 << 20,
@@ -247,12 +274,13 @@ impl Node {
 
     /// Nothing waits in it and nothing is owed to anyone that is there.
     pub fn is_quiet(&self) -> bool {
-        !self.up || self.memory.inbox.is_empty() && self.disk.outbox.is_empty()
+        !self.up || self.memory.inbox.is_empty() && !self.owes_by_line()
     }
 
-    /// Whether every peer that it knows has met the store as it is since the process opened it.
+    /// Whether every peer that it has a line to has met the store as it is since the process opened it.
     pub fn has_met_all(&self) -> bool {
-        self.disk.peers.values().all(|p| p.opened_revision.is_none())
+        let met = |p: &PeerState| p.opened_revision.is_none() || self.line(p.division) != Line::Dialled;
+        self.disk.peers.values().all(met)
     }
 
     /// Whether the node has children.

@@ -21,6 +21,9 @@ impl Node {
             self.disk.epoch = step.rng.random();
             self.disk.fingerprint = self.schema.fingerprint();
         }
+        if self.disk.put_back {
+            self.begin_as_restored(step);
+        }
         if let Some(parent) = self.parent.filter(|p| self.disk.peer(*p).is_none()) {
             let peer = PeerState::new(self.disk.next_peer(), Role::Parent, parent);
             let backfill =
@@ -32,6 +35,16 @@ impl Node {
         }
         self.count_own();
         self.know_claims();
+    }
+
+    /// An operator put the store back: it writes as another from now on, before anything is decided.
+    fn begin_as_restored(&mut self, step: &mut Step<'_>) {
+        let given_up = self.writers().renew(|_| true);
+        let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
+        links.push(LinkChange::NewEpoch(step.rng.random()));
+        if self.commit(&Changes::default(), &links) {
+            self.disk.put_back = false;
+        }
     }
 
     /// Another program: what it knows more, or less, is judged anew.

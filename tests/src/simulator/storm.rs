@@ -23,6 +23,7 @@ impl World {
 
     fn storm_step(&mut self) {
         self.ledger.step += 1;
+        self.carry_some();
         self.now_ms += match self.rng.random_range(0..400) {
             0 => self.rng.random_range(10_000..120_000),
             _ => self.rng.random_range(0..40),
@@ -129,6 +130,7 @@ impl World {
                 continue;
             }
             self.nodes[index].line_cut = false;
+            self.nodes[index].memory.job = None;
             self.nodes[index].skew_ms = 0;
             self.nodes[index].disk_full = false;
             self.nodes[index].certificate = None;
@@ -138,6 +140,7 @@ impl World {
                 self.start(index);
             }
         }
+        self.expect_visits();
         for hours in 0..4 {
             self.settle().map_err(|why| format!("after {hours} hours: {why}"))?;
             self.now_ms += 3_600_000;
@@ -159,7 +162,9 @@ impl World {
     /// When the last of what was refused for its time falls due.
     fn latest_due(&self) -> Option<u64> {
         let here = self.nodes.iter().filter(|n| !n.absent);
-        here.flat_map(|n| n.disk.quarantine.values()).filter_map(|(_, refused)| refused.retry_at_ms).max()
+        let refused =
+            here.flat_map(|n| n.disk.quarantine.values()).filter_map(|(_, refused)| refused.retry_at_ms);
+        refused.chain(self.carried_due()).max()
     }
 
     fn upgrade_now(&mut self, index: usize) {
@@ -184,7 +189,7 @@ impl World {
     pub fn settle_but(&mut self, except: &[usize]) -> Result<(), String> {
         for _ in 0..SETTLE_ROUNDS {
             self.round();
-            if self.is_quiet(except) {
+            if self.is_quiet(except) && !self.carry_all(except) {
                 return Ok(());
             }
         }

@@ -51,7 +51,7 @@ impl World {
         // Two stores that were both put back before they met again have nobody to tell them so.
         let others_met =
             |(i, n): (usize, &Node)| i == index || n.absent || !n.was_put_back || n.has_met_all();
-        let may_restore = self.nodes.iter().enumerate().all(others_met);
+        let may_restore = self.nodes.iter().enumerate().all(others_met) && self.all_have_met_by_bundle(index);
         let node = &mut self.nodes[index];
         if node.backups.is_empty() || !may_restore || self.rng.random_bool(0.5) {
             let backup = node.disk.clone();
@@ -65,7 +65,10 @@ impl World {
         self.crash(index);
         self.ledger.trace(|| format!("node {index} is put back to revision {}", backup.revision));
         self.put_back(index, Some(backup));
+        // To whom nothing comes down, nobody tells: there the operator must say so.
+        self.nodes[index].disk.put_back = !self.deaf_over(index).is_empty();
         self.nodes[index].was_put_back = true;
+        self.note_put_back(index);
         self.start(index);
     }
 
@@ -97,7 +100,10 @@ impl World {
             return;
         }
         // Those that others dial are not copied: a name leads to one place only.
-        let Some(index) = self.some_node(|n| n.parent.is_some() && !n.is_parent()) else { return };
+        let Some(index) = self.some_node(|n| n.parent.is_some() && !n.is_parent() && n.lines.is_empty())
+        else {
+            return;
+        };
         self.copy(index);
     }
 
@@ -201,6 +207,8 @@ impl World {
         let issuer = self.nodes[index].parent.and_then(|p| self.node_of(p)).unwrap_or(index);
         let now_ms = self.nodes[issuer].now_ms(self.now_ms);
         let lasts_ms = self.weather.certificate_ms;
+        // Who has no line is given certificates by hand.
+        let lasts_ms = if self.nodes[index].lines.is_empty() { lasts_ms } else { 0 };
         self.nodes[index].certificate = (lasts_ms > 0).then(|| Certificate::new(now_ms, lasts_ms));
         self.ledger.trace(|| format!("node {index} is certified: {:?}", self.nodes[index].certificate));
     }

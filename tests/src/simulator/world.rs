@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use super::engine::{Crash, Step};
 use super::ledger::{Ledger, Telling};
 use super::link::{End, LinkId, Wire};
-use super::node::{Command, Node};
+use super::node::{Command, Line, Node};
 use super::trouble::trusts;
 use super::weather::Weather;
 use super::workload::{Action, Places};
@@ -67,6 +67,8 @@ pub struct World {
     pub is_healed: bool,
     /// Every link was at rest then, and has compared since; 0: that was not waited for.
     pub proven_since_ms: u64,
+    /// Files on their way.
+    pub(super) post: super::courier::Post,
     next_link: LinkId,
 }
 
@@ -82,7 +84,9 @@ impl World {
     pub fn new(seed: u64, telling: Telling) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
-        World::with_tree(rng, weather, telling, &TREE, &WITHOUT_NODES)
+        let mut world = World::with_tree(rng, weather, telling, &TREE, &WITHOUT_NODES);
+        world.choose_lines(seed);
+        world
     }
 
     /// Another tree, on a calm day: division and parent of each node, and divisions without nodes.
@@ -120,6 +124,7 @@ impl World {
             schema,
             is_healed: false,
             proven_since_ms: 0,
+            post: Default::default(),
             next_link: 1,
         };
         world.ledger.wrong_clocks = weather.clocks > 0;
@@ -203,8 +208,10 @@ impl World {
         let node = &self.nodes[index];
         let dialled = node.memory.ends.values().any(|e| e.session.side() == Side::Child);
         let Some(parent) = node.parent.and_then(|p| self.node_of(p)) else { return false };
-        if !node.up || node.line_cut || dialled || node.memory.dial_ms > self.now_ms || !self.nodes[parent].up
-        {
+        if !node.up || node.line(self.nodes[parent].division) != Line::Dialled {
+            return false;
+        }
+        if node.line_cut || dialled || node.memory.dial_ms > self.now_ms || !self.nodes[parent].up {
             return false;
         }
         if !trusts(&self.nodes[index], &self.nodes[parent], self.now_ms) {
@@ -311,7 +318,7 @@ impl World {
             Some(heard @ (Output::PeerChecksum(_) | Output::PeerProbe(_) | Output::PeerFinding(_))) => {
                 end.hear_comparison(end.now_ms(self.now_ms), heard)
             }
-            Some(Output::PeerClaim(claim)) => self.hear_claim(index, &end, &claim),
+            Some(Output::PeerClaim(claim)) => self.hear_claim(index, end.other, &claim),
             // Operators ask, and none are here.
             Some(Output::PeerAsks(_) | Output::PeerAnswers(_)) => {}
             Some(Output::End(ended)) => {
@@ -397,7 +404,8 @@ impl World {
     /// Whether nothing waits, is owed or is under way anywhere, but at the nodes excepted.
     pub fn is_quiet(&self, except: &[usize]) -> bool {
         let linked = |n: &Node| {
-            n.parent.is_none() || n.memory.ends.values().any(|e| e.session.side() == Side::Child && e.current)
+            n.parent.is_none_or(|parent| n.line(parent) != Line::Dialled)
+                || n.memory.ends.values().any(|e| e.session.side() == Side::Child && e.current)
         };
         let at_work = |e: &End| e.dirty || e.comparing.as_ref().is_some_and(|c| c.is_busy());
         let done = |n: &Node| n.is_quiet() && linked(n) && !n.memory.ends.values().any(|e| at_work(e));
