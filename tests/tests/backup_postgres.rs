@@ -11,7 +11,7 @@ use std::process::Stdio;
 use guantong::demo::tree::NodeSpec;
 use guantong_proto::v1;
 use guantong_tests::harness::land::free_port;
-use guantong_tests::harness::{Fleet, division, found, until};
+use guantong_tests::harness::{Fleet, command, division, ended, found, program, until};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
@@ -73,6 +73,10 @@ async fn a_dump_that_is_put_back_is_noticed_and_nothing_is_lost() {
     fleet.equal().await;
     let file = fleet.path("county.dump").to_str().unwrap().to_owned();
     fleet.cli(COUNTY, &["backup", &file]).await.exits(1).says(&["PostgreSQL", "pg_dump"]);
+    let config = fleet.tree.config_path(county);
+    let mut rebuild = command(&program());
+    rebuild.args(["rebuild", "--config"]).arg(config).env("GUANTONG_STORE", &first);
+    ended(rebuild.output()).await.exits(1).says(&["PostgreSQL's own tools", "请用其自身工具修复"]);
     // While the node runs.
     run("pg_dump", &["--format=custom", "--file", &file, "--dbname", &first]).await;
     fleet.write(TOWNSHIP, &name(1), &case("乙")).await.unwrap();
