@@ -13,9 +13,11 @@ use crate::stamp::Stamp;
 /// Records purged at a time.
 const PURGES_AT_ONCE: usize = 500;
 /// Seconds between looks at refused fields that fall due.
-const RETRY_EVERY: u64 = 10;
+const RETRY_EVERY: u64 = 5;
 /// Seconds between retries of everything that was refused.
 const RETRY_ALL_EVERY: u64 = 3_600;
+/// Seconds between looks at what outboxes and the store's memory hold twice or no more need.
+const TIDY_EVERY: u64 = 10;
 
 impl Task {
     /// Once a second, when nothing else is waiting.
@@ -56,6 +58,8 @@ impl Task {
         }
         if self.ticks.is_multiple_of(RETRY_EVERY) {
             self.retry_refused().await?;
+        }
+        if self.ticks.is_multiple_of(TIDY_EVERY) {
             self.compact_outboxes().await?;
             if std::mem::take(&mut self.wrote) {
                 self.store.shrink().await?;
