@@ -22,9 +22,11 @@
 //! | bundles | in one tree of five some nodes have no line: files are lost, late, twice, altered, cut short, for others |
 //! | certificates | they last minutes, are renewed over the link or at the door, or run out for good until somebody comes |
 //!
-//! Two things the protocol does not promise, and no storm tries them. Two ends of a link that were both put back before
-//! they met again have nobody to tell them so: the second restore waits until the first has been noticed by all. And a
-//! parent that is put back forgets which of two copies of a child it had found: a run has copies or restores.
+//! Three things the protocol does not promise, and no storm tries them. Two ends of a link that were both put back before
+//! they met again have nobody to tell them so, and a store that is put back twice before anybody tells it has lost two
+//! lives that wrote as the same writer, the first of which it can know nothing of: the next restore waits until the last
+//! has been noticed by all. And a parent that is put back forgets which of two copies of a child it had found: a run has
+//! copies or restores.
 //!
 //! One that storms do try: an erasure whose mark goes with the only disk that had it may have ended values elsewhere, where
 //! the mark itself was refused for its time. Each value's register says that it ended, and nothing brings it back.

@@ -48,10 +48,10 @@ impl World {
         if self.nodes[index].absent {
             return;
         }
-        // Two stores that were both put back before they met again have nobody to tell them so.
-        let others_met =
-            |(i, n): (usize, &Node)| i == index || n.absent || !n.was_put_back || n.has_met_all();
-        let may_restore = self.nodes.iter().enumerate().all(others_met) && self.all_have_met_by_bundle(index);
+        // Two stores that were both put back before they met again have nobody to tell them so, and one that is put back
+        // twice before it is told has lost two lives that wrote as the same.
+        let has_met = |n: &Node| n.absent || !n.was_put_back || n.has_met_all();
+        let may_restore = self.nodes.iter().all(has_met) && self.all_have_met_by_bundle(index);
         let node = &mut self.nodes[index];
         if node.backups.is_empty() || !may_restore || self.rng.random_bool(0.5) {
             let backup = node.disk.clone();
