@@ -303,15 +303,13 @@ impl World {
         *self.post.lives.entry(own).or_default() += 1;
     }
 
-    /// Whether every store that was put back, but this one, has been told so by all whom it exchanges bundles with.
-    pub(super) fn all_have_met_by_bundle(&self, but: usize) -> bool {
+    /// Whether every store that was put back has been told so by all whom it exchanges bundles with.
+    pub(super) fn all_have_met_by_bundle(&self) -> bool {
         self.carried().into_iter().filter(|(.., line)| *line == Line::Bundle).all(|(child, parent, _)| {
-            [(child, parent), (parent, child)].into_iter().filter(|(own, _)| *own != but).all(
-                |(own, other)| {
-                    let (own, other) = (self.nodes[own].division, self.nodes[other].division);
-                    self.post.met.get(&(own, other)).copied().unwrap_or(0) == self.post.life(own)
-                },
-            )
+            [(child, parent), (parent, child)].into_iter().all(|(own, other)| {
+                let (own, other) = (self.nodes[own].division, self.nodes[other].division);
+                self.post.met.get(&(own, other)).copied().unwrap_or(0) == self.post.life(own)
+            })
         })
     }
 

@@ -51,7 +51,7 @@ impl World {
         // Two stores that were both put back before they met again have nobody to tell them so, and one that is put back
         // twice before it is told has lost two lives that wrote as the same.
         let has_met = |n: &Node| n.absent || !n.was_put_back || n.has_met_all();
-        let may_restore = self.nodes.iter().all(has_met) && self.all_have_met_by_bundle(index);
+        let may_restore = self.nodes.iter().all(has_met) && self.all_have_met_by_bundle();
         let node = &mut self.nodes[index];
         if node.backups.is_empty() || !may_restore || self.rng.random_bool(0.5) {
             let backup = node.disk.clone();
