@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use guantong_proto::rules::Kind;
 use guantong_proto::{FILE_DESCRIPTOR_SET, v1};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, SerializeOptions, Value as Field,
+};
 use serde_json::{Value, json};
 
 /// The kind that a resource name is of.
@@ -45,12 +47,41 @@ pub(crate) fn of_message(message: &str, value: &impl Message) -> anyhow::Result<
 }
 
 fn of_bytes(message: &str, bytes: &[u8], skip_default: bool) -> anyhow::Result<Value> {
-    let dynamic = DynamicMessage::decode(descriptor(message)?, bytes).context("the answer cannot be read")?;
+    let mut dynamic =
+        DynamicMessage::decode(descriptor(message)?, bytes).context("the answer cannot be read")?;
+    forget_impossible_times(&mut dynamic);
     let options = SerializeOptions::new()
         .use_proto_field_name(true)
         .stringify_64_bit_integers(false)
         .skip_default_fields(skip_default);
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
+}
+
+/// Takes out moments that no calendar has. Answers from afar pass through this node as they are, and one such moment of
+/// one node would leave the operator without all the others' answers.
+fn forget_impossible_times(message: &mut DynamicMessage) {
+    let fields: Vec<_> = message.fields().map(|(field, _)| field).collect();
+    for field in fields {
+        let is_impossible = match message.get_field_mut(&field) {
+            Field::Message(inner) if is_time(inner) => serde_json::to_value(&*inner).is_err(),
+            Field::Message(inner) => {
+                forget_impossible_times(inner);
+                false
+            }
+            Field::List(list) => {
+                list.iter_mut().filter_map(Field::as_message_mut).for_each(forget_impossible_times);
+                false
+            }
+            _ => false,
+        };
+        if is_impossible {
+            message.clear_field(&field);
+        }
+    }
+}
+
+fn is_time(message: &DynamicMessage) -> bool {
+    message.descriptor().full_name() == "google.protobuf.Timestamp"
 }
 
 /// A record as a node shows it.
@@ -76,4 +107,22 @@ pub(crate) fn of_record(record: &v1::Record) -> anyhow::Result<Value> {
         "origins": origins,
         "audience": record.audience,
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_that_no_calendar_has_hides_nothing_else() {
+        let at = |seconds, nanos| Some(prost_types::Timestamp { seconds, nanos });
+        let link = |equal_time| v1::LinkEquality { equal_time, ..v1::LinkEquality::default() };
+        let links = vec![link(at(i64::MAX, 0)), link(at(0, -1)), link(at(0, 0))];
+        let node = v1::NodeEquality { links, division: "220822000000".into(), ..v1::NodeEquality::default() };
+        let json = of_message("guantong.v1.NodeEquality", &node).unwrap();
+        assert_eq!(json["division"], "220822000000");
+        let times = |n: usize| json["links"][n].get("equal_time").cloned().unwrap_or_default();
+        assert_eq!((times(0), times(1), times(2)), (Value::Null, Value::Null, json!("1970-01-01T00:00:00Z")));
+    }
 }
