@@ -309,12 +309,14 @@ impl Disk {
     fn retry(&mut self, peer: PeerId, due_ms: Option<u64>) {
         let due =
             |refused: &Refused| due_ms.is_none_or(|now| refused.retry_at_ms.is_some_and(|at| at <= now));
-        let mut keys: Vec<RecordKey> = self
-            .quarantine
-            .iter()
-            .filter(|((p, ..), (_, r))| *p == peer && due(r))
-            .map(|((_, key, _), _)| *key)
-            .collect();
+        let mut keys: Vec<RecordKey> = Vec::new();
+        for ((_, key, _), (_, refused)) in self.quarantine.iter_mut().filter(|((p, ..), _)| *p == peer) {
+            if due(refused) {
+                keys.push(*key);
+                // Once is enough: whatever is refused again comes with its next time.
+                refused.retry_at_ms = None;
+            }
+        }
         keys.dedup();
         keys.retain(|key| !self.outbox.values().any(|row| row.peer == peer && row.keys.contains(key)));
         self.put_row(Row { peer, lane: Lane::Bulk, fresh: false, keys });
