@@ -118,11 +118,11 @@ mod tests {
     fn a_moment_that_no_calendar_has_hides_nothing_else() {
         let at = |seconds, nanos| Some(prost_types::Timestamp { seconds, nanos });
         let link = |equal_time| v1::LinkEquality { equal_time, ..v1::LinkEquality::default() };
-        let links = vec![link(at(i64::MAX, 0)), link(at(0, -1)), link(at(0, 0))];
+        let links = vec![link(at(i64::MAX, 0)), link(at(0, 0))];
         let node = v1::NodeEquality { links, division: "220822000000".into(), ..v1::NodeEquality::default() };
         let json = of_message("guantong.v1.NodeEquality", &node).unwrap();
         assert_eq!(json["division"], "220822000000");
         let times = |n: usize| json["links"][n].get("equal_time").cloned().unwrap_or_default();
-        assert_eq!((times(0), times(1), times(2)), (Value::Null, Value::Null, json!("1970-01-01T00:00:00Z")));
+        assert_eq!((times(0), times(1)), (Value::Null, json!("1970-01-01T00:00:00Z")));
     }
 }
