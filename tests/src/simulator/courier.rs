@@ -156,6 +156,7 @@ impl World {
                 }
             }
             95..105 => self.spoil_some(),
+            105..113 if self.weather.copies == 0 => self.put_some_back(),
             _ => {}
         }
     }
@@ -236,6 +237,16 @@ impl World {
         assert!(taken.is_err(), "node {at} takes in what is not right");
         let node = &self.nodes[at];
         assert_eq!((node.disk.revision, node.disk.epoch), before, "what is refused changes nothing");
+    }
+
+    /// Stores that exchange bundles are put back more often than others: what follows takes longer.
+    fn put_some_back(&mut self) {
+        let Some((index, ..)) = self.some_way() else { return };
+        if self.nodes[index].backups.is_empty() || !self.may_restore() || self.post.rng.random_bool(0.3) {
+            return self.back_up(index);
+        }
+        let choice = self.post.rng.random_range(0..self.nodes[index].backups.len());
+        self.restore(index, choice);
     }
 
     /// The next step of what is under way at a node.

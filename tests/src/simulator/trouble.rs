@@ -48,17 +48,28 @@ impl World {
         if self.nodes[index].absent {
             return;
         }
-        // Two stores that were both put back before they met again have nobody to tell them so, and one that is put back
-        // twice before it is told has lost two lives that wrote as the same.
-        let has_met = |n: &Node| n.absent || !n.was_put_back || n.has_met_all();
-        let may_restore = self.nodes.iter().all(has_met) && self.all_have_met_by_bundle();
-        let node = &mut self.nodes[index];
-        if node.backups.is_empty() || !may_restore || self.rng.random_bool(0.5) {
-            let backup = node.disk.clone();
-            node.backups.push(backup);
-            return;
+        if self.nodes[index].backups.is_empty() || !self.may_restore() || self.rng.random_bool(0.5) {
+            return self.back_up(index);
         }
-        let choice = self.rng.random_range(0..node.backups.len());
+        let choice = self.rng.random_range(0..self.nodes[index].backups.len());
+        self.restore(index, choice);
+    }
+
+    /// Two stores that were both put back before they met again have nobody to tell them so, and one that is put back
+    /// twice before it is told has lost two lives that wrote as the same.
+    pub(super) fn may_restore(&self) -> bool {
+        let has_met = |n: &Node| n.absent || !n.was_put_back || n.has_met_all();
+        self.nodes.iter().all(has_met) && self.all_have_met_by_bundle()
+    }
+
+    pub(super) fn back_up(&mut self, index: usize) {
+        let backup = self.nodes[index].disk.clone();
+        self.nodes[index].backups.push(backup);
+    }
+
+    /// Puts a node's store back to one of its backups.
+    pub(super) fn restore(&mut self, index: usize, choice: usize) {
+        let node = &mut self.nodes[index];
         let backup = node.backups[choice].clone();
         // A later backup is of a store that no longer is.
         node.backups.truncate(choice + 1);
