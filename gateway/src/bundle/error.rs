@@ -79,6 +79,16 @@ pub enum BundleError {
         "the bundle's content breaks the format: {0}; have it made again (数据包内容不符合格式，请对方重新导出)"
     )]
     Content(String),
+    /// Its sender was put back or copied when it made it, and did not know.
+    #[error(
+        "{sender} made the bundle after its store was put back or copied, and before it knew: taken in, it could replace \
+         what came from there before. Carry a bundle from here to {sender}, and have another one made there: it holds the \
+         same (对方数据曾被恢复或复制，请先将本节点数据包带给对方，再请对方重新导出)"
+    )]
+    PutBack {
+        /// Who made it.
+        sender: Division,
+    },
     /// The file cannot be read.
     #[error("the bundle cannot be read: {0}")]
     Read(#[from] std::io::Error),
@@ -101,6 +111,7 @@ impl BundleError {
             BundleError::Time => "time",
             BundleError::Seal(_) => "seal",
             BundleError::Content(_) => "content",
+            BundleError::PutBack { .. } => "put_back",
             BundleError::Read(_) => "unreadable",
         }
     }

@@ -163,6 +163,10 @@ pub struct Met {
     pub backfill: bool,
     /// Both stores are the ones that know each other: what is merged need not be owed back.
     pub same_epoch: bool,
+    /// What the bundle holds may go in. A store that was put back writes on under the stamps of the life that it lost
+    /// until it is told: taken in, they would replace what came of that life, unseen. It keeps what it wrote, writes it
+    /// again as another, and sends it then. Whom nobody can tell sends no other bundles.
+    pub contents_count: bool,
     /// What the bundle says of bundles made here counts.
     pub receipts_count: bool,
     /// The sender has sent everything that this store, as it is now, asked it for.
@@ -173,6 +177,12 @@ pub struct Met {
 pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
     let own_restored = own_restored(known, heard, memory);
     let sender = sender(known, heard, memory);
+    let contents_count = heard.one_way
+        || match sender {
+            Sender::New | Sender::Known | Sender::Renewed => true,
+            Sender::Restored => false,
+            Sender::Past => is_of_one_life(heard, memory),
+        };
     let mut standing = known.clone();
     if heard.peer_epoch != 0 && heard.peer_epoch != memory.own_epoch {
         remember(&mut standing.told, heard.peer_epoch);
@@ -214,6 +224,7 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
         own_restored,
         backfill: sender == Sender::Renewed || newly_restored,
         same_epoch: trusted && (heard.peer_epoch == 0 || heard.peer_epoch == memory.own_epoch),
+        contents_count,
         receipts_count: sender != Sender::Past && !own_restored,
         recovered: given && heard.whole,
     }
@@ -261,14 +272,19 @@ fn sender(known: &Standing, heard: &Heard, memory: &Memory) -> Sender {
             (false, true) => Sender::Renewed,
         };
     }
+    match is_of_one_life(heard, memory) && known.restored_epoch != epoch {
+        true => Sender::Known,
+        false => Sender::Restored,
+    }
+}
+
+/// Whether a bundle was made by the store that made those which were taken in under the same random number.
+fn is_of_one_life(heard: &Heard, memory: &Memory) -> bool {
     let [before, same, after] = memory.taken;
     let fits = before.is_none_or(|before| heard.previous == Some(before.mark))
         && same.is_none_or(|same| same.mark == heard.mark)
         && after.is_none_or(|after| after.previous == Some(heard.mark));
-    match fits && !memory.forgotten && known.restored_epoch != epoch {
-        true => Sender::Known,
-        false => Sender::Restored,
-    }
+    fits && !memory.forgotten
 }
 
 impl Standing {

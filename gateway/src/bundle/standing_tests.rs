@@ -62,9 +62,11 @@ impl End {
         };
         let met = meet(&self.standing, heard, &memory);
         self.standing = met.standing.clone();
-        self.taken.retain(|t| (t.mark.epoch, t.mark.number) != (heard.mark.epoch, number));
-        self.taken.push(Taken { mark: heard.mark, previous: heard.previous });
-        self.standing.took(heard.mark, bundle.time_ms);
+        if met.contents_count {
+            self.taken.retain(|t| (t.mark.epoch, t.mark.number) != (heard.mark.epoch, number));
+            self.taken.push(Taken { mark: heard.mark, previous: heard.previous });
+            self.standing.took(heard.mark, bundle.time_ms);
+        }
         if met.own_restored {
             self.epoch += 100;
         }
@@ -119,6 +121,31 @@ fn a_sender_that_was_put_back_gives_a_number_twice_and_hears_of_it() {
     let met = parent.take(&child.make(6, 6));
     assert_eq!((met.sender, met.backfill, met.same_epoch), (Sender::Renewed, true, true));
     assert_eq!(parent.standing.restored_epoch, 0);
+}
+
+#[test]
+fn what_a_store_that_was_put_back_wrote_before_it_knew_goes_in_neither_then_nor_late() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(1, 1));
+    let backup = child.clone();
+    let lost = child.make(2, 2);
+    parent.take(&lost);
+    let mut child = backup;
+    let (one, other) = (child.make(3, 3), child.make(4, 4));
+    assert!(!parent.take(&one).contents_count, "it writes under the stamps of what came in the lost life");
+    assert!(!parent.take(&other).contents_count);
+    child.take(&parent.make(5, 5));
+    let met = parent.take(&child.make(6, 6));
+    assert_eq!((met.sender, met.contents_count), (Sender::Renewed, true));
+    for late in [&one, &other] {
+        let met = parent.take(late);
+        assert_eq!((met.sender, met.contents_count), (Sender::Past, false));
+    }
+    let met = parent.take(&lost);
+    assert_eq!((met.sender, met.contents_count), (Sender::Past, true), "nobody wrote that as another");
+    let unheard = |bundle: &Bundle| Heard { one_way: true, ..bundle.heard };
+    let met = parent.take(&Bundle { heard: unheard(&one), made: one.made.clone(), time_ms: 7 });
+    assert_eq!((met.sender, met.contents_count), (Sender::Restored, true), "nobody can tell it");
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Task {
         met.standing.learn(key);
         let before = taken.iter().find(|t| t.mark == heard.mark).copied();
         let mut links = vec![BundleChange::Standing(Box::new(met.standing.clone()))];
-        if before.is_none() {
+        if before.is_none() && met.contents_count {
             let (mark, previous) = (heard.mark, heard.previous);
             links.push(BundleChange::Taking(TakenIn { mark, previous, ..TakenIn::default() }));
         }

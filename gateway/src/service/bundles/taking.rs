@@ -86,14 +86,16 @@ impl Taking {
         let keys = self.desk.secrets().await?;
         let verified = match self.verify(file.clone(), keys.clone()).await? {
             Ok(verified) => verified,
-            Err((sender, error)) => {
-                let peer = sender.map(|sender| sender.to_string()).unwrap_or_default();
-                self.desk.engine.audit(Event::BundleRefused { peer, reason: error.code(), bytes });
-                tracing::warn!(%error, "a bundle was not taken in (数据包未被接收)");
-                return Err(refused(&error));
-            }
+            Err((sender, error)) => return Err(self.refuse(sender, &error, bytes)),
         };
         self.take_in(file, keys, verified).await
+    }
+
+    fn refuse(&self, sender: Option<Division>, error: &BundleError, bytes: u64) -> Status {
+        let peer = sender.map(|sender| sender.to_string()).unwrap_or_default();
+        self.desk.engine.audit(Event::BundleRefused { peer, reason: error.code(), bytes });
+        tracing::warn!(%error, "a bundle was not taken in (数据包未被接收)");
+        refused(error)
     }
 
     /// Writes what comes to a file without a name, which is gone with the last that holds it.
@@ -163,6 +165,10 @@ impl Taking {
         let arrival = Arrival { heard, made, time_ms: found.head.time_ms, key, receipts };
         let arrived = self.desk.engine.meet_bundle(division, arrival).await;
         let arrived = arrived.map_err(|error| status::unfinished(&error))?;
+        if !arrived.met.contents_count {
+            let error = BundleError::PutBack { sender: division };
+            return Err(self.refuse(Some(division), &error, found.byte_count));
+        }
         let recovered = arrived.met.recovered;
         let role = self.desk.role(division).ok_or_else(|| status::unfinished(&EngineError::Elsewhere))?;
         let mut intake = Intake {
