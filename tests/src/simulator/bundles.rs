@@ -146,7 +146,7 @@ impl Node {
         met.standing.learn(&PeerKey { key: greeting.key, time_ms, certificates: Bytes::new() });
         let before = taken.iter().find(|t| t.mark == heard.mark).copied();
         let mut also = vec![BundleChange::Standing(Box::new(met.standing.clone()))];
-        if before.is_none() {
+        if before.is_none() && met.contents_count {
             let (mark, previous) = (heard.mark, heard.previous);
             also.push(BundleChange::Taking(TakenIn { mark, previous, ..TakenIn::default() }));
         }
@@ -172,8 +172,11 @@ impl Node {
             Fate::Done | Fate::Full => return Ok(Started::Nothing),
             Fate::Crashed => return Ok(Started::Crashed),
         }
-        let mut todo: VecDeque<Todo> = items.into_iter().map(|item| Todo::Item(Box::new(item))).collect();
-        todo.push_back(Todo::Took);
+        let mut todo = VecDeque::new();
+        if met.contents_count {
+            todo.extend(items.into_iter().map(|item| Todo::Item(Box::new(item))));
+            todo.push_back(Todo::Took);
+        }
         if met.recovered {
             todo.push_back(Todo::Recovered);
         }
