@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use super::EngineError;
 use super::task::Task;
 use crate::audit::Event;
-use crate::ingest::changes::{Changes, Lineage, LinkChange};
+use crate::ingest::changes::{Changes, Lineage, LinkChange, PeerState};
+use crate::ingest::topology::Role;
 
 impl Task {
     /// Compares what the store was written on last with where it is written now.
@@ -43,12 +44,28 @@ impl Task {
         links.extend([LinkChange::NewEpoch(epoch), LinkChange::Lineage(now)]);
         // Subscribers may have more than this store: they get everything that it has.
         links.extend(self.fill_all());
+        let recovering = self.children_by_bundle().await?;
+        links.extend(recovering.iter().cloned().map(LinkChange::Peer));
         let renewed = Event::StoreRenewed { epoch: format!("{epoch:016x}") };
         let changes = Changes { audit: vec![renewed.into()], ..Changes::default() };
         self.commit(&changes, &links).await?;
         self.shared.epoch.store(epoch, Ordering::Release);
+        self.peers.extend(recovering.into_iter().map(|child| (child.id, child)));
+        self.note_recovering();
         self.forget_claims();
         Ok(())
+    }
+
+    /// The children that bundles came from, as those that may give back what is lost here: what they say of this store is
+    /// of a life that it remembers, and shows nothing. On a line their greeting tells by revisions.
+    async fn children_by_bundle(&self) -> Result<Vec<PeerState>, EngineError> {
+        let (mut children, to) = (Vec::new(), Some(self.own_store().recovering_to()));
+        for child in self.peers.values().filter(|p| p.role == Role::Child) {
+            if self.shared.store.bundle_standing(child.division).await?.peer_epoch != 0 {
+                children.push(PeerState { recovering_to: to, ..child.clone() });
+            }
+        }
+        Ok(children)
     }
 
     fn tell(&self, departed: Option<&str>) {
