@@ -42,6 +42,12 @@ impl Node {
         let given_up = self.writers().renew(|_| true);
         let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
         links.push(LinkChange::NewEpoch(step.rng.random()));
+        // By bundle nobody else sees that something is lost here.
+        let to = Some(self.own_store(&self.writers(), step.now_ms).recovering_to());
+        let by_bundle =
+            |p: &&PeerState| p.role == Role::Child && self.disk.bundles.standing(p.division).peer_epoch != 0;
+        let children = self.disk.peers.values().filter(by_bundle);
+        links.extend(children.map(|p| LinkChange::Peer(PeerState { recovering_to: to, ..p.clone() })));
         if self.commit(&Changes::default(), &links) {
             self.disk.put_back = false;
         }
