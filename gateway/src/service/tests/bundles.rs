@@ -355,12 +355,14 @@ async fn a_restored_sender_is_noticed_and_gets_back_what_it_forgot() {
     let township = township.replace(backup).await;
     assert!(township.record(&forgotten).await.is_none());
     let offline = township.new_cases(2..3).await.remove(0);
-    county.take(&township.export(COUNTY).await).await;
-    assert!(county.record(&offline).await.is_some(), "what it wrote meanwhile is not lost");
+    let refused = county.import(&township.export(COUNTY).await).await.unwrap_err();
+    assert!(refused.message().contains("before it knew"), "{refused}");
+    assert!(county.record(&offline).await.is_none(), "it writes under the stamps of what it forgot");
     township.take(&county.export(TOWNSHIP).await).await;
     assert!(township.record(&forgotten).await.is_some(), "it gets back what it forgot");
     assert_ne!(township.engine.shared().epoch(), epoch, "and becomes a new writer");
     county.take(&township.export(COUNTY).await).await;
+    assert!(county.record(&offline).await.is_some(), "what it wrote meanwhile is not lost");
     township.take(&county.export(TOWNSHIP).await).await;
     county.take(&township.export(COUNTY).await).await;
     assert_eq!((township.owed(COUNTY).await, county.owed(TOWNSHIP).await), (0, 0), "it settles");
