@@ -131,7 +131,8 @@ fn name(id: u32) -> String {
     format!("divisions/220822101000/cases/{id}")
 }
 
-/// Gives a file to a node until `stop` says so of its progress, batches of how many; false: it was taken in whole.
+/// Gives a file to a node until `stop` says so of its progress, batches of how many; false: it was taken in whole, or the
+/// node is still busy with another.
 async fn import_until(client: &Client, file: &str, stop: impl Fn(u64) -> bool) -> bool {
     let (send, pieces) = tokio::sync::mpsc::channel(1);
     let bytes = std::fs::read(file).unwrap();
@@ -144,7 +145,11 @@ async fn import_until(client: &Client, file: &str, stop: impl Fn(u64) -> bool) -
         }
     });
     let mut bundles = BundleServiceClient::new(client.channel());
-    let mut answers = bundles.import_bundle(ReceiverStream::new(pieces)).await.unwrap().into_inner();
+    let mut answers = match bundles.import_bundle(ReceiverStream::new(pieces)).await {
+        Ok(answers) => answers.into_inner(),
+        Err(status) if status.code() == tonic::Code::ResourceExhausted => return false,
+        Err(status) => panic!("{status}"),
+    };
     while let Ok(Some(answer)) = answers.message().await {
         if answer.done.is_some() {
             return false;
