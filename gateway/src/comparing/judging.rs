@@ -60,6 +60,16 @@ impl Standing {
         refused.count() as u64
     }
 
+    /// How many keys of records that are left out `already` in part this end refuses as a whole: they are no keys of their
+    /// own any more.
+    fn taken_over(&self, schema: &Schema, already: &LeftOut) -> u64 {
+        let owed: BTreeSet<&RecordName> = self.owed.iter().collect();
+        let refused = self.refused.iter().filter(|(name, _)| !owed.contains(name));
+        let whole = refused.filter(|(name, field)| left_out_with(schema, name, *field) == 0);
+        let names: BTreeSet<&RecordName> = whole.map(|(name, _)| name).collect();
+        names.into_iter().filter(|name| !already.has(name, 0)).map(|name| already.keys_of(name)).sum()
+    }
+
     /// The shares of what is left out.
     fn shares_of(&self, left_out: &LeftOut) -> Shares {
         let of = |name| Some((Clone::clone(name), self.shares.get(name)?.clone()));
@@ -261,7 +271,8 @@ impl Comparing {
         let own = standing.left_out(schema, &self.common);
         // What one end refused and the other owes is on its way.
         let on_its_way: u64 = standing.owed.iter().map(|name| left_out.keys_of(name)).sum();
-        let refused = heard.quarantined_count.saturating_sub(on_its_way);
+        let taken_over = standing.taken_over(schema, &left_out);
+        let refused = heard.quarantined_count.saturating_sub(on_its_way).saturating_sub(taken_over);
         let refused = refused.saturating_add(standing.refused(schema, &left_out));
         let request = self.said.as_ref().map_or(self.read_after, |said| said.request);
         let (mut sums, judges, already, mut shares) = match self.said.take() {
