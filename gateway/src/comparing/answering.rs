@@ -242,9 +242,7 @@ impl Answering {
         let names = self.finding.differing.iter().filter(held);
         self.owe = names.filter_map(|id| RecordName::new(home, self.kind, id).ok()).collect();
     }
-}
 
-impl Answering {
     /// The last id up to `last` that the other end may hear of. Of a record that does not concern it, not even the id.
     fn last_nameable(&self, last: &str) -> Option<Box<str>> {
         let upto = self.theirs.partition_point(|part| *part.name <= *last);

@@ -46,13 +46,17 @@ impl Standing {
         left_out
     }
 
-    /// How many of the keys that this end leaves out are refused ones, not counting those that are left out `already`. What
-    /// is owed again counts as that.
+    /// What is refused, and the field that is left out with it; 0: all. What is owed again counts as that.
+    fn only_refused(&self, schema: &Schema) -> impl Iterator<Item = (&RecordName, FieldNumber)> {
+        let owed: BTreeSet<&RecordName> = self.owed.iter().collect();
+        let refused = self.refused.iter().filter(move |(name, _)| !owed.contains(name));
+        refused.map(|(name, field)| (name, left_out_with(schema, name, *field)))
+    }
+
+    /// How many of the keys that this end leaves out are refused ones, not counting those that are left out `already`.
     fn refused(&self, schema: &Schema, already: &LeftOut) -> u64 {
         let mut refused = LeftOut::default();
-        let owed: BTreeSet<&RecordName> = self.owed.iter().collect();
-        for (name, field) in self.refused.iter().filter(|(name, _)| !owed.contains(name)) {
-            let field = left_out_with(schema, name, *field);
+        for (name, field) in self.only_refused(schema) {
             if !already.has(name, field) {
                 refused.add(name.clone(), field);
             }
@@ -63,9 +67,7 @@ impl Standing {
     /// How many keys of records that are left out `already` in part this end refuses as a whole: they are no keys of their
     /// own any more.
     fn taken_over(&self, schema: &Schema, already: &LeftOut) -> u64 {
-        let owed: BTreeSet<&RecordName> = self.owed.iter().collect();
-        let refused = self.refused.iter().filter(|(name, _)| !owed.contains(name));
-        let whole = refused.filter(|(name, field)| left_out_with(schema, name, *field) == 0);
+        let whole = self.only_refused(schema).filter(|(_, field)| *field == 0);
         let names: BTreeSet<&RecordName> = whole.map(|(name, _)| name).collect();
         names.into_iter().filter(|name| !already.has(name, 0)).map(|name| already.keys_of(name)).sum()
     }
