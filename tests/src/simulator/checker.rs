@@ -81,12 +81,18 @@ fn link(
         let (low, high) = (records[child].get(name), records[parent].get(name));
         let mut union = low.unwrap_or(&empty).clone();
         guantong_gateway::merge::merge_record(&mut union, high.unwrap_or(&empty));
+        if one_way {
+            // A mark does not come down.
+            Erasures::of(kind, &union).apply(&mut union);
+        }
         let audience = Audience::of(kind, name.home, &union);
         if !audience.concerns(below.division) {
             continue;
         }
         let (low, high) = (low.unwrap_or(&empty), high.unwrap_or(&empty));
-        let sealed = release::is_sealed(kind, name.home, &union);
+        // Whom nothing comes down to sends what it knows to be released itself.
+        let audience = if one_way { Audience::of(kind, name.home, low) } else { audience };
+        let sealed = release::is_sealed(kind, name.home, if one_way { low } else { &union });
         let concern = Concern { home: name.home, audience: &audience, sealed };
         let numbers: BTreeSet<u32> = low.fields().iter().chain(high.fields()).map(|f| f.0).collect();
         for number in numbers {
@@ -173,7 +179,9 @@ fn at_rest(node: &Node, wrong: &mut Vec<String>) {
         wrong.push(format!("{}: {} purges wait for ever", node.division, node.disk.purges.len()));
     }
     if node.disk.peers.values().any(|p| p.recovering_to.is_some()) {
-        wrong.push(format!("{} recovers for ever", node.division));
+        let from: Vec<_> =
+            node.disk.peers.values().filter(|p| p.recovering_to.is_some()).map(|p| p.division).collect();
+        wrong.push(format!("{} recovers for ever from {from:?}", node.division));
     }
 }
 
@@ -256,7 +264,33 @@ fn is_out_of_hearing(
             (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent && world.is_below(*i, deaf));
         written.forgotten && !below.any(has)
     };
-    !world.can_hear(index, written.node) || deaf.into_iter().any(lost_below)
+    !world.can_hear(index, written.node)
+        || deaf.into_iter().any(lost_below)
+        || is_released_unheard(world, records, index, &written.change)
+}
+
+/// Whether what released a field never came down to a node below which it was written, and which sends up only.
+fn is_released_unheard(
+    world: &World,
+    records: &[BTreeMap<RecordName, Record>],
+    index: usize,
+    change: &Change,
+) -> bool {
+    let kind = world.schema.kind(change.name.kind);
+    let Some(field) = kind.field(change.field) else { return false };
+    let home = change.name.home;
+    let holds_back = |deaf: usize| {
+        let (node, empty) = (&world.nodes[deaf], Record::default());
+        let (Some(above), record) = (node.parent, records[deaf].get(&change.name).unwrap_or(&empty)) else {
+            return false;
+        };
+        let audience = Audience::of(kind, home, record);
+        let concern = Concern { home, audience: &audience, sealed: release::is_sealed(kind, home, record) };
+        !release::crosses_up(field, concern, node.division, above)
+    };
+    let over = world.nodes.iter().enumerate().filter(|(_, n)| !n.absent && n.division.contains(home));
+    let Some((lowest, _)) = over.min_by_key(|(_, n)| n.division.tier()) else { return false };
+    world.deaf_over(lowest).into_iter().any(|deaf| !world.is_below(index, deaf) && holds_back(deaf))
 }
 
 /// Whether the node is to hold the field.

@@ -212,7 +212,15 @@ impl World {
             w.node == author && before_ms < ms && ms <= through_ms
         };
         let excused = |w: &Written| !self.is_healed && (w.late || w.forgotten);
-        let promised = self.ledger.written.iter().filter(claimed).filter(|w| !w.gone && !excused(w));
+        // What its author has forgotten may be known beyond a line that leads up only, and never comes back.
+        let has = |deaf: usize, w: &Written| {
+            let mut below =
+                (0..self.nodes.len()).filter(|i| !self.nodes[*i].absent && self.is_below(*i, deaf));
+            below.any(|i| self.is_there(i, &w.change))
+        };
+        let lost = |w: &Written| w.forgotten && self.deaf_over(author).into_iter().any(|deaf| !has(deaf, w));
+        let promised = self.ledger.written.iter().filter(claimed);
+        let promised = promised.filter(|w| !w.gone && !excused(w) && !lost(w));
         let counted = claim.quarantined_count > 0;
         let refused = |c: &Change| {
             // What was erased is nowhere, and the mark that says so may be what is refused.
@@ -311,7 +319,8 @@ impl World {
         let from_ms = self.now_ms;
         for rounds in 0..CLAIM_ROUNDS {
             self.round();
-            if rounds % 8 == 7 {
+            // Claims take their time, over lines too: who goes there oftener carries the same again.
+            if rounds % 64 == 63 {
                 self.expect_visits();
                 self.carry_all(&[]);
             }

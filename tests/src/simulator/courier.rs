@@ -47,8 +47,8 @@ pub(super) struct Post {
     known: BTreeMap<(Division, Division), Life>,
     /// The first has taken in a file of the second that was made by one who knew this life of the first.
     met: BTreeMap<(Division, Division), Life>,
-    /// What was refused of the last file that came one way.
-    refused: BTreeMap<Division, Vec<v1::Refusal>>,
+    /// What the first refused of the last file of the second.
+    refused: BTreeMap<(Division, Division), Vec<v1::Refusal>>,
     visits: usize,
     taken: usize,
 }
@@ -277,7 +277,9 @@ impl World {
                     }
                     Took::Claim(claim) => self.hear_claim(index, taking.from, &claim),
                     Took::Refused(refusals) => {
-                        self.post.refused.entry(taking.from).or_default().extend(refusals)
+                        self.ledger.trace(|| format!("node {index} refuses of a bundle: {refusals:?}"));
+                        let way = (self.nodes[index].division, taking.from);
+                        self.post.refused.entry(way).or_default().extend(refusals)
                     }
                     Took::More | Took::Batch(_) => {}
                 }
@@ -305,7 +307,7 @@ impl World {
         *known = sender.max(*known);
         let met = self.post.met.entry((own, from)).or_default();
         *met = receiver.max(*met);
-        self.post.refused.insert(from, Vec::new());
+        self.post.refused.insert((own, from), Vec::new());
     }
 
     /// A node's store was put back.
@@ -382,8 +384,10 @@ impl World {
     /// What was refused for ever of what came one way.
     pub(super) fn refused_one_way(&self) -> BTreeSet<(RecordName, u32)> {
         let one_way = self.carried().into_iter().filter(|(.., line)| *line == Line::OneWay);
-        let refused =
-            one_way.filter_map(|(child, ..)| self.post.refused.get(&self.nodes[child].division)).flatten();
+        let way = |(child, parent, _): (usize, usize, Line)| {
+            (self.nodes[parent].division, self.nodes[child].division)
+        };
+        let refused = one_way.filter_map(|line| self.post.refused.get(&way(line))).flatten();
         let observed = refused.filter(|r| r.reason() == v1::RefusalReason::FutureObservation);
         observed.filter_map(|r| Some((RecordName::parse(&self.schema, &r.record).ok()?, r.field))).collect()
     }

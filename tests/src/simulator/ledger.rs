@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use guantong_gateway::division::Division;
 use guantong_gateway::erasure::Erasures;
-use guantong_gateway::record::{FieldNumber, Record, RecordName, view};
+use guantong_gateway::record::{FieldNumber, Record, RecordName, Register, view};
 use guantong_gateway::schema::Schema;
 use guantong_gateway::stamp::{Stamp, Writer};
 use guantong_proto::rules::{Policy, fields};
@@ -375,8 +375,16 @@ impl Ledger {
         let marks = self.erasures.get(&change.name).into_iter().flatten().map(|i| &self.written[*i]);
         let mut lost = marks.filter(|mark| mark.gone);
         let seen = || record.get(change.field).and_then(|r| r.seen(change.writer)) >= Some(change.stamp);
-        lost.any(|mark| mark.change.has_ended(change)) && seen()
+        lost.any(|mark| mark.change.has_ended(change) || self.reached(&mark.change, change)) && seen()
             || self.successors(change).any(|by| self.has_ended(record, by))
+    }
+
+    /// Whether a mark erases what it was written for wherever that comes later.
+    fn reached(&self, mark: &Change, change: &Change) -> bool {
+        let mut record = Record::default();
+        record.set(fields::ERASED, Register::single(mark.writer, mark.stamp, mark.value.clone()));
+        let marks = Erasures::of(self.schema.kind(mark.name.kind), &record);
+        marks.before(change.field).is_some_and(|before| change.content <= before)
     }
 
     /// The erasures whose marks a record has.

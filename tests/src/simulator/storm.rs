@@ -9,6 +9,8 @@ use super::world::World;
 
 /// Steps in which what the tree settles must have settled.
 const SETTLE_ROUNDS: usize = 4_000;
+/// Rounds after which whoever carries bundles, and brings nothing on, comes again another day.
+const VISIT_ROUNDS: usize = 500;
 
 /// How often the latest of what was refused for its time falls due, and something else may be refused then.
 const DUE_ROUNDS: usize = 100;
@@ -146,6 +148,7 @@ impl World {
             self.now_ms += 3_600_000;
             (0..self.nodes.len()).for_each(|index| self.look_after(index, true));
         }
+        self.settle()?;
         // What was written by a clock that was days ahead, and only others still have, is taken when its time has come.
         for _ in 0..DUE_ROUNDS {
             let Some(due_ms) = self.latest_due() else { break };
@@ -187,8 +190,11 @@ impl World {
     /// # Errors
     /// Something still moves after so many rounds.
     pub fn settle_but(&mut self, except: &[usize]) -> Result<(), String> {
-        for _ in 0..SETTLE_ROUNDS {
+        for rounds in 1..=SETTLE_ROUNDS {
             self.round();
+            if rounds % VISIT_ROUNDS == 0 {
+                self.now_ms = self.carried_due().fold(self.now_ms, u64::max) + 1;
+            }
             if self.is_quiet(except) && !self.carry_all(except) {
                 return Ok(());
             }
