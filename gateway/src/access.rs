@@ -51,6 +51,8 @@ pub struct ChildRight<'a> {
     pub recovering_to: Option<Stamp>,
     /// Whether a writer is, or may have been, one of this node.
     pub is_own: &'a dyn Fn(Writer) -> bool,
+    /// Whether this node still writes as one.
+    pub is_current: &'a dyn Fn(Writer) -> bool,
 }
 
 impl ChildRight<'_> {
@@ -80,8 +82,11 @@ impl ChildRight<'_> {
 
     /// Whether an entry may be one that this node lost, and gets back from the child while it recovers.
     pub fn brings_back(self, home: Division, entry: &Entry) -> bool {
-        let to = self.recovering_to.filter(|_| self.scope.contains(home) || (self.is_own)(entry.writer));
-        to >= Some(entry.stamp)
+        let is_own = (self.is_own)(entry.writer);
+        let to = self.recovering_to.filter(|_| self.scope.contains(home) || is_own);
+        // What was replaced, no clock is asked about: it may have been written by one that was ahead.
+        let replaced = to.is_some() && entry.value.is_none() && is_own && !(self.is_current)(entry.writer);
+        to >= Some(entry.stamp) || replaced
     }
 
     /// How many entries of a register that was taken are there only because this node recovers.
@@ -178,8 +183,12 @@ mod tests {
     #[test]
     fn a_child_passes_foreign_stamps_only_as_far_as_we_have_them() {
         let home = division("220822101");
-        let right =
-            ChildRight { scope: home, recovering_to: None, is_own: &|w| w.division == division("220822") };
+        let right = ChildRight {
+            scope: home,
+            recovering_to: None,
+            is_own: &|w| w.division == division("220822"),
+            is_current: &|_| false,
+        };
         let value = |n: u8| Bytes::from(vec![0x30, n]);
         let ours = Register::single(writer("220822"), Stamp::from_ms(5), value(1));
         let mut held = Record::default();
@@ -191,6 +200,11 @@ mod tests {
         assert!(right.foreign_entry(home, 6, &newer, &held).is_some());
         let recovering = ChildRight { recovering_to: Some(Stamp::from_ms(6)), ..right };
         assert_eq!(recovering.foreign_entry(home, 6, &newer, &held), None);
+        let early = Register::from_entries([Entry::seen(writer("220822"), Stamp::from_ms(900))]);
+        assert_eq!(recovering.foreign_entry(home, 6, &early, &held), None, "replaced, by whatever clock");
+        let current = ChildRight { is_current: &|_| true, ..recovering };
+        assert!(current.foreign_entry(home, 6, &early, &held).is_some(), "that is yet to be written");
+        assert!(right.foreign_entry(home, 6, &early, &held).is_some());
         let elsewhere = division("220822102");
         assert_eq!(recovering.foreign_entry(elsewhere, 6, &newer, &held), None, "its own, lost");
         let others = Register::single(writer("2208"), Stamp::from_ms(6), value(9));
@@ -202,7 +216,8 @@ mod tests {
     #[test]
     fn a_child_makes_a_foreign_value_go_only_by_a_write_or_while_this_node_recovers() {
         let home = division("220822101");
-        let right = ChildRight { scope: home, recovering_to: None, is_own: &|_| false };
+        let right =
+            ChildRight { scope: home, recovering_to: None, is_own: &|_| false, is_current: &|_| false };
         let above = Entry::new(writer("2208"), Stamp::from_ms(5), Some(Bytes::from_static(b"0\x01")));
         let below = Entry::new(writer("220822101"), Stamp::from_ms(6), Some(Bytes::from_static(b"0\x02")));
         let gone = Entry::seen(above.writer, above.stamp);

@@ -227,8 +227,9 @@ impl Work<'_> {
         let (kind, home) = (self.kind(slot), self.name(slot).home);
         let rule = kind.field(field);
         let is_own = |w: Writer| self.ctx.topology.acts_for(w.division) || self.writers.is_ours(w);
-        let right =
-            ChildRight { scope: sender.division, recovering_to: sender.recovering_to, is_own: &is_own };
+        let is_current = |w: Writer| self.writers.states().iter().any(|s| s.current && s.writer == w);
+        let (scope, recovering_to) = (sender.division, sender.recovering_to);
+        let right = ChildRight { scope, recovering_to, is_own: &is_own, is_current: &is_current };
         if let Some(writer) = right.foreign_entry(home, field, register, held) {
             let detail = format!("a write of {} that did not come from there", writer.division);
             return Err(refused(field, RefusalReason::ForeignWriter, detail));

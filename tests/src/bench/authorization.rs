@@ -92,7 +92,8 @@ impl<'s> Bench<'s> {
     fn takes(&self, held: &Record) -> bool {
         let audience = Audience::of(self.kind, self.home, held);
         let is_own = |writer: Writer| writer.division == self.parent;
-        let right = ChildRight { scope: self.home, recovering_to: None, is_own: &is_own };
+        let right =
+            ChildRight { scope: self.home, recovering_to: None, is_own: &is_own, is_current: &|_| true };
         access::may_send(self.home, &audience)
             && self.record.fields().iter().all(|(field, register)| {
                 let rule = self.kind.field(*field);

@@ -438,16 +438,21 @@ impl Law<'_> {
         true
     }
 
-    /// Whether the parent recovers, and the entry may be one that it lost.
+    /// Whether the parent recovers, and the entry may be one that it lost. One that was replaced may be of a clock that was
+    /// ahead, if the parent writes as that no more.
     fn recovers(&self, entry: &Entry) -> bool {
-        self.parent.peer.recovering_to >= Some(entry.stamp)
+        let (to, writer) = (self.parent.peer.recovering_to, entry.writer);
+        let current = || self.parent.writers.states().iter().any(|s| s.current && s.writer == writer);
+        to >= Some(entry.stamp) || to.is_some() && entry.value.is_none() && self.is_own(writer) && !current()
+    }
+
+    fn is_own(&self, writer: Writer) -> bool {
+        self.parent.topology.acts_for(writer.division) || self.parent.writers.is_ours(writer)
     }
 
     /// Whether a child may return an entry to a parent that recovers.
     fn is_to_return(&self, name: &RecordName, entry: &Entry) -> bool {
-        let writer = entry.writer;
-        let own = self.parent.topology.acts_for(writer.division) || self.parent.writers.is_ours(writer);
-        own || self.parent.peer.division.contains(name.home)
+        self.is_own(entry.writer) || self.parent.peer.division.contains(name.home)
     }
 
     /// Whether the parent wrote this just now.
