@@ -220,6 +220,12 @@ pub struct Comparing {
 }
 
 impl Comparing {
+    /// Whether equal ends mean that this one has got back what the other has of it. What one of their programs does not
+    /// know is not compared; a child may hold it, and bring it once the older program is replaced.
+    pub fn ends_recovery(&self) -> bool {
+        self.side == Side::Child || self.common.is_all()
+    }
+
     /// For a link that was just greeted: its first comparison is due once it is at rest. `proof` is what was known before.
     pub fn new(
         side: Side,

@@ -43,6 +43,7 @@ impl Sums {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Common {
     kinds: Vec<Part>,
+    is_all: bool,
 }
 
 /// Fields of one kind.
@@ -62,7 +63,16 @@ impl Common {
             let both = kind.fields().map(|field| field.number).filter(|field| rules.fields.contains(field));
             Some(Part { kind: kind.id, fields: both.collect() })
         };
-        Common { kinds: peer.kinds.iter().filter_map(part).collect() }
+        let kinds: Vec<Part> = peer.kinds.iter().filter_map(part).collect();
+        let own: usize = schema.kinds().iter().map(|kind| kind.fields().count()).sum();
+        let theirs: usize = peer.kinds.iter().map(|kind| kind.fields.len()).sum();
+        let both: usize = kinds.iter().map(|part| part.fields.len()).sum();
+        Common { kinds, is_all: both == own && both == theirs }
+    }
+
+    /// Whether both ends know the same fields.
+    pub fn is_all(&self) -> bool {
+        self.is_all
     }
 
     /// Whether both ends know the kind.

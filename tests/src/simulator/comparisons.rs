@@ -175,19 +175,21 @@ impl World {
             Step::Owe(names) => {
                 self.nodes[index].memory.inbox.push_back(Command::Owe(end.link, names));
             }
-            Step::Proof(proof, noted) => self.proved(index, peer, end.link, proof, noted),
+            Step::Proof(proof, noted) => {
+                if matches!(noted, Noted::Equal { .. }) && comparing.ends_recovery() {
+                    self.nodes[index].memory.inbox.push_back(Command::Recovered(end.link));
+                }
+                self.proved(index, peer, proof, noted);
+            }
         }
         true
     }
 
-    fn proved(&mut self, index: usize, peer: PeerId, link: LinkId, proof: LinkProof, noted: Noted) {
+    fn proved(&mut self, index: usize, peer: PeerId, proof: LinkProof, noted: Noted) {
         let node = &mut self.nodes[index];
         node.disk.proofs.insert(peer, proof);
         match noted {
-            Noted::Equal { .. } => {
-                node.proven_ms.insert(peer, self.now_ms);
-                node.memory.inbox.push_back(Command::Recovered(link));
-            }
+            Noted::Equal { .. } => drop(node.proven_ms.insert(peer, self.now_ms)),
             Noted::Repaired(records) => self.ledger.repaired += records,
             Noted::Stays(records) => self.ledger.stays.push(format!(
                 "{}: {records} records were sent again and differ still",

@@ -129,10 +129,10 @@ impl Driver {
         }
         let Some((proof, noted)) = proving.proofs.pop_front() else { return };
         proving.is_storing = true;
+        let equal = matches!(noted, Noted::Equal { .. }) && proving.comparing.ends_recovery();
         let engine = self.engine.clone();
         self.jobs.spawn(async move {
             let stored = engine.prove(peer, proof, noted).await;
-            let equal = matches!(noted, Noted::Equal { .. });
             Done::Proved(match stored {
                 Ok(()) if equal => engine.recovered(peer).await,
                 stored => stored,
