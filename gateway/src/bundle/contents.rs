@@ -20,6 +20,8 @@ pub struct Greeting {
     pub heard: Heard,
     /// The bundles that the sender remembers to have finished for this node before.
     pub made: Vec<Mark>,
+    /// The field rules that the sender knows.
+    pub rules: v1::RuleTable,
     /// The key to seal bundles for the sender with.
     pub key: PublicKey,
     /// Number of the sender's last transaction.
@@ -128,6 +130,7 @@ impl Contents {
             mark: mark.ok_or_else(|| wrong("its mark is not that of its head"))?,
             previous: greeting.previous.map(Mark::from),
             seen: greeting.seen.map(Mark::from),
+            begun: greeting.begun.map(Mark::from),
             peer_epoch: greeting.peer_epoch,
             restored_epoch: greeting.restored_epoch,
             one_way: greeting.one_way,
@@ -142,7 +145,8 @@ impl Contents {
         self.greeted = true;
         let software_version =
             greeting.software_version.chars().filter(|c| !c.is_control()).take(64).collect();
-        Ok(Greeting { heard, made, key, revision: greeting.revision, software_version })
+        let rules = greeting.rules.unwrap_or_default();
+        Ok(Greeting { heard, made, rules, key, revision: greeting.revision, software_version })
     }
 
     fn batch(&mut self, batch: &v1::Batch) -> Result<Item, BundleError> {

@@ -106,6 +106,8 @@ pub struct Heard {
     pub previous: Option<Mark>,
     /// This node's bundle that it took in last, of those with the highest number.
     pub seen: Option<Mark>,
+    /// The newest of this node's bundles that it began to take in, and has not taken in whole.
+    pub begun: Option<Mark>,
     /// This node's store as it knows it; 0: it never heard of one.
     pub peer_epoch: u64,
     /// It found this node's store of this life to be restored; 0: it did not.
@@ -128,10 +130,14 @@ pub struct Memory {
     pub taken: [Option<Taken>; 3],
     /// When the bundle was begun, by its sender's clock, Unix milliseconds.
     pub time_ms: u64,
-    /// It brings a receipt for a bundle of this store's present life that this store never made.
+    /// It names a bundle of this store's present life that this store never made, in a receipt or as one that was begun.
     pub strange_receipt: bool,
     /// What its sender remembers to have made is not what was taken in of it ([`is_forgotten`]).
     pub forgotten: bool,
+    /// Its sender remembers bundles of the life that is known of it here, so whatever it is now came after that.
+    pub follows: bool,
+    /// Its sender is a child whose program knows other fields: it may hold what one of the two does not know.
+    pub knows_other_fields: bool,
 }
 
 /// What the sender's store is.
@@ -171,6 +177,10 @@ pub struct Met {
     pub receipts_count: bool,
     /// The sender has sent everything that this store, as it is now, asked it for.
     pub recovered: bool,
+    /// The sender had made no bundle for this node before.
+    pub is_first: bool,
+    /// The sender speaks of another life of this store, of which it may have what this store has lost.
+    pub speaks_of_another: bool,
 }
 
 /// What a bundle means.
@@ -226,13 +236,16 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
         same_epoch: trusted && (heard.peer_epoch == 0 || heard.peer_epoch == memory.own_epoch),
         contents_count,
         receipts_count: sender != Sender::Past && !own_restored,
-        recovered: given && heard.whole,
+        is_first: heard.previous.is_none(),
+        speaks_of_another: heard.peer_epoch != 0 && heard.peer_epoch != memory.own_epoch,
+        recovered: given && heard.whole && !memory.knows_other_fields,
     }
 }
 
 /// Whether this store is not the one that the sender knows: it does not know its own bundle, or its own life.
 fn own_restored(known: &Standing, heard: &Heard, memory: &Memory) -> bool {
-    if memory.strange_receipt {
+    // Whichever life of this store it knows beside.
+    if memory.strange_receipt || heard.restored_epoch == memory.own_epoch {
         return true;
     }
     if heard.peer_epoch == 0 {
@@ -240,9 +253,6 @@ fn own_restored(known: &Standing, heard: &Heard, memory: &Memory) -> bool {
     }
     if heard.peer_epoch != memory.own_epoch {
         return !known.told.contains(&heard.peer_epoch);
-    }
-    if heard.restored_epoch == memory.own_epoch {
-        return true;
     }
     let Some(seen) = heard.seen.filter(|seen| seen.epoch == memory.own_epoch) else { return false };
     let never_made = known.sent.is_none_or(|(sent, _)| seen.number > sent.number);
@@ -265,14 +275,18 @@ fn sender(known: &Standing, heard: &Heard, memory: &Memory) -> Sender {
         return Sender::New;
     }
     if epoch != known.peer_epoch {
-        // By time alone: a store that was emptied begins to count anew.
+        // By time where nothing else tells: a store that was emptied begins to count anew.
         return match (known.past.contains(&epoch), later) {
+            (false, true) => Sender::Renewed,
+            (false, false) if memory.follows => Sender::Renewed,
             (_, false) => Sender::Past,
             (true, true) => Sender::Restored,
-            (false, true) => Sender::Renewed,
         };
     }
-    match is_of_one_life(heard, memory) && known.restored_epoch != epoch {
+    // What was overtaken on its way was made before what overtook it. A clock that was set back betrays a store that was
+    // not put back, too: it becomes another writer, and nothing is lost.
+    let counts_anew = later && known.seen.is_some_and(|(seen, _)| heard.mark.number < seen.number);
+    match is_of_one_life(heard, memory) && !counts_anew && known.restored_epoch != epoch {
         true => Sender::Known,
         false => Sender::Restored,
     }

@@ -31,6 +31,7 @@ impl End {
             mark,
             previous,
             seen: self.standing.seen.map(|(mark, _)| mark),
+            begun: None,
             peer_epoch: self.standing.peer_epoch,
             restored_epoch: self.standing.restored_epoch,
             one_way: false,
@@ -59,6 +60,8 @@ impl End {
                 let taken: Vec<Mark> = self.taken.iter().map(|taken| taken.mark).collect();
                 is_forgotten(heard.mark, &bundle.made, &taken)
             },
+            follows: bundle.made.iter().any(|made| made.epoch == self.standing.peer_epoch),
+            knows_other_fields: false,
         };
         let met = meet(&self.standing, heard, &memory);
         self.standing = met.standing.clone();
@@ -175,6 +178,23 @@ fn a_sender_that_was_put_back_behind_a_gap_on_both_sides_is_noticed_by_what_it_r
     assert_eq!(parent.clone().take(&bundle).sender, Sender::Restored);
     // A program that does not say what it made is believed.
     assert_eq!(parent.take(&Bundle { made: Vec::new(), ..bundle }).sender, Sender::Known);
+}
+
+#[test]
+fn a_sender_that_was_put_back_and_counts_below_a_gap_is_noticed_by_when_it_did() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(1, 1));
+    let backup = child.clone();
+    let late = child.make(2, 2);
+    child.make(3, 3);
+    child.make(4, 4);
+    parent.take(&child.make(5, 5));
+    let mut child = backup;
+    let bundle = child.make(6, 6);
+    assert_eq!(bundle.heard.mark.number, 2, "of the lost life only numbers 1 and 5 were taken in");
+    let met = parent.clone().take(&bundle);
+    assert_eq!((met.sender, met.contents_count), (Sender::Restored, false));
+    assert_eq!(parent.take(&late).sender, Sender::Known, "it was overtaken on its way");
 }
 
 #[test]
@@ -298,6 +318,34 @@ fn a_store_of_an_earlier_life_that_goes_on_is_told_so() {
     let met = parent.take(&copy.make(3, 3));
     assert_eq!((met.sender, met.backfill), (Sender::Restored, true));
     assert_eq!(met.standing.restored_epoch, 1);
+}
+
+#[test]
+fn a_store_that_renewed_itself_is_heard_though_its_clock_is_behind() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(10, 1));
+    let late = child.make(11, 2);
+    child.epoch = 7;
+    let met = parent.take(&child.make(5, 3));
+    assert_eq!((met.sender, met.backfill), (Sender::Renewed, true), "it remembers the life that is known");
+    assert_eq!(parent.take(&child.make(6, 4)).sender, Sender::Known);
+    assert!(!late.made.iter().any(|made| made.epoch == 7));
+    assert_eq!(parent.take(&Bundle { time_ms: 4, ..late }).sender, Sender::Past);
+}
+
+#[test]
+fn a_store_that_forgot_all_its_bundles_while_its_clock_was_behind_is_heard_in_the_end() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(10, 1));
+    child.take(&parent.make(10, 1));
+    child = End { standing: Standing { sent: None, ..child.standing }, ..End::new(7) };
+    assert_eq!(parent.take(&child.make(5, 2)).sender, Sender::Past, "as if it came late");
+    child.take(&parent.make(11, 3));
+    assert_eq!(parent.take(&child.make(12, 4)).sender, Sender::Restored, "of a life that was over");
+    let met = child.take(&parent.make(13, 5));
+    assert!(met.own_restored, "it is told, though the parent knows another life of it");
+    assert_eq!(parent.take(&child.make(14, 6)).sender, Sender::Renewed);
+    assert!(!child.take(&parent.make(15, 7)).own_restored, "once");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Bundles, as far as the store is concerned: which is begun for whom, what one that came means, and what is noted of
 //! both. Files are the service's; what a greeting means is `bundle::standing`'s to decide.
 
+use guantong_proto::v1;
+
 use super::catch_up::abreast;
 use super::command::{Command, Reply};
 use super::greet::Meeting;
@@ -11,6 +13,7 @@ use crate::bundle::keeping::{BundleChange, MADE_MAX, Made, TakenIn};
 use crate::bundle::standing::{
     Heard, Mark, Memory, Met, PeerKey, Sender, Standing, Taken, is_forgotten, meet,
 };
+use crate::comparing::Common;
 use crate::division::Division;
 use crate::ingest::changes::{Changes, LinkChange, PeerState};
 use crate::ingest::topology::{PeerId, Role};
@@ -47,6 +50,8 @@ pub struct Arrival {
     pub heard: Heard,
     /// The bundles that its sender remembers to have finished before.
     pub made: Vec<Mark>,
+    /// The field rules that its sender knows.
+    pub rules: v1::RuleTable,
     /// When it was begun, by its sender's clock, Unix milliseconds.
     pub time_ms: u64,
     /// The key to seal bundles for its sender with.
@@ -176,7 +181,7 @@ impl Task {
     }
 
     async fn meet_bundle(&mut self, division: Division, arrival: &Arrival) -> Result<Arrived, EngineError> {
-        let Arrival { heard, made: remembered, time_ms, key, receipts } = arrival;
+        let Arrival { heard, made: remembered, rules, time_ms, key, receipts } = arrival;
         let (heard, time_ms) = (*heard, *time_ms);
         let store = self.shared.store.clone();
         let known = store.bundle_standing(division).await?;
@@ -197,8 +202,12 @@ impl Task {
             made,
             taken: [of(number.checked_sub(1)), of(Some(number)), of(number.checked_add(1))],
             time_ms,
-            strange_receipt: self.is_any_strange(division, &known, receipts).await?,
+            strange_receipt: self
+                .is_any_strange(division, &known, receipts.iter().chain(&heard.begun))
+                .await?,
             forgotten: is_forgotten(heard.mark, remembered, &marks),
+            knows_other_fields: self.knows_other_fields(division, rules),
+            follows: remembered.iter().any(|made| made.epoch == known.peer_epoch),
         };
         let mut met = meet(&known, &heard, &memory);
         if met.sender == Sender::Restored && known.restored_epoch != heard.mark.epoch {
@@ -230,15 +239,21 @@ impl Task {
         Ok(Arrived { peer, met, batches: before.map_or(0, |before| before.batches), repeated })
     }
 
-    /// Whether a receipt is for a bundle of this store's present life that this store does not know.
+    /// Whether a child's program knows other fields than this one.
+    fn knows_other_fields(&self, division: Division, rules: &v1::RuleTable) -> bool {
+        let child = self.shared.topology().parent().is_none_or(|(_, parent)| parent != division);
+        child && !Common::of(&self.shared.schema, rules).is_all()
+    }
+
+    /// Whether one of them is a bundle of this store's present life that this store does not know.
     async fn is_any_strange(
         &self,
         division: Division,
         known: &Standing,
-        receipts: &[Mark],
+        marks: impl Iterator<Item = &Mark>,
     ) -> Result<bool, EngineError> {
         let sent = known.sent.map_or(0, |(mark, _)| mark.number);
-        for mark in receipts.iter().filter(|mark| mark.epoch == self.shared.epoch()) {
+        for mark in marks.filter(|mark| mark.epoch == self.shared.epoch()) {
             let made = self.shared.store.bundle_made(division, mark.number).await?;
             let forgotten = mark.number <= sent.saturating_sub(MADE_MAX);
             if made.map_or(!forgotten, |made| made.mark != *mark) {
@@ -256,7 +271,11 @@ impl Task {
         let mut peer = known.unwrap_or_else(new);
         // Of a line there was once: its store is not the one that was greeted then.
         let another = met.sender == Sender::New && peer.epoch != 0 && peer.epoch != epoch;
-        if met.own_restored && peer.role == Role::Child {
+        // Whom a store that was put back has forgotten may have met it before, and have what it lost.
+        let was_renewed = || self.writers.states().iter().any(|s| !s.current);
+        let forgotten = met.sender == Sender::New && (!met.is_first || was_renewed());
+        let recovers = met.own_restored || met.speaks_of_another || forgotten;
+        if recovers && peer.role == Role::Child {
             peer.recovering_to = Some(self.own_store().recovering_to());
         }
         Plan {

@@ -3,14 +3,18 @@
 //!
 //! It must decide nothing itself, and take in nothing of a file that was not verified whole.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use guantong_gateway::bundle::keeping::{BundleChange, MADE_MAX, Made, TakenIn};
 use guantong_gateway::bundle::standing::{
     Mark, Memory, Met, PeerKey, Sender as Store, Standing, Taken, is_forgotten, meet,
 };
-use guantong_gateway::bundle::{BundleError, Contents, Frames, Greeting, Item, SecretKey, inspect};
+use guantong_gateway::bundle::{
+    BundleError, Contents, Frames, Greeting, Item, PublicKey, SecretKey, inspect,
+};
+use guantong_gateway::comparing::Common;
 use guantong_gateway::division::Division;
 use guantong_gateway::ingest::changes::{Changes, LinkChange, PeerState, RecordKey};
 use guantong_gateway::ingest::link::Sender;
@@ -77,9 +81,20 @@ pub(super) enum Took {
     Crashed,
 }
 
-/// The key that bundles for a node are sealed with.
-pub(super) fn secret(of: Division) -> SecretKey {
+/// What a node opens its bundles with.
+fn secret(of: Division) -> SecretKey {
     SecretKey::new(*blake3::hash(of.to_string().as_bytes()).as_bytes())
+}
+
+thread_local! {
+    /// Computing one takes longer than all else that is done with a small bundle.
+    static PUBLIC: RefCell<BTreeMap<Division, PublicKey>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// What bundles for a node are sealed with.
+pub(super) fn public(of: Division) -> PublicKey {
+    let compute = || secret(of).public().unwrap_or(PublicKey([0; 32]));
+    PUBLIC.with_borrow_mut(|known| *known.entry(of).or_insert_with(compute))
 }
 
 /// What stands for a signature: only the node of this division can make it, as far as anybody here tries.
@@ -140,8 +155,17 @@ impl Node {
         let number = heard.mark.number;
         let around = number.saturating_sub(MADE_MAX)..=number.saturating_add(1);
         let taken = self.disk.bundles.taken(from, heard.mark.epoch, around);
-        let strange_receipt = self.is_any_strange(from, &known, &receipts);
-        let memory = Memory { time_ms, strange_receipt, ..self.memory_of(from, &greeting, &taken) };
+        let strange_receipt = self.is_any_strange(from, &known, receipts.iter().chain(&heard.begun));
+        let follows = greeting.made.iter().any(|made| made.epoch == known.peer_epoch);
+        let child = self.parent != Some(from);
+        let knows_other_fields = child && !Common::of(&self.schema, &greeting.rules).is_all();
+        let memory = Memory {
+            time_ms,
+            strange_receipt,
+            follows,
+            knows_other_fields,
+            ..self.memory_of(from, &greeting, &taken)
+        };
         let mut met = meet(&known, &heard, &memory);
         met.standing.learn(&PeerKey { key: greeting.key, time_ms, certificates: Bytes::new() });
         let before = taken.iter().find(|t| t.mark == heard.mark).copied();
@@ -211,9 +235,17 @@ impl Node {
         }
     }
 
-    fn is_any_strange(&self, from: Division, known: &Standing, receipts: &[Mark]) -> bool {
+    fn is_any_strange<'m>(
+        &self,
+        from: Division,
+        known: &Standing,
+        mut marks: impl Iterator<Item = &'m Mark>,
+    ) -> bool {
         let sent = known.sent.map_or(0, |(mark, _)| mark.number);
-        receipts.iter().filter(|mark| mark.epoch == self.disk.epoch).any(|mark| {
+        marks.any(|mark| {
+            if mark.epoch != self.disk.epoch {
+                return false;
+            }
             let forgotten = mark.number <= sent.saturating_sub(MADE_MAX);
             self.disk.bundles.made(from, mark.number).map_or(!forgotten, |made| made.mark != *mark)
         })
@@ -224,7 +256,10 @@ impl Node {
         let first_welcome = known.is_none();
         let mut peer = known.unwrap_or_else(|| PeerState::new(self.disk.next_peer(), Role::Child, from));
         let another = met.sender == Store::New && peer.epoch != 0 && peer.epoch != epoch;
-        if met.own_restored && peer.role == Role::Child {
+        let was_renewed = || self.disk.writers.iter().any(|s| !s.current);
+        let forgotten = met.sender == Store::New && (!met.is_first || was_renewed());
+        let recovers = met.own_restored || met.speaks_of_another || forgotten;
+        if recovers && peer.role == Role::Child {
             peer.recovering_to = Some(self.own_store(&self.writers(), step.now_ms).recovering_to());
         }
         Plan {

@@ -16,7 +16,7 @@ use guantong_proto::v1::bundle_frame::Kind;
 use prost::Message;
 use rand::Rng;
 
-use super::bundles::{Started, secret, signature};
+use super::bundles::{Started, public, signature};
 use super::engine::{Fate, Step};
 use super::node::{Line, Node, lane_out};
 
@@ -89,9 +89,9 @@ impl Node {
             Fate::Full => return Started::Nothing,
             Fate::Crashed => return Started::Crashed,
         }
-        let Some(key) = secret(to).public() else { return Started::Nothing };
         let numbers = (mark.number, begun_ms);
-        let (writing, file) = honest(Writing::begin(self.division, to, numbers, &key, step.rng.random()));
+        let (writing, file) =
+            honest(Writing::begin(self.division, to, numbers, &public(to), step.rng.random()));
         let clock = self.writers().latest().0;
         Started::Job(Box::new(Making {
             to,
@@ -134,6 +134,8 @@ impl Node {
     }
 
     fn pack_greeting(&self, making: &mut Making) {
+        let after = making.standing.seen.map_or(0, |(seen, _)| seen.number) + 1..=u64::MAX;
+        let begun = self.disk.bundles.taken(making.to, making.standing.peer_epoch, after).pop();
         let greeting = v1::BundleGreeting {
             mark: Some(making.mark.into()),
             previous: making.previous.map(Into::into),
@@ -145,8 +147,9 @@ impl Node {
             one_way: making.one_way,
             whole: !making.since_last,
             software_version: String::new(),
-            public_key: secret(self.division).public().map_or_else(Vec::new, |key| key.0.to_vec()).into(),
+            public_key: public(self.division).0.to_vec().into(),
             made: self.disk.bundles.all_made(making.to).into_iter().map(Into::into).collect(),
+            begun: begun.map(|begun| begun.mark.into()),
         };
         making.frame(Kind::Greeting(greeting), false);
     }

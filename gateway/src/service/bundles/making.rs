@@ -143,6 +143,9 @@ impl Making {
         let shared = self.desk.engine.shared();
         let Begun { mark, previous, standing, revision, .. } = &self.begun;
         let made = shared.store.bundles_made(self.division).await.map_err(|e| status::of_store(&e))?;
+        let after = standing.seen.map_or(0, |(seen, _)| seen.number.saturating_add(1))..=i64::MAX as u64;
+        let begun = shared.store.bundles_taken(self.division, standing.peer_epoch, after).await;
+        let begun = begun.map_err(|e| status::of_store(&e))?.pop();
         let greeting = v1::BundleGreeting {
             mark: Some((*mark).into()),
             previous: previous.map(Into::into),
@@ -156,6 +159,7 @@ impl Making {
             software_version: self.desk.software_version.clone(),
             public_key: public_key.into(),
             made: made.into_iter().map(Into::into).collect(),
+            begun: begun.map(|begun| begun.mark.into()),
         };
         self.frame(Kind::Greeting(greeting), false).await
     }

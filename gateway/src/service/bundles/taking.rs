@@ -161,8 +161,8 @@ impl Taking {
             time_ms: found.head.time_ms,
             certificates: found.seal.certificates.clone(),
         };
-        let Greeting { heard, made, .. } = greeting;
-        let arrival = Arrival { heard, made, time_ms: found.head.time_ms, key, receipts };
+        let Greeting { heard, made, rules, .. } = greeting;
+        let arrival = Arrival { heard, made, rules, time_ms: found.head.time_ms, key, receipts };
         let arrived = self.desk.engine.meet_bundle(division, arrival).await;
         let arrived = arrived.map_err(|error| status::unfinished(&error))?;
         if !arrived.met.contents_count {

@@ -1,6 +1,7 @@
 //! Bundles between real engines: both ways, twice, out of order, lost, altered, interrupted, one-way, and between stores
 //! that were put back.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use guantong_proto::rules::fields;
@@ -16,11 +17,12 @@ use crate::bundle::keeping::BundleChange;
 use crate::bundle::standing::PeerKey;
 use crate::division::Division;
 use crate::engine::bundles::Note;
+use crate::ingest::local::LocalWrite;
 use crate::ingest::topology::Role;
 use crate::record::RecordName;
 use crate::service::NodeInfo;
 use crate::service::bundles::{BundleKeys, BundleMeans, Bundles, ParentLine};
-use crate::store::Options;
+use crate::store::{Options, Restoring};
 
 const TOWNSHIP: &str = "220822101";
 const COUNTY: &str = "220822";
@@ -93,6 +95,17 @@ impl Node {
         rows.iter().any(|row| words.iter().all(|word| row.line.contains(word)))
     }
 
+    /// As `guantong restore` puts a backup back: the store knows it.
+    async fn restored(self, backup: &TempDir) -> Node {
+        let (own, parent, folder) = self.close().await;
+        let bytes = std::fs::read(backup.path().join("store.sqlite")).unwrap();
+        let place = folder.path().join("store.sqlite");
+        let restoring = Restoring::begin(place.to_str().unwrap(), own, bytes.len() as u64).unwrap();
+        restoring.file().unwrap().write_all(&bytes).unwrap();
+        restoring.finish("nobody", 7).await.unwrap();
+        Node::open(own, parent, environment(), folder).await
+    }
+
     pub(super) async fn new_cases(&self, ids: std::ops::Range<usize>) -> Vec<RecordName> {
         let mut names = Vec::new();
         for id in ids {
@@ -157,10 +170,7 @@ async fn records_and_receipts_go_both_ways_and_personal_data_does_not() {
     assert!(township.owed(COUNTY).await > 0, "until the receipt is there");
 
     county
-        .write(
-            &names[1],
-            crate::ingest::local::LocalWrite { acting: Some(county.own), ..risk(v1::CaseRisk::Red) },
-        )
+        .write(&names[1], LocalWrite { acting: Some(county.own), ..risk(v1::CaseRisk::Red) })
         .await
         .unwrap();
     let done = township.take(&county.export(TOWNSHIP).await).await;
@@ -393,6 +403,29 @@ async fn a_restored_receiver_notices_itself_and_is_sent_everything_again() {
     township.take(&county.export(TOWNSHIP).await).await;
     county.take(&township.export(COUNTY).await).await;
     assert!(county.record(&forgotten).await.is_some() && county.record(&kept).await.is_some());
+    let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
+    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
+}
+
+#[tokio::test]
+async fn a_county_that_was_put_back_by_its_operator_gets_back_what_it_wrote_itself() {
+    let (county, township) = pair().await;
+    let name = township.new_cases(0..1).await.remove(0);
+    county.take(&township.export(COUNTY).await).await;
+    let (county, backup) = county.backup().await;
+    let forgotten = LocalWrite { acting: Some(county.own), ..risk(v1::CaseRisk::Red) };
+    county.write(&name, forgotten).await.unwrap();
+    township.take(&county.export(TOWNSHIP).await).await;
+    assert_eq!(township.shown(&name).await.risk(), v1::CaseRisk::Red);
+    let county = county.restored(&backup).await;
+    assert_ne!(county.shown(&name).await.risk(), v1::CaseRisk::Red);
+    // It knows already that it was put back: nothing in the township's bundles shows it.
+    for _there_and_back in 0..2 {
+        township.take(&county.export(TOWNSHIP).await).await;
+        county.take(&township.export(COUNTY).await).await;
+    }
+    let risk = county.shown(&name).await.risk();
+    assert_eq!(risk, v1::CaseRisk::Red, "it is not refused as a write that it never made");
     let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
     assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
 }
