@@ -271,6 +271,20 @@ fn a_receipt_for_a_bundle_that_was_never_made_betrays_a_copy_behind_a_gap() {
 }
 
 #[test]
+fn what_one_of_two_programs_does_not_know_is_not_given_back_yet() {
+    let (mut child, mut parent) = pair();
+    parent.take(&child.make(1, 1));
+    child.take(&parent.make(2, 2));
+    let heard = child.make(3, 3).heard;
+    let memory = Memory { own_epoch: parent.epoch, time_ms: 3, ..Memory::default() };
+    assert!(meet(&parent.standing, &heard, &memory).recovered);
+    let memory = Memory { knows_other_fields: true, ..memory };
+    assert!(!meet(&parent.standing, &heard, &memory).recovered);
+    let memory = Memory { own_epoch: 9, ..memory };
+    assert!(meet(&parent.standing, &heard, &memory).speaks_of_another, "it may have what that one lost");
+}
+
+#[test]
 fn an_emptied_receiver_learns_that_it_had_another_life() {
     let (mut child, mut parent) = pair();
     parent.take(&child.make(1, 1));

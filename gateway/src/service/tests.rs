@@ -18,6 +18,7 @@ mod mandates;
 mod one_way;
 mod partners;
 mod proofs;
+mod put_back;
 mod rates;
 mod reports;
 mod restores;

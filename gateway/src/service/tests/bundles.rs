@@ -1,12 +1,9 @@
-//! Bundles between real engines: both ways, twice, out of order, lost, altered, interrupted, one-way, and between stores
-//! that were put back.
+//! Bundles between real engines: both ways, twice, out of order, lost, altered, interrupted, one-way.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use guantong_proto::rules::fields;
 use guantong_proto::v1;
-use tempfile::TempDir;
 use tokio_stream::iter;
 use tonic::Code;
 
@@ -18,11 +15,10 @@ use crate::bundle::standing::PeerKey;
 use crate::division::Division;
 use crate::engine::bundles::Note;
 use crate::ingest::local::LocalWrite;
-use crate::ingest::topology::Role;
 use crate::record::RecordName;
 use crate::service::NodeInfo;
 use crate::service::bundles::{BundleKeys, BundleMeans, Bundles, ParentLine};
-use crate::store::{Options, Restoring};
+use crate::store::Options;
 
 const TOWNSHIP: &str = "220822101";
 const COUNTY: &str = "220822";
@@ -36,7 +32,7 @@ impl BundleKeys for Drawer {
     }
 }
 
-fn secret(own: &str) -> SecretKey {
+pub(super) fn secret(own: &str) -> SecretKey {
     SecretKey::new(*blake3::hash(own.as_bytes()).as_bytes())
 }
 
@@ -74,7 +70,7 @@ impl Node {
         self.try_export(receiver).await.unwrap()
     }
 
-    async fn import(&self, bundle: &[u8]) -> Result<v1::BundleSummary, tonic::Status> {
+    pub(super) async fn import(&self, bundle: &[u8]) -> Result<v1::BundleSummary, tonic::Status> {
         import(&self.bundles(), bundle).await
     }
 
@@ -93,17 +89,6 @@ impl Node {
     async fn logged(&self, words: &[&str]) -> bool {
         let rows = self.engine.shared().store.audit_entries(0, 0, 10_000).await.unwrap();
         rows.iter().any(|row| words.iter().all(|word| row.line.contains(word)))
-    }
-
-    /// As `guantong restore` puts a backup back: the store knows it.
-    async fn restored(self, backup: &TempDir) -> Node {
-        let (own, parent, folder) = self.close().await;
-        let bytes = std::fs::read(backup.path().join("store.sqlite")).unwrap();
-        let place = folder.path().join("store.sqlite");
-        let restoring = Restoring::begin(place.to_str().unwrap(), own, bytes.len() as u64).unwrap();
-        restoring.file().unwrap().write_all(&bytes).unwrap();
-        restoring.finish("nobody", 7).await.unwrap();
-        Node::open(own, parent, environment(), folder).await
     }
 
     pub(super) async fn new_cases(&self, ids: std::ops::Range<usize>) -> Vec<RecordName> {
@@ -152,7 +137,7 @@ async fn import(bundles: &Bundles, bundle: &[u8]) -> Result<v1::BundleSummary, t
 }
 
 /// A county and a township of it, with no line between them, that know each other's cards.
-async fn pair() -> (Node, Node) {
+pub(super) async fn pair() -> (Node, Node) {
     let county = Node::new(COUNTY, None).await;
     let township = Node::new(TOWNSHIP, Some(COUNTY)).await;
     township.knows(COUNTY).await;
@@ -351,100 +336,6 @@ async fn an_import_that_was_interrupted_goes_on_where_it_was() {
     let rows = county.engine.shared().store.audit_entries(0, 0, 10_000).await.unwrap();
     let received = rows.iter().filter(|row| row.line.contains("\"received\"")).count();
     assert_eq!(received as u64, taken.batches, "no batch was taken in again");
-}
-
-#[tokio::test]
-async fn a_restored_sender_is_noticed_and_gets_back_what_it_forgot() {
-    let (county, township) = pair().await;
-    let kept = township.new_cases(0..1).await.remove(0);
-    county.take(&township.export(COUNTY).await).await;
-    let (township, backup) = township.backup().await;
-    let forgotten = township.new_cases(1..2).await.remove(0);
-    county.take(&township.export(COUNTY).await).await;
-    let epoch = township.engine.shared().epoch();
-    let township = township.replace(backup).await;
-    assert!(township.record(&forgotten).await.is_none());
-    let offline = township.new_cases(2..3).await.remove(0);
-    let refused = county.import(&township.export(COUNTY).await).await.unwrap_err();
-    assert!(refused.message().contains("before it knew"), "{refused}");
-    assert!(county.record(&offline).await.is_none(), "it writes under the stamps of what it forgot");
-    township.take(&county.export(TOWNSHIP).await).await;
-    assert!(township.record(&forgotten).await.is_some(), "it gets back what it forgot");
-    assert_ne!(township.engine.shared().epoch(), epoch, "and becomes a new writer");
-    county.take(&township.export(COUNTY).await).await;
-    assert!(county.record(&offline).await.is_some(), "what it wrote meanwhile is not lost");
-    township.take(&county.export(TOWNSHIP).await).await;
-    county.take(&township.export(COUNTY).await).await;
-    assert_eq!((township.owed(COUNTY).await, county.owed(TOWNSHIP).await), (0, 0), "it settles");
-    assert_eq!(
-        county.record(&kept).await.map(|r| r.fields().len()),
-        county.record(&offline).await.map(|r| r.fields().len())
-    );
-}
-
-#[tokio::test]
-async fn a_restored_receiver_notices_itself_and_is_sent_everything_again() {
-    let (county, township) = pair().await;
-    let kept = township.new_cases(0..1).await.remove(0);
-    county.take(&township.export(COUNTY).await).await;
-    township.take(&county.export(TOWNSHIP).await).await;
-    let (county, backup) = county.backup().await;
-    let forgotten = township.new_cases(1..2).await.remove(0);
-    county.take(&township.export(COUNTY).await).await;
-    township.take(&county.export(TOWNSHIP).await).await;
-    assert_eq!(township.owed(COUNTY).await, 0);
-    let epoch = county.engine.shared().epoch();
-    let county = county.replace(backup).await;
-    assert!(county.record(&forgotten).await.is_none());
-    // What the township sends says which bundle of the county it has; the county does not know that bundle.
-    township.new_cases(2..3).await;
-    county.take(&township.export(COUNTY).await).await;
-    assert_ne!(county.engine.shared().epoch(), epoch);
-    township.take(&county.export(TOWNSHIP).await).await;
-    county.take(&township.export(COUNTY).await).await;
-    assert!(county.record(&forgotten).await.is_some() && county.record(&kept).await.is_some());
-    let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
-    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
-}
-
-#[tokio::test]
-async fn a_county_that_was_put_back_by_its_operator_gets_back_what_it_wrote_itself() {
-    let (county, township) = pair().await;
-    let name = township.new_cases(0..1).await.remove(0);
-    county.take(&township.export(COUNTY).await).await;
-    let (county, backup) = county.backup().await;
-    let forgotten = LocalWrite { acting: Some(county.own), ..risk(v1::CaseRisk::Red) };
-    county.write(&name, forgotten).await.unwrap();
-    township.take(&county.export(TOWNSHIP).await).await;
-    assert_eq!(township.shown(&name).await.risk(), v1::CaseRisk::Red);
-    let county = county.restored(&backup).await;
-    assert_ne!(county.shown(&name).await.risk(), v1::CaseRisk::Red);
-    // It knows already that it was put back: nothing in the township's bundles shows it.
-    for _there_and_back in 0..2 {
-        township.take(&county.export(TOWNSHIP).await).await;
-        county.take(&township.export(COUNTY).await).await;
-    }
-    let risk = county.shown(&name).await.risk();
-    assert_eq!(risk, v1::CaseRisk::Red, "it is not refused as a write that it never made");
-    let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
-    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
-}
-
-#[tokio::test]
-async fn an_emptied_county_is_filled_from_what_the_township_brings() {
-    let (county, township) = pair().await;
-    let names = township.new_cases(0..2).await;
-    county.take(&township.export(COUNTY).await).await;
-    township.take(&county.export(TOWNSHIP).await).await;
-    assert_eq!(township.owed(COUNTY).await, 0);
-    let county = county.replace(TempDir::new().unwrap()).await;
-    township.new_cases(2..3).await;
-    county.take(&township.export(COUNTY).await).await;
-    township.take(&county.export(TOWNSHIP).await).await;
-    county.take(&township.export(COUNTY).await).await;
-    for name in &names {
-        assert!(county.record(name).await.is_some());
-    }
 }
 
 #[tokio::test]
