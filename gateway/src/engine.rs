@@ -416,10 +416,10 @@ impl Engine {
         self.ask(|reply| Command::Refill { peer, filled_for, asked, reply }).await
     }
 
-    /// A peer and this node were found to hold the same: it has given what this store lacked. A child may no longer send
-    /// foreign stamps.
-    pub async fn recovered(&self, peer: PeerId) -> Result<(), EngineError> {
-        self.ask(|reply| Command::Recovered(peer, reply)).await
+    /// A peer and this node were found to hold the same, but for what was `refused`: it has given what this store lacked. A
+    /// child may no longer send foreign stamps.
+    pub async fn recovered(&self, peer: PeerId, refused: bool) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Recovered(peer, refused, reply)).await
     }
 
     /// The state of a configured or welcomed peer, as the writing task has it.

@@ -14,6 +14,9 @@ use crate::ingest::topology::{PeerId, Role};
 use crate::session::greeting::{Token, recognise};
 use crate::stamp::Stamp;
 
+/// How long a peer may bring what was refused of it again, while this node recovers: hourly, and once more.
+const REFUSED_AGAIN_MS: u64 = 2 * 3_600_000;
+
 /// This node's own store at the moment of a greeting.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnStore {
@@ -125,6 +128,13 @@ impl PeerState {
         self.opened_revision.unwrap_or(revision)
     }
 
+    /// Whether a peer that holds the same, but for what was `refused`, has given what this node lacked. What was refused may
+    /// be taken later: once another peer has brought what it stands on, or its time has come.
+    pub fn has_given(&self, refused: bool, own: OwnStore) -> bool {
+        let begun_ms = self.recovering_to.map_or(0, |to| to.ms().saturating_sub(own.drift_ms));
+        !refused || own.now_ms >= begun_ms.saturating_add(REFUSED_AGAIN_MS)
+    }
+
     fn greeted(&mut self, own: OwnStore) {
         self.clock_before_token = self.clock_at_token;
         self.clock_at_token = own.latest;
@@ -215,6 +225,16 @@ mod tests {
         assert_eq!(behind(&welcome(Recognition::ChildRestored), near), None);
         let ahead = OwnStore { now_ms: 90_000, ..own(20) };
         assert_eq!(behind(&welcome(Recognition::ChildRestored), ahead), None);
+    }
+
+    #[test]
+    fn a_recovery_waits_for_what_was_refused_to_be_taken_later_but_not_for_ever() {
+        let known = PeerState::new(PeerId(1), Role::Child, child());
+        let peer = PeerState { recovering_to: Some(own(20).recovering_to()), ..known };
+        let at = |ms| OwnStore { now_ms: 1_000 + ms, ..own(20) };
+        assert!(peer.has_given(false, at(0)));
+        assert!(!peer.has_given(true, at(0)) && !peer.has_given(true, at(REFUSED_AGAIN_MS - 1)));
+        assert!(peer.has_given(true, at(REFUSED_AGAIN_MS)));
     }
 
     #[test]

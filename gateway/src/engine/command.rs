@@ -183,7 +183,7 @@ pub(super) enum Command {
         asked: bool,
         reply: Reply<()>,
     },
-    Recovered(PeerId, Reply<()>),
+    Recovered(PeerId, bool, Reply<()>),
     Owe(PeerId, Vec<RecordName>, Reply<()>),
     Prove(PeerId, LinkProof, Noted, Reply<()>),
     Peer(Role, Division, Reply<Option<PeerState>>),

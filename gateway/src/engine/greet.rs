@@ -229,7 +229,11 @@ impl Task {
     }
 
     /// A peer has given all that this store lacked: from now on a child speaks for its own scope only.
-    pub(super) async fn recovered(&mut self, id: PeerId) -> Result<(), EngineError> {
+    pub(super) async fn recovered(&mut self, id: PeerId, refused: bool) -> Result<(), EngineError> {
+        let own = self.own_store();
+        if self.peers.get(&id).is_some_and(|p| p.recovering_to.is_some() && !p.has_given(refused, own)) {
+            return Ok(());
+        }
         let peer = self.peers.get(&id).filter(|p| p.recovering_to.is_some()).cloned();
         let peer = peer.map(|peer| PeerState { recovering_to: None, ..peer });
         let recovery = self.recovery_after(id);

@@ -309,8 +309,8 @@ impl Task {
             Command::Refill { peer, filled_for, asked, reply } => {
                 let _ = reply.send(abreast!(self, self.refill(peer, filled_for, asked)));
             }
-            Command::Recovered(peer, reply) => {
-                let _ = reply.send(abreast!(self, self.recovered(peer)));
+            Command::Recovered(peer, refused, reply) => {
+                let _ = reply.send(abreast!(self, self.recovered(peer, refused)));
             }
             Command::Owe(peer, names, reply) => {
                 let _ = reply.send(abreast!(self, self.owe(peer, &names)));

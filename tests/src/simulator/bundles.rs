@@ -41,6 +41,8 @@ pub(super) struct Taking {
     /// No bundle with a higher number was taken in before: its claims are the latest.
     newest: bool,
     receipt_for: Option<Made>,
+    /// Something of it.
+    refused: bool,
     todo: VecDeque<Todo>,
 }
 
@@ -213,6 +215,7 @@ impl Node {
             one_way: heard.one_way,
             newest,
             receipt_for: None,
+            refused: false,
             todo,
         })))
     }
@@ -296,7 +299,9 @@ impl Node {
                 })
             }
             Todo::Recovered => {
-                let peer = self.disk.peers.get(&taking.peer).filter(|p| p.recovering_to.is_some()).cloned();
+                let own = self.own_store(&self.writers(), step.now_ms);
+                let given = |p: &&PeerState| p.recovering_to.is_some() && p.has_given(taking.refused, own);
+                let peer = self.disk.peers.get(&taking.peer).filter(given).cloned();
                 let over = |peer| LinkChange::Peer(PeerState { recovering_to: None, ..peer });
                 let links: Vec<LinkChange> = peer.map(over).into_iter().collect();
                 self.finish(step, &Changes::default(), &links, Vec::new(), Vec::new())
@@ -371,6 +376,7 @@ impl Node {
             Fate::Crashed => return Took::Crashed,
         }
         let refused = refusals.len() as u64;
+        taking.refused |= refused > 0;
         let kept = v1::BundleReceipt { refusals: refusals.clone(), ..v1::BundleReceipt::default() };
         let kept = if refused == 0 { Vec::new() } else { kept.encode_to_vec() };
         let (mark, batch_id, refusals_kept) = (taking.mark, batch.batch_id, kept.into());

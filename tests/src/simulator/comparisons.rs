@@ -177,7 +177,7 @@ impl World {
             }
             Step::Proof(proof, noted) => {
                 if matches!(noted, Noted::Equal { .. }) && comparing.ends_recovery() {
-                    self.nodes[index].memory.inbox.push_back(Command::Recovered(end.link));
+                    self.nodes[index].memory.inbox.push_back(Command::Recovered(end.link, proof.refused > 0));
                 }
                 self.proved(index, peer, proof, noted);
             }

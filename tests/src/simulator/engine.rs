@@ -90,9 +90,10 @@ impl Node {
         match command {
             Command::Greet(link, hello) => self.greet(step, link, &hello),
             Command::Welcomed(link, welcome) => self.welcomed(step, link, &welcome),
-            Command::Recovered(link) => {
+            Command::Recovered(link, refused) => {
                 let peer = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned();
-                let recovering = peer.filter(|p| p.recovering_to.is_some());
+                let own = self.own_store(&self.writers(), step.now_ms);
+                let recovering = peer.filter(|p| p.recovering_to.is_some() && p.has_given(refused, own));
                 let peer = recovering.map(|peer| PeerState { recovering_to: None, ..peer });
                 if peer.is_some_and(|peer| !self.commit(&Changes::default(), &[LinkChange::Peer(peer)])) {
                     self.end_links(step.now_ms, [link]);
@@ -249,7 +250,7 @@ impl Node {
                 Some(vec![Prepared::Link(LinkChange::TokenConfirmed(self.peer_of(link)?))])
             }
             Command::Write(action) => Some(vec![Prepared::Write(action)]),
-            Command::Greet(..) | Command::Welcomed(..) | Command::Recovered(_) | Command::Owe(..) => None,
+            Command::Greet(..) | Command::Welcomed(..) | Command::Recovered(..) | Command::Owe(..) => None,
         }
     }
 
@@ -326,7 +327,7 @@ impl Command {
             | Command::Ingest(link, ..)
             | Command::Delivered(link, ..)
             | Command::Owe(link, _)
-            | Command::Recovered(link) => Some(*link),
+            | Command::Recovered(link, _) => Some(*link),
             Command::Write(_) => None,
         }
     }

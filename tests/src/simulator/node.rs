@@ -42,7 +42,7 @@ pub enum Command {
     /// Receipts.
     Delivered(LinkId, Vec<i64>, Vec<v1::Refusal>, u64),
     /// A link was verified equal.
-    Recovered(LinkId),
+    Recovered(LinkId, bool),
     /// Records were found to differ between the ends.
     Owe(LinkId, Vec<RecordName>),
     /// A local write.

@@ -200,7 +200,8 @@ impl Taking {
             let noted = self.desk.engine.note_bundle(division, took, Some(event)).await;
             noted.map_err(|error| status::unfinished(&error))?;
             if recovered {
-                self.desk.engine.recovered(peer).await.map_err(|error| status::unfinished(&error))?;
+                let over = self.desk.engine.recovered(peer, intake.refused > 0).await;
+                over.map_err(|error| status::unfinished(&error))?;
             }
         }
         let done = v1::BundleSummary {

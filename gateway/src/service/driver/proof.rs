@@ -130,11 +130,12 @@ impl Driver {
         let Some((proof, noted)) = proving.proofs.pop_front() else { return };
         proving.is_storing = true;
         let equal = matches!(noted, Noted::Equal { .. }) && proving.comparing.ends_recovery();
+        let refused = proof.refused > 0;
         let engine = self.engine.clone();
         self.jobs.spawn(async move {
             let stored = engine.prove(peer, proof, noted).await;
             Done::Proved(match stored {
-                Ok(()) if equal => engine.recovered(peer).await,
+                Ok(()) if equal => engine.recovered(peer, refused).await,
                 stored => stored,
             })
         });
