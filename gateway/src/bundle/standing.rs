@@ -138,6 +138,8 @@ pub struct Memory {
     pub follows: bool,
     /// Its sender is a child whose program knows other fields: it may hold what one of the two does not know.
     pub knows_other_fields: bool,
+    /// This store gave up writers once: it may have been put back, and have forgotten whom it had met.
+    pub was_renewed: bool,
 }
 
 /// What the sender's store is.
@@ -177,10 +179,9 @@ pub struct Met {
     pub receipts_count: bool,
     /// The sender has sent everything that this store, as it is now, asked it for.
     pub recovered: bool,
-    /// The sender had made no bundle for this node before.
-    pub is_first: bool,
-    /// The sender speaks of another life of this store, of which it may have what this store has lost.
-    pub speaks_of_another: bool,
+    /// The sender may have what this store has lost: it found that out, or speaks of another life of it, or is one whom the
+    /// store may have met before and forgotten.
+    pub may_bring_back: bool,
 }
 
 /// What a bundle means.
@@ -193,8 +194,10 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
             Sender::Restored => false,
             Sender::Past => is_of_one_life(heard, memory),
         };
+    let speaks_of_another = heard.peer_epoch != 0 && heard.peer_epoch != memory.own_epoch;
+    let may_be_forgotten = sender == Sender::New && (heard.previous.is_some() || memory.was_renewed);
     let mut standing = known.clone();
-    if heard.peer_epoch != 0 && heard.peer_epoch != memory.own_epoch {
+    if speaks_of_another {
         remember(&mut standing.told, heard.peer_epoch);
     }
     if own_restored {
@@ -236,8 +239,7 @@ pub fn meet(known: &Standing, heard: &Heard, memory: &Memory) -> Met {
         same_epoch: trusted && (heard.peer_epoch == 0 || heard.peer_epoch == memory.own_epoch),
         contents_count,
         receipts_count: sender != Sender::Past && !own_restored,
-        is_first: heard.previous.is_none(),
-        speaks_of_another: heard.peer_epoch != 0 && heard.peer_epoch != memory.own_epoch,
+        may_bring_back: own_restored || speaks_of_another || may_be_forgotten,
         recovered: given && heard.whole && !memory.knows_other_fields,
     }
 }

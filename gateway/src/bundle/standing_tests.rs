@@ -62,6 +62,7 @@ impl End {
             },
             follows: bundle.made.iter().any(|made| made.epoch == self.standing.peer_epoch),
             knows_other_fields: false,
+            was_renewed: false,
         };
         let met = meet(&self.standing, heard, &memory);
         self.standing = met.standing.clone();
@@ -281,7 +282,7 @@ fn what_one_of_two_programs_does_not_know_is_not_given_back_yet() {
     let memory = Memory { knows_other_fields: true, ..memory };
     assert!(!meet(&parent.standing, &heard, &memory).recovered);
     let memory = Memory { own_epoch: 9, ..memory };
-    assert!(meet(&parent.standing, &heard, &memory).speaks_of_another, "it may have what that one lost");
+    assert!(meet(&parent.standing, &heard, &memory).may_bring_back, "it may have what that one lost");
 }
 
 #[test]

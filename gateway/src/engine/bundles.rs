@@ -207,6 +207,7 @@ impl Task {
                 .await?,
             forgotten: is_forgotten(heard.mark, remembered, &marks),
             knows_other_fields: self.knows_other_fields(division, rules),
+            was_renewed: self.writers.states().iter().any(|s| !s.current),
             follows: remembered.iter().any(|made| made.epoch == known.peer_epoch),
         };
         let mut met = meet(&known, &heard, &memory);
@@ -271,11 +272,7 @@ impl Task {
         let mut peer = known.unwrap_or_else(new);
         // Of a line there was once: its store is not the one that was greeted then.
         let another = met.sender == Sender::New && peer.epoch != 0 && peer.epoch != epoch;
-        // Whom a store that was put back has forgotten may have met it before, and have what it lost.
-        let was_renewed = || self.writers.states().iter().any(|s| !s.current);
-        let forgotten = met.sender == Sender::New && (!met.is_first || was_renewed());
-        let recovers = met.own_restored || met.speaks_of_another || forgotten;
-        if recovers && peer.role == Role::Child {
+        if met.may_bring_back && peer.role == Role::Child {
             peer.recovering_to = Some(self.own_store().recovering_to());
         }
         Plan {

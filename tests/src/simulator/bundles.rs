@@ -166,6 +166,7 @@ impl Node {
             strange_receipt,
             follows,
             knows_other_fields,
+            was_renewed: self.disk.writers.iter().any(|s| !s.current),
             ..self.memory_of(from, &greeting, &taken)
         };
         let mut met = meet(&known, &heard, &memory);
@@ -259,10 +260,7 @@ impl Node {
         let first_welcome = known.is_none();
         let mut peer = known.unwrap_or_else(|| PeerState::new(self.disk.next_peer(), Role::Child, from));
         let another = met.sender == Store::New && peer.epoch != 0 && peer.epoch != epoch;
-        let was_renewed = || self.disk.writers.iter().any(|s| !s.current);
-        let forgotten = met.sender == Store::New && (!met.is_first || was_renewed());
-        let recovers = met.own_restored || met.speaks_of_another || forgotten;
-        if recovers && peer.role == Role::Child {
+        if met.may_bring_back && peer.role == Role::Child {
             peer.recovering_to = Some(self.own_store(&self.writers(), step.now_ms).recovering_to());
         }
         Plan {
