@@ -36,9 +36,8 @@ pub fn check(world: &World) -> Vec<String> {
         at_rest(node, &mut wrong);
     }
     world.links_are_proven(&mut wrong);
-    let wholes = wholes(&records);
-    writes(world, &records, &wholes, &held_back, &mut wrong);
-    erased(world, &records, &wholes, &mut wrong);
+    writes(world, &records, &held_back, &mut wrong);
+    erased(world, &records, &mut wrong);
     ended(world, &records, &mut wrong);
     wrong.extend(
         (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent).flat_map(|i| world.claims_hold(i)),
@@ -51,10 +50,15 @@ fn read_all(node: &Node) -> BTreeMap<RecordName, Record> {
     stored.filter_map(|s| Some((s.name.clone(), codec::decode(s.state.clone()).ok()?))).collect()
 }
 
-/// Everything that anybody has of each record.
-fn wholes(records: &[BTreeMap<RecordName, Record>]) -> BTreeMap<RecordName, Record> {
+/// Everything of each record that comes to those below a node which sends up only, or that anybody has.
+fn wholes(
+    world: &World,
+    records: &[BTreeMap<RecordName, Record>],
+    deaf: Option<usize>,
+) -> BTreeMap<RecordName, Record> {
     let mut wholes: BTreeMap<RecordName, Record> = BTreeMap::new();
-    for (name, record) in records.iter().flatten() {
+    let heard = (0..records.len()).filter(|i| deaf.is_none_or(|deaf| world.is_below(*i, deaf)));
+    for (name, record) in heard.flat_map(|i| &records[i]) {
         match wholes.get_mut(name) {
             Some(whole) => drop(guantong_gateway::merge::merge_record(whole, record)),
             None => drop(wholes.insert(name.clone(), record.clone())),
@@ -178,9 +182,9 @@ fn at_rest(node: &Node, wrong: &mut Vec<String>) {
     if !node.disk.purges.iter().all(|key| refused(key) || stuck.contains(key)) {
         wrong.push(format!("{}: {} purges wait for ever", node.division, node.disk.purges.len()));
     }
-    if node.disk.peers.values().any(|p| p.recovering_to.is_some()) {
-        let from: Vec<_> =
-            node.disk.peers.values().filter(|p| p.recovering_to.is_some()).map(|p| p.division).collect();
+    let recovering = node.disk.peers.values().filter(|p| p.recovering_to.is_some());
+    let from: Vec<_> = recovering.map(|p| p.division).collect();
+    if !from.is_empty() {
         wrong.push(format!("{} recovers for ever from {from:?}", node.division));
     }
 }
@@ -212,23 +216,25 @@ fn held_back(world: &World) -> HeldBack {
 fn writes(
     world: &World,
     records: &[BTreeMap<RecordName, Record>],
-    wholes: &BTreeMap<RecordName, Record>,
     held_back: &HeldBack,
     wrong: &mut Vec<String>,
 ) {
     let empty = Record::default();
+    let deaf = |index| world.deaf_over(index).first().copied();
+    let cut_off: BTreeSet<Option<usize>> = (0..world.nodes.len()).map(deaf).collect();
+    let wholes: BTreeMap<_, _> = cut_off.into_iter().map(|d| (d, wholes(world, records, d))).collect();
     for written in world.ledger.written.iter().filter(|w| !w.gone) {
         let change = &written.change;
         if held_back.contains(&(change.name.clone(), change.field)) {
             continue;
         }
-        // Whom it concerns is said by whoever knows most: every node above the home.
         let kind = world.schema.kind(change.name.kind);
-        let whole = wholes.get(&change.name).unwrap_or(&empty);
-        let audience = Audience::of(kind, change.name.home, whole);
-        let sealed = release::is_sealed(kind, change.name.home, whole);
-        let concern = Concern { home: change.name.home, audience: &audience, sealed };
         for (index, node) in world.nodes.iter().enumerate().filter(|(_, n)| !n.absent) {
+            // Whom it concerns is said by everybody who can be heard there.
+            let whole = wholes[&deaf(index)].get(&change.name).unwrap_or(&empty);
+            let audience = Audience::of(kind, change.name.home, whole);
+            let sealed = release::is_sealed(kind, change.name.home, whole);
+            let concern = Concern { home: change.name.home, audience: &audience, sealed };
             if !belongs(world, node, change, concern) || is_out_of_hearing(world, records, index, written) {
                 continue;
             }
@@ -354,18 +360,13 @@ fn above_hold(
 }
 
 /// Nobody holds what was erased: neither as it was written, nor written again by a store that was put back.
-fn erased(
-    world: &World,
-    records: &[BTreeMap<RecordName, Record>],
-    wholes: &BTreeMap<RecordName, Record>,
-    wrong: &mut Vec<String>,
-) {
+fn erased(world: &World, records: &[BTreeMap<RecordName, Record>], wrong: &mut Vec<String>) {
     // Whom nothing comes down to has not heard of marks that were made elsewhere.
     let hears = |(i, (node, _)): &(usize, (&Node, _))| {
         !node.absent && !node.is_copy && world.deaf_over(*i).is_empty()
     };
     let here = || world.nodes.iter().zip(records).enumerate().filter(hears).map(|(_, here)| here);
-    for (name, whole) in wholes {
+    for (name, whole) in &wholes(world, records, None) {
         let kind = world.schema.kind(name.kind);
         for mark in Erasures::of(kind, whole).fields() {
             let union = kind.field(mark.field).is_some_and(|f| f.policy == Policy::Union);
