@@ -34,9 +34,11 @@ pub fn within_limit(field: &Field, home: Division, tier: Tier) -> bool {
     tier <= effective_tier(field.release, home)
 }
 
-/// Whether the field crosses from `child` up to `parent`.
+/// Whether the field crosses from `child` up to `parent`. Where the record was born all of it may be held: what a child may
+/// hold came from there, and goes back there when it was lost.
 pub fn crosses_up(field: &Field, concern: Concern<'_>, child: Division, parent: Division) -> bool {
     within_limit(field, concern.home, parent.tier())
+        || parent == concern.home && within_limit(field, concern.home, child.tier())
         || field.file && !concern.sealed && concern.audience.reaches_beyond(child, parent)
 }
 
@@ -94,6 +96,21 @@ mod tests {
         assert!(!crosses_up(parties, concern, township, county));
         assert!(may_hold(parties, concern, county, None), "the county acts for a township without a node");
         assert!(!may_hold(parties, concern, county, Some(township)));
+    }
+
+    #[test]
+    fn what_a_province_wrote_of_its_own_case_goes_back_to_it_whatever_the_limit() {
+        let schema = Schema::current();
+        let kind = schema.kind_named("case").unwrap();
+        let (prefecture, province) = (division("220800"), division("220000"));
+        let crosses = |field, home| {
+            let audience = Audience::of_home(kind, home);
+            let field = kind.field_named(field).unwrap();
+            crosses_up(field, Concern { home, audience: &audience, sealed: false }, prefecture, province)
+        };
+        assert!(crosses("amount_yuan", province));
+        assert!(!crosses("amount_yuan", prefecture));
+        assert!(!crosses("mediator", province), "no prefecture holds it");
     }
 
     #[test]
