@@ -19,11 +19,11 @@ use crate::client::Client;
 use crate::identity::pki::dir::AuthorityDir;
 use crate::identity::pki::{Request, Validity};
 use crate::identity::{Subject, TrustDomain};
-pub use line::Slowness;
-use line::{CuttableLine, State};
+use line::CuttableLine;
+pub use line::{LineState, Slowness};
 use process::Process;
 
-/// Where every node listens.
+/// Where nodes listen, unless told otherwise.
 const HOST: &str = "127.0.0.1";
 /// How long the tree's certificates are good for: longer than the month before the end, in which nodes warn.
 const CERTIFICATE_DAYS: u32 = 90;
@@ -56,6 +56,8 @@ pub struct NodeSpec {
     pub parent: Option<Division>,
     /// How it reaches its parent.
     pub line: Line,
+    /// The address where it listens.
+    pub host: String,
     /// Environment of its process; `GUANTONG_…` sets keys of its configuration.
     pub environment: Vec<(String, String)>,
 }
@@ -63,7 +65,13 @@ pub struct NodeSpec {
 impl NodeSpec {
     /// The top of a tree.
     pub fn top(division: Division) -> NodeSpec {
-        NodeSpec { division, parent: None, line: Line::Direct, environment: Vec::new() }
+        NodeSpec {
+            division,
+            parent: None,
+            line: Line::Direct,
+            host: HOST.to_owned(),
+            environment: Vec::new(),
+        }
     }
 
     /// A node below another, over a direct line.
@@ -126,13 +134,14 @@ impl Tree {
             None => None,
         };
         let dir = self.node_dir(division);
-        let request = Request::new(Subject::Node(division), validity()).host(HOST)?.host("localhost")?;
+        let request =
+            Request::new(Subject::Node(division), validity()).host(&spec.host)?.host("localhost")?;
         self.authority.issue(&request, &dir, false)?;
         let line = match (spec.line, parent_port) {
             (Line::Cuttable, Some(port)) => Some(CuttableLine::open(port).await?),
             _ => None,
         };
-        let process = Process::new(division, dir, spec.environment.clone());
+        let process = Process::new(division, dir, spec.host.clone(), spec.environment.clone());
         self.nodes.insert(division, Node { spec, line, process });
         Ok(())
     }
@@ -182,18 +191,16 @@ impl Tree {
         for division in divisions {
             let node = self.node(*division)?;
             let Some(parent) = node.spec.parent else { continue };
-            let port = match &node.line {
-                Some(line) => line.port(),
-                None => self.node(parent)?.process.port().get().context("start its parent first")?,
+            let address = match &node.line {
+                Some(line) => Some(format!("{HOST}:{}", line.port())),
+                None => self.address(parent),
             };
-            parents.insert(*division, (parent, port));
+            parents.insert(*division, (parent, address.context("start its parent first")?));
         }
         let chosen = self.nodes.iter_mut().filter(|(division, _)| divisions.contains(division));
         let program = program.unwrap_or(&self.program);
-        try_join_all(
-            chosen.map(|(division, node)| node.process.start(program, parents.get(division).copied())),
-        )
-        .await?;
+        try_join_all(chosen.map(|(division, node)| node.process.start(program, parents.remove(division))))
+            .await?;
         Ok(())
     }
 
@@ -241,25 +248,21 @@ impl Tree {
 
     /// Cuts the line of a child to its parent: connections break, new ones fail. Lines that are direct stay.
     pub fn cut(&mut self, child: Division) {
-        self.set_line(child, State::Cut);
+        self.set_line(child, LineState::Cut);
     }
 
     /// Mends the line of a child to its parent.
     pub fn mend(&mut self, child: Division) {
-        self.set_line(child, State::Whole);
-    }
-
-    /// Makes the line of a child to its parent as slow as this. Connections stay.
-    pub fn slow(&mut self, child: Division, slowness: Slowness) {
-        self.set_line(child, State::Slow(slowness));
+        self.set_line(child, LineState::Whole);
     }
 
     /// Silences the line of a child to its parent: nothing arrives any more, and no connection breaks.
     pub fn silence(&mut self, child: Division) {
-        self.set_line(child, State::Silent);
+        self.set_line(child, LineState::Silent);
     }
 
-    fn set_line(&mut self, child: Division, state: State) {
+    /// Makes the line of a child to its parent like this. Lines that are direct stay as they are.
+    pub fn set_line(&mut self, child: Division, state: LineState) {
         if let Some(line) = self.nodes.get(&child).and_then(|node| node.line.as_ref()) {
             line.set(state);
         }
@@ -338,8 +341,8 @@ impl Tree {
 
     /// `host:port` where a node listens for mutual TLS, once it was started.
     pub fn address(&self, division: Division) -> Option<String> {
-        let port = self.nodes.get(&division)?.process.port().get()?;
-        Some(format!("{HOST}:{port}"))
+        let node = self.nodes.get(&division)?;
+        Some(format!("{}:{}", node.spec.host, node.process.port().get()?))
     }
 
     /// The authority that issued the nodes' certificates, for more of them.

@@ -3,8 +3,8 @@
 //! at every tier, both ends of every link equal, and every count that of a recount.
 //!
 //! `tests/chaos` is the long form. `TEST_CHAOS_MINUTES` says for how long, `TEST_CHAOS_SEED` what goes wrong; without
-//! `TEST_POSTGRES_URL` the prefecture has a file, too. The events are the same for a seed; how they meet the processes is
-//! not.
+//! `TEST_POSTGRES_URL` the prefecture has a file, too. With `TEST_CHAOS_NAMESPACES` each node has a network namespace of its
+//! own, and all have files. The events are the same for a seed; how they meet the processes is not.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing, unreachable_pub)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -20,10 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use guantong::demo::tree::NodeSpec;
+use guantong::demo::tree::{Line, NodeSpec};
 use guantong_gateway::division::Division;
 use guantong_gateway::step::Step;
-use guantong_tests::harness::{Fleet, division, postgres, until};
+use guantong_tests::harness::network::Network;
+use guantong_tests::harness::{Fleet, division, postgres, program, until};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,28 +60,44 @@ impl Drop for Replay {
         if std::thread::panicking() {
             let minutes = self.minutes.unwrap_or(1);
             let database = if postgres::process().is_some() { "tests/postgres.sh run " } else { "" };
-            eprintln!("REPLAY: {database}tests/chaos --minutes {minutes} --seed {}", self.seed);
+            let lines = if is_in_namespaces() { " --namespaces" } else { "" };
+            eprintln!("REPLAY: {database}tests/chaos --minutes {minutes} --seed {}{lines}", self.seed);
         }
     }
+}
+
+/// Whether lines are those of the system's own network.
+fn is_in_namespaces() -> bool {
+    std::env::var_os("TEST_CHAOS_NAMESPACES").is_some()
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// The tree; `name` tells its database from others.
+/// The tree; `name` tells its database from others. No server of a database can be reached from networks of their own.
 async fn scene(name: &str) -> Scene {
+    let mut network = match is_in_namespaces() {
+        true => Some(Network::open().await),
+        false => None,
+    };
     let [province, prefecture] = [PROVINCE, PREFECTURE].map(division);
     let mut files = scene::divisions(&[&[PROVINCE], &COUNTIES[..], &TOWNSHIPS[..]].concat());
     let mut second = NodeSpec::below(province, prefecture).cuttable();
-    match postgres::database(name).await {
+    match postgres::database(name).await.filter(|_| network.is_none()) {
         Some(url) => second = second.environment("GUANTONG_STORE", &url),
         None => files.push(prefecture),
     }
     let mut specs = vec![NodeSpec::top(province), second];
     specs.extend(COUNTIES.map(|code| NodeSpec::below(prefecture, division(code)).cuttable()));
     specs.extend(TOWNSHIPS.map(|code| NodeSpec::below(division(&code[..6]), division(code)).cuttable()));
-    Scene::new(Fleet::start(specs).await, files)
+    let Some(lines) = &mut network else { return Scene::new(Fleet::start(specs).await, network, files) };
+    for spec in &mut specs {
+        spec.line = Line::Direct;
+        spec.host = lines.join(spec.division, spec.parent).await;
+    }
+    let program = lines.program(&program());
+    Scene::new(Fleet::running(&program, specs).await, network, files)
 }
 
 type Refusals = Arc<Mutex<BTreeMap<String, usize>>>;

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
+use guantong::demo::tree::LineState;
 use guantong_gateway::division::Division;
 use guantong_gateway::step::Step;
 use guantong_tests::harness::clock::Clock;
 use guantong_tests::harness::mortal::{self, DIES_AT, Doom};
+use guantong_tests::harness::network::Network;
 use guantong_tests::harness::{Fleet, division, postgres, run};
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -36,6 +38,8 @@ enum State {
 /// The tree, and what is wrong with it now.
 pub struct Scene {
     pub fleet: Fleet,
+    /// Carries the lines, where they are not this process's.
+    network: Option<Network>,
     /// Nodes whose store is a file.
     files: Vec<Division>,
     states: BTreeMap<Division, State>,
@@ -53,10 +57,11 @@ pub struct Scene {
 
 impl Scene {
     /// All is well with this tree. `files` are the nodes on SQLite.
-    pub fn new(fleet: Fleet, files: Vec<Division>) -> Scene {
+    pub fn new(fleet: Fleet, network: Option<Network>, files: Vec<Division>) -> Scene {
         let states = fleet.tree.divisions().into_iter().map(|node| (node, State::Running)).collect();
         Scene {
             fleet,
+            network,
             files,
             states,
             doomed: BTreeMap::new(),
@@ -131,21 +136,14 @@ impl Scene {
                 self.states.insert(node, State::Paused);
             }
             Event::Resume => self.resume(node),
-            Event::Cut => {
-                self.fleet.tree.cut(node);
-                self.broken_lines.insert(node);
-            }
-            Event::Silence => {
-                self.fleet.tree.silence(node);
-                self.broken_lines.insert(node);
-            }
+            Event::Cut => self.set_line(node, LineState::Cut).await,
+            Event::Silence => self.set_line(node, LineState::Silent).await,
             Event::Slow => {
                 let slowness = events::slowness(random);
                 how = format!("{slowness:?}");
-                self.fleet.tree.slow(node, slowness);
-                self.broken_lines.insert(node);
+                self.set_line(node, LineState::Slow(slowness)).await;
             }
-            Event::Mend => self.mend(node),
+            Event::Mend => self.set_line(node, LineState::Whole).await,
             Event::FullDisk => {
                 self.kill(node).await;
                 self.fleet.tree.set_environment(node, FULL_DISK, Some(FULL_MIB)).unwrap();
@@ -182,7 +180,8 @@ impl Scene {
         self.kill(node).await;
         let tree = &mut self.fleet.tree;
         tree.set_environment(node, mortal::VARIABLE, Some(&doom.to_string())).unwrap();
-        let started = tree.start_as(node, MORTAL.as_ref()).await;
+        let program = self.network.as_ref().map_or_else(|| MORTAL.into(), |n| n.program(MORTAL.as_ref()));
+        let started = tree.start_as(node, &program).await;
         tree.set_environment(node, mortal::VARIABLE, None).unwrap();
         match started {
             Ok(()) => {
@@ -235,9 +234,15 @@ impl Scene {
         kill_process(id.unwrap(), signal).unwrap();
     }
 
-    fn mend(&mut self, node: Division) {
-        self.fleet.tree.mend(node);
-        self.broken_lines.remove(&node);
+    async fn set_line(&mut self, node: Division, state: LineState) {
+        match &self.network {
+            Some(network) => network.set_line(node, state).await,
+            None => self.fleet.tree.set_line(node, state),
+        }
+        match state {
+            LineState::Whole => self.broken_lines.remove(&node),
+            _ => self.broken_lines.insert(node),
+        };
     }
 
     /// Kills a node, and starts it with a clock that is wrong and can be set.
@@ -272,7 +277,7 @@ impl Scene {
         self.fleet.tree.start_all().await.unwrap();
         self.states.values_mut().for_each(|state| *state = State::Running);
         for node in std::mem::take(&mut self.broken_lines) {
-            self.mend(node);
+            self.set_line(node, LineState::Whole).await;
         }
     }
 

@@ -36,7 +36,7 @@ pub struct Slowness {
 
 /// How a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum LineState {
     /// It carries.
     Whole,
     /// It carries, slowly.
@@ -47,16 +47,16 @@ pub(super) enum State {
     Cut,
 }
 
-impl State {
+impl LineState {
     fn carries(self) -> bool {
-        matches!(self, State::Whole | State::Slow(_))
+        matches!(self, LineState::Whole | LineState::Slow(_))
     }
 }
 
 /// A line; dropping it cuts it for ever.
 pub(super) struct CuttableLine {
     port: u16,
-    state: watch::Sender<State>,
+    state: watch::Sender<LineState>,
     task: JoinHandle<()>,
 }
 
@@ -65,7 +65,7 @@ impl CuttableLine {
     pub(super) async fn open(target: Port) -> Result<CuttableLine> {
         let listener = TcpListener::bind((HOST, 0)).await.context("no free port for a line")?;
         let port = listener.local_addr()?.port();
-        let (state, now) = watch::channel(State::Whole);
+        let (state, now) = watch::channel(LineState::Whole);
         let task = tokio::spawn(pass_on(listener, target, now));
         Ok(CuttableLine { port, state, task })
     }
@@ -76,7 +76,7 @@ impl CuttableLine {
     }
 
     /// Cuts, silences, slows down or mends the line.
-    pub(super) fn set(&self, state: State) {
+    pub(super) fn set(&self, state: LineState) {
         self.state.send_replace(state);
     }
 }
@@ -87,14 +87,14 @@ impl Drop for CuttableLine {
     }
 }
 
-async fn pass_on(listener: TcpListener, target: Port, state: watch::Receiver<State>) {
+async fn pass_on(listener: TcpListener, target: Port, state: watch::Receiver<LineState>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (Ok((child, _)), Some(port)) = (accepted, target.get()) else { continue };
                 let state = state.clone();
-                if *state.borrow() != State::Cut {
+                if *state.borrow() != LineState::Cut {
                     connections.spawn(carry(child, port, state));
                 }
             }
@@ -104,7 +104,7 @@ async fn pass_on(listener: TcpListener, target: Port, state: watch::Receiver<Sta
 }
 
 /// One connection, until an end closes it or the line is cut. One that fell silent never carries again.
-async fn carry(mut child: TcpStream, port: u16, mut state: watch::Receiver<State>) {
+async fn carry(mut child: TcpStream, port: u16, mut state: watch::Receiver<LineState>) {
     let Ok(mut parent) = TcpStream::connect((HOST, port)).await else { return };
     let now = state.clone();
     let carried = async {
@@ -120,14 +120,14 @@ async fn carry(mut child: TcpStream, port: u16, mut state: watch::Receiver<State
         _ = state.wait_for(|state| !state.carries()) => {}
     }
     // Both sockets stay open until the line is cut or mended.
-    let _ = state.wait_for(|state| *state != State::Silent).await;
+    let _ = state.wait_for(|state| *state != LineState::Silent).await;
 }
 
 /// One direction, to its end.
 async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    state: &watch::Receiver<State>,
+    state: &watch::Receiver<LineState>,
 ) -> io::Result<()> {
     let (given, mut on_their_way) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES_MAX);
     let reading = async move {
@@ -170,9 +170,9 @@ impl Timing {
     }
 
     /// For a piece that is there now.
-    fn arrival(&mut self, state: State, bytes: usize, now: Instant) -> Instant {
+    fn arrival(&mut self, state: LineState, bytes: usize, now: Instant) -> Instant {
         let mut arrives = now;
-        if let State::Slow(Slowness { delay, bytes_per_s, lost_one_in }) = state {
+        if let LineState::Slow(Slowness { delay, bytes_per_s, lost_one_in }) = state {
             self.pieces = self.pieces.wrapping_add(1);
             let seconds = bytes as f64 / f64::from(bytes_per_s.max(1));
             self.free = self.free.max(now) + Duration::from_secs_f64(seconds);
@@ -193,15 +193,15 @@ mod tests {
         let began = Instant::now();
         let slowness = Slowness { delay: Duration::from_millis(300), bytes_per_s: 10_000, lost_one_in: 3 };
         let mut timing = Timing::new(began);
-        assert_eq!(timing.arrival(State::Whole, 1_000, began), began);
+        assert_eq!(timing.arrival(LineState::Whole, 1_000, began), began);
         let mut arrives_ms = |state, bytes| (timing.arrival(state, bytes, began) - began).as_millis();
-        let slow = State::Slow(slowness);
+        let slow = LineState::Slow(slowness);
         assert_eq!(arrives_ms(slow, 1_000), 400);
         assert_eq!(arrives_ms(slow, 1_000), 500, "100 ms for each thousand bytes");
         assert_eq!(arrives_ms(slow, 1_000), 1_100, "lost, and sent again");
         assert_eq!(arrives_ms(slow, 1_000), 1_100, "waits for the one before it");
         assert_eq!(arrives_ms(slow, 10_000), 1_700);
-        assert_eq!(arrives_ms(State::Whole, 1_000), 1_700, "mended: nothing overtakes");
+        assert_eq!(arrives_ms(LineState::Whole, 1_000), 1_700, "mended: nothing overtakes");
         assert_eq!(timing.takes_more(), began + Duration::from_millis(400), "a second before all is through");
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn log_path(dir: &Path) -> PathBuf {
 pub(super) struct Process {
     division: Division,
     dir: PathBuf,
+    host: String,
     environment: Vec<(String, String)>,
     port: Port,
     child: Option<Child>,
@@ -69,8 +70,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(division: Division, dir: PathBuf, environment: Vec<(String, String)>) -> Process {
-        Process { division, dir, environment, port: Port::default(), child: None, client: None }
+    pub(super) fn new(
+        division: Division,
+        dir: PathBuf,
+        host: String,
+        environment: Vec<(String, String)>,
+    ) -> Process {
+        Process { division, dir, host, environment, port: Port::default(), child: None, client: None }
     }
 
     pub(super) fn port(&self) -> Port {
@@ -90,8 +96,8 @@ impl Process {
         self.child.as_ref()?.id()
     }
 
-    /// Starts the process and waits until it answers. `parent` is the parent's division and the port that leads there.
-    pub(super) async fn start(&mut self, program: &Path, parent: Option<(Division, u16)>) -> Result<()> {
+    /// Starts the process and waits until it answers. `parent` is the parent's division and the address that leads there.
+    pub(super) async fn start(&mut self, program: &Path, parent: Option<(Division, String)>) -> Result<()> {
         if self.id().is_some() {
             bail!("{} runs already", self.division);
         }
@@ -100,7 +106,7 @@ impl Process {
             // Others know the port of a node that ran before: that one or none.
             let port = known.map_or_else(free_port, Ok)?;
             self.port.set(port);
-            fs::write(config_path(&self.dir), self.configuration(port, parent))?;
+            fs::write(config_path(&self.dir), self.configuration(port, parent.as_ref()))?;
             self.child = Some(self.spawn(program)?);
             match self.answer().await {
                 Ok(client) => {
@@ -117,16 +123,16 @@ impl Process {
         bail!("no free port for {} after {PORT_ATTEMPTS} attempts", self.division)
     }
 
-    fn configuration(&self, port: u16, parent: Option<(Division, u16)>) -> String {
+    fn configuration(&self, port: u16, parent: Option<&(Division, String)>) -> String {
         let path = |name: &str| toml::Value::from(self.dir.join(name).to_string_lossy().into_owned());
         let mut text =
             format!("division = \"{}\"\ndata_dir = {}\nsocket = {}\n", self.division, path(""), path("sock"));
         // Nothing can be below a township.
         if self.division.tier() > Tier::Township {
-            text += &format!("listen = \"{HOST}:{port}\"\n");
+            text += &format!("listen = \"{}:{port}\"\n", self.host);
         }
-        if let Some((division, port)) = parent {
-            text += &format!("\n[parent]\ndivision = \"{division}\"\naddress = \"{HOST}:{port}\"\n");
+        if let Some((division, address)) = parent {
+            text += &format!("\n[parent]\ndivision = \"{division}\"\naddress = \"{address}\"\n");
         }
         text += &format!(
             "\n[tls]\ncertificate = {}\nkey = {}\nauthority = {}\nrevocation_list = {}\n",
