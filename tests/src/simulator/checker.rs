@@ -24,16 +24,16 @@ use super::world::World;
 pub fn check(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     let records: Vec<BTreeMap<RecordName, Record>> = world.nodes.iter().map(read_all).collect();
-    let held_back = held_back(world);
+    let (held_back, orphans) = (held_back(world), orphans(world, &records));
     for (child, parent) in world.pairs() {
-        link(world, child, parent, &records, &held_back, &mut wrong);
+        link(world, child, parent, &records, (&held_back, &orphans), &mut wrong);
     }
     let here = world.nodes.iter().zip(&records).filter(|(n, _)| !n.absent);
     for (node, records) in here {
         may_hold(node, records, &held_back, &mut wrong);
         sums(node, records, &mut wrong);
         super::sums::check(node, records, &mut wrong);
-        at_rest(node, &mut wrong);
+        at_rest(node, &orphans, &mut wrong);
     }
     world.links_are_proven(&mut wrong);
     writes(world, &records, &held_back, &mut wrong);
@@ -73,14 +73,14 @@ fn link(
     child: usize,
     parent: usize,
     records: &[BTreeMap<RecordName, Record>],
-    held_back: &HeldBack,
+    (held_back, orphans): (&HeldBack, &Orphans),
     wrong: &mut Vec<String>,
 ) {
     let (below, above) = (&world.nodes[child], &world.nodes[parent]);
     let one_way = below.line(above.division) == Line::OneWay;
     let names: BTreeSet<&RecordName> = records[child].keys().chain(records[parent].keys()).collect();
     let empty = Record::default();
-    for name in names {
+    for name in names.into_iter().filter(|name| !is_orphan_of(below, name, orphans)) {
         let kind = world.schema.kind(name.kind);
         let (low, high) = (records[child].get(name), records[parent].get(name));
         let mut union = low.unwrap_or(&empty).clone();
@@ -168,12 +168,15 @@ fn sums(node: &Node, records: &BTreeMap<RecordName, Record>, wrong: &mut Vec<Str
 }
 
 /// Nothing waits any more.
-fn at_rest(node: &Node, wrong: &mut Vec<String>) {
+fn at_rest(node: &Node, orphans: &Orphans, wrong: &mut Vec<String>) {
     for ((peer, key, field), (_, refused)) in &node.disk.quarantine {
         if refused.reason == RefusalReason::FutureObservation {
             continue;
         }
         let name = node.disk.records.get(key).map(|s| &s.name);
+        if name.is_some_and(|name| is_orphan_of(node, name, orphans)) {
+            continue;
+        }
         let peer = node.disk.peers.get(peer).map(|p| p.division);
         wrong.push(format!("{}: {peer:?} refuses {name:?} field {field}: {refused:?}", node.division));
     }
@@ -260,19 +263,61 @@ fn is_out_of_hearing(
     index: usize,
     written: &Written,
 ) -> bool {
-    let deaf = world.deaf_over(index);
-    let has = |i: usize| {
-        let held = records[i].get(&written.change.name);
-        held.is_some_and(|record| present(&world.ledger, record, &written.change))
-    };
-    let lost_below = |deaf: usize| {
-        let mut below =
-            (0..world.nodes.len()).filter(|i| !world.nodes[*i].absent && world.is_below(*i, deaf));
-        written.forgotten && !below.any(has)
+    let lost_below = |deaf| {
+        let mut holders = holders(world, records, deaf, &written.change);
+        written.forgotten && !holders.any(|holder| may_bring_back(world, holder, &written.change))
     };
     !world.can_hear(index, written.node)
-        || deaf.into_iter().any(lost_below)
+        || world.deaf_over(index).into_iter().any(lost_below)
         || is_released_unheard(world, records, index, &written.change)
+}
+
+/// Who has a write, of those below a node that sends up only.
+fn holders<'w>(
+    world: &'w World,
+    records: &'w [BTreeMap<RecordName, Record>],
+    deaf: usize,
+    change: &'w Change,
+) -> impl Iterator<Item = usize> + 'w {
+    let has = |i: &usize| records[*i].get(&change.name).is_some_and(|r| present(&world.ledger, r, change));
+    let below = move |i: &usize| !world.nodes[*i].absent && world.is_below(*i, deaf);
+    (0..world.nodes.len()).filter(below).filter(has)
+}
+
+/// Whether those above a node that were put back take a write from it: of a record of another branch only what they may have
+/// written themselves.
+fn may_bring_back(world: &World, holder: usize, change: &Change) -> bool {
+    let (mut branch, home) = (&world.nodes[holder], change.name.home);
+    while !branch.division.contains(home) {
+        let Some(above) = branch.parent.and_then(|parent| world.node_of(parent)) else { return false };
+        let above = &world.nodes[above];
+        if above.division.contains(home) {
+            let own = || above.disk.topology(above.division).acts_for(change.writer.division);
+            return branch.division.contains(change.writer.division) || own();
+        }
+        branch = above;
+    }
+    true
+}
+
+/// Records that were lost with stores that were put back, below a line that leads up only, and that only neighbours still
+/// have, who may not bring them back: they are refused, and both ends differ.
+type Orphans = BTreeSet<RecordName>;
+
+fn orphans(world: &World, records: &[BTreeMap<RecordName, Record>]) -> Orphans {
+    let is_orphan = |written: &&Written| {
+        world.deaf_over(written.node).into_iter().any(|deaf| {
+            let mut holders = holders(world, records, deaf, &written.change).peekable();
+            holders.peek().is_some() && !holders.any(|holder| may_bring_back(world, holder, &written.change))
+        })
+    };
+    let forgotten = world.ledger.written.iter().filter(|w| w.forgotten && !w.gone);
+    forgotten.filter(is_orphan).map(|written| written.change.name.clone()).collect()
+}
+
+/// Whether a node is a neighbour that has one of them.
+fn is_orphan_of(node: &Node, name: &RecordName, orphans: &Orphans) -> bool {
+    !node.division.contains(name.home) && orphans.contains(name)
 }
 
 /// Whether what released a field never came down to a node below which it was written, and which sends up only.
