@@ -28,12 +28,20 @@ pub struct OwnStore {
     pub now_ms: u64,
     /// How far in the future a stamp may lie.
     pub drift_ms: u64,
+    /// When it last became another because it had been put back or copied, Unix milliseconds; `None`: never.
+    pub renewed_ms: Option<u64>,
 }
 
 impl OwnStore {
     /// The latest stamp that this store can have given out and lost by now: its clock may have been ahead a little.
     pub fn recovering_to(self) -> Stamp {
         Stamp::from_ms(self.now_ms.saturating_add(self.drift_ms))
+    }
+
+    /// The latest stamp of what this store may have lost and never heard of: whom it meets for the first time since it was
+    /// put back, it may have met before.
+    pub fn forgotten_to(self) -> Option<Stamp> {
+        self.renewed_ms.map(|ms| Stamp::from_ms(ms.saturating_add(self.drift_ms)))
     }
 }
 
@@ -96,6 +104,8 @@ pub fn welcome(
     peer.revision = hello.revision;
     if restored {
         peer.recovering_to = Some(own.recovering_to());
+    } else if recognition == Recognition::New {
+        peer.recovering_to = peer.recovering_to.max(own.forgotten_to());
     }
     let backfill = recognition != Recognition::Known;
     (Plan { recognition, peer, renew_after, recover: restored, backfill, first_welcome }, token)
@@ -128,11 +138,20 @@ impl PeerState {
         self.opened_revision.unwrap_or(revision)
     }
 
-    /// Whether a peer that holds the same, but for what was `refused`, has given what this node lacked. What was refused may
-    /// be taken later: once another peer has brought what it stands on, or its time has come.
-    pub fn has_given(&self, refused: bool, own: OwnStore) -> bool {
-        let begun_ms = self.recovering_to.map_or(0, |to| to.ms().saturating_sub(own.drift_ms));
-        !refused || own.now_ms >= begun_ms.saturating_add(REFUSED_AGAIN_MS)
+    /// A peer that this node recovers from, once it holds the same, but for what was `refused`: it has given what this node
+    /// lacked. What was refused may be taken later: once another peer has brought what it stands on, or its time has come.
+    /// `None`: nothing changes.
+    pub fn given(&self, refused: bool, own: OwnStore) -> Option<PeerState> {
+        let begun_ms = self.recovering_to?.ms().saturating_sub(own.drift_ms);
+        let waits = refused && own.now_ms < begun_ms.saturating_add(REFUSED_AGAIN_MS);
+        (!waits).then(|| PeerState { recovering_to: None, ..self.clone() })
+    }
+
+    /// A peer that this node recovers from since a moment that is yet to come: it does so since now. `None`: nothing changes.
+    pub fn turned_back(&self, own: OwnStore) -> Option<PeerState> {
+        let to = own.recovering_to();
+        let ahead = self.recovering_to.is_some_and(|at| at > to);
+        ahead.then(|| PeerState { recovering_to: Some(to), ..self.clone() })
     }
 
     fn greeted(&mut self, own: OwnStore) {
@@ -167,7 +186,13 @@ mod tests {
     use super::*;
 
     fn own(revision: u64) -> OwnStore {
-        OwnStore { revision, latest: Stamp::from_ms(revision), now_ms: 1_000, drift_ms: 300 }
+        OwnStore {
+            revision,
+            latest: Stamp::from_ms(revision),
+            now_ms: 1_000,
+            drift_ms: 300,
+            renewed_ms: None,
+        }
     }
 
     fn child() -> Division {
@@ -189,6 +214,16 @@ mod tests {
         let made = |revision| welcome(Some(peer.clone()), PeerId(1), child(), &hello(revision), own(10), 8).0;
         assert_eq!(made(15).recognition, Recognition::Known);
         assert_eq!(made(14).recognition, Recognition::ChildRestored);
+    }
+
+    #[test]
+    fn a_new_child_of_a_parent_that_was_put_back_may_have_what_it_lost_until_then() {
+        let hello = v1::Hello { revision: 10, ..v1::Hello::default() };
+        let met = |own| welcome(None, PeerId(1), child(), &hello, own, 8).0;
+        assert_eq!(met(own(10)).peer.recovering_to, None);
+        let plan = met(OwnStore { renewed_ms: Some(400), ..own(10) });
+        assert_eq!(plan.peer.recovering_to, Some(Stamp::from_ms(700)));
+        assert!(!plan.recover && plan.renew_after.is_none(), "nothing shows that it lost anything");
     }
 
     #[test]
@@ -231,10 +266,24 @@ mod tests {
     fn a_recovery_waits_for_what_was_refused_to_be_taken_later_but_not_for_ever() {
         let known = PeerState::new(PeerId(1), Role::Child, child());
         let peer = PeerState { recovering_to: Some(own(20).recovering_to()), ..known };
-        let at = |ms| OwnStore { now_ms: 1_000 + ms, ..own(20) };
-        assert!(peer.has_given(false, at(0)));
-        assert!(!peer.has_given(true, at(0)) && !peer.has_given(true, at(REFUSED_AGAIN_MS - 1)));
-        assert!(peer.has_given(true, at(REFUSED_AGAIN_MS)));
+        let after = |ms, refused| {
+            let own = OwnStore { now_ms: 1_000 + ms, ..own(20) };
+            peer.given(refused, own).map(|peer| peer.recovering_to)
+        };
+        assert_eq!(after(0, false), Some(None));
+        assert_eq!((after(0, true), after(REFUSED_AGAIN_MS - 1, true)), (None, None));
+        assert_eq!(after(REFUSED_AGAIN_MS, true), Some(None));
+    }
+
+    #[test]
+    fn a_recovery_that_was_begun_by_a_clock_ahead_is_begun_when_it_is_set_back() {
+        let ahead = OwnStore { now_ms: 9_000_000_000, ..own(20) };
+        let known = PeerState::new(PeerId(1), Role::Child, child());
+        let peer = PeerState { recovering_to: Some(ahead.recovering_to()), ..known };
+        assert_eq!(peer.turned_back(ahead), None);
+        let later = peer.turned_back(own(20)).unwrap();
+        assert_eq!(later.recovering_to, Some(own(20).recovering_to()));
+        assert_eq!(later.turned_back(own(20)), None);
     }
 
     #[test]

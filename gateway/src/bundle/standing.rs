@@ -138,7 +138,7 @@ pub struct Memory {
     pub follows: bool,
     /// Its sender is a child whose program knows other fields: it may hold what one of the two does not know.
     pub knows_other_fields: bool,
-    /// This store gave up writers once: it may have been put back, and have forgotten whom it had met.
+    /// This store became another once because it had been put back: it may have forgotten whom it had met.
     pub was_renewed: bool,
 }
 

@@ -207,7 +207,7 @@ impl Task {
                 .await?,
             forgotten: is_forgotten(heard.mark, remembered, &marks),
             knows_other_fields: self.knows_other_fields(division, rules),
-            was_renewed: self.writers.states().iter().any(|s| !s.current),
+            was_renewed: self.renewed_ms.is_some(),
             follows: remembered.iter().any(|made| made.epoch == known.peer_epoch),
         };
         let mut met = meet(&known, &heard, &memory);

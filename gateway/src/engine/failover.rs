@@ -40,8 +40,9 @@ impl Task {
         self.writers.keep_above(self.writers.latest());
         let given_up = self.writers.renew(|_| true);
         let epoch = (self.shared.environment.random)();
+        let at_ms = (self.shared.environment.now_ms)();
         let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
-        links.extend([LinkChange::NewEpoch(epoch), LinkChange::Lineage(now)]);
+        links.extend([LinkChange::NewEpoch { epoch, at_ms }, LinkChange::Lineage(now)]);
         // Subscribers may have more than this store: they get everything that it has.
         links.extend(self.fill_all());
         let recovering = self.children_by_bundle().await?;
@@ -50,6 +51,7 @@ impl Task {
         let changes = Changes { audit: vec![renewed.into()], ..Changes::default() };
         self.commit(&changes, &links).await?;
         self.shared.epoch.store(epoch, Ordering::Release);
+        self.renewed_ms = Some(at_ms);
         self.peers.extend(recovering.into_iter().map(|child| (child.id, child)));
         self.note_recovering();
         self.forget_claims();

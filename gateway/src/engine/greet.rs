@@ -44,6 +44,7 @@ impl Task {
             latest: self.writers.latest(),
             now_ms: (self.shared.environment.now_ms)(),
             drift_ms: self.shared.environment.drift_ms,
+            renewed_ms: self.renewed_ms,
         }
     }
 
@@ -113,9 +114,10 @@ impl Task {
             changes = renewed;
             links.extend(renewal);
             let fresh = (self.shared.environment.random)();
-            links.push(LinkChange::NewEpoch(fresh));
+            let at_ms = (self.shared.environment.now_ms)();
+            links.push(LinkChange::NewEpoch { epoch: fresh, at_ms });
             links.extend(self.fill_all());
-            epoch = Some(fresh);
+            epoch = Some((fresh, at_ms));
             changes.audit.push(Event::StoreRenewed { epoch: format!("{fresh:016x}") }.into());
         }
         changes.audit.extend(audit);
@@ -145,8 +147,9 @@ impl Task {
         for peer in recovering.into_iter().chain([peer.clone()]) {
             self.peers.insert(peer.id, peer);
         }
-        if let Some(epoch) = epoch {
+        if let Some((epoch, at_ms)) = epoch {
             self.shared.epoch.store(epoch, std::sync::atomic::Ordering::Release);
+            self.renewed_ms = Some(at_ms);
         }
         if first_welcome {
             self.refresh_topology(None);
@@ -154,6 +157,7 @@ impl Task {
         if recovery.is_some() {
             self.know_recovery(recovery);
         }
+        self.note_recovering();
         self.note_elsewhere();
         if epoch.is_some() || backfill && peer.role == Role::Parent {
             self.forget_claims();
@@ -231,18 +235,17 @@ impl Task {
     /// A peer has given all that this store lacked: from now on a child speaks for its own scope only.
     pub(super) async fn recovered(&mut self, id: PeerId, refused: bool) -> Result<(), EngineError> {
         let own = self.own_store();
-        if self.peers.get(&id).is_some_and(|p| p.recovering_to.is_some() && !p.has_given(refused, own)) {
-            return Ok(());
-        }
-        let peer = self.peers.get(&id).filter(|p| p.recovering_to.is_some()).cloned();
-        let peer = peer.map(|peer| PeerState { recovering_to: None, ..peer });
-        let recovery = self.recovery_after(id);
+        let known = self.peers.get(&id);
+        let peer = known.and_then(|peer| peer.given(refused, own));
+        let waits = peer.is_none() && known.is_some_and(|peer| peer.recovering_to.is_some());
+        let recovery = if waits { None } else { self.recovery_after(id) };
         let links = peer.clone().map(LinkChange::Peer).into_iter();
         let links: Vec<_> = links.chain(recovery.clone().map(LinkChange::Recovery)).collect();
         if links.is_empty() {
             return Ok(());
         }
-        let given = self.peers.get(&id).map(|peer| Event::RecoveryEnded { peer: peer.division }.into());
+        let given = known.filter(|_| !waits);
+        let given = given.map(|peer| Event::RecoveryEnded { peer: peer.division }.into());
         let changes = Changes { audit: given.into_iter().collect(), ..Changes::default() };
         self.commit(&changes, &links).await?;
         self.peers.extend(peer.map(|peer| (id, peer)));

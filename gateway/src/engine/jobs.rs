@@ -5,7 +5,7 @@ use super::EngineError;
 use super::catch_up::abreast;
 use super::greet::bring_one;
 use super::task::Task;
-use crate::ingest::changes::{Changes, LinkChange};
+use crate::ingest::changes::{Changes, LinkChange, PeerState};
 use crate::ingest::renewal::Doubt;
 use crate::ingest::topology::PeerId;
 use crate::stamp::Stamp;
@@ -86,8 +86,13 @@ impl Task {
              (本机时钟曾经超前，期间写入的数据已按正确时间重新登记)"
                 .into(),
         );
-        let (changes, links) = self.renew(Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead).await?;
-        self.commit(&changes, &links).await
+        let (changes, mut links) = self.renew(Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead).await?;
+        let own = self.own_store();
+        let turned_back: Vec<PeerState> = self.peers.values().filter_map(|p| p.turned_back(own)).collect();
+        links.extend(turned_back.iter().cloned().map(LinkChange::Peer));
+        self.commit(&changes, &links).await?;
+        self.peers.extend(turned_back.into_iter().map(|peer| (peer.id, peer)));
+        Ok(())
     }
 
     async fn is_refused_for_time(&self) -> Result<bool, EngineError> {

@@ -56,6 +56,8 @@ pub(super) struct Task {
     /// Claims that are known and not on disk yet.
     pub(super) unstored_claims: Claims,
     pub(super) abreast: Abreast,
+    /// When the store last became another because it had been put back or copied, Unix milliseconds.
+    pub(super) renewed_ms: Option<u64>,
     /// How the store is filled again, or was last.
     pub(super) recovery: Recovering,
     /// No checksums of links are computed until the next tick.
@@ -80,6 +82,7 @@ impl Task {
             Writers::new(shared.store.writers().await?).in_slot(shared.store.slot()).above(floor_ms);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
         let subscriptions = shared.store.subscriptions().await?.into_iter().map(|s| (s.peer, s)).collect();
+        let renewed_ms = shared.store.meta().await?.renewed_ms;
         let claiming = Claiming::new(shared.own(), Pace::default());
         let mut task = Task {
             shared,
@@ -96,6 +99,7 @@ impl Task {
             claiming,
             unstored_claims: Claims::default(),
             abreast: Abreast::default(),
+            renewed_ms,
             recovery: Recovering::default(),
             sums_rest: false,
             settled: false,

@@ -223,8 +223,13 @@ pub enum LinkChange {
     NewWriter(NewWriter),
     /// A writer that was given up: kept, no longer current.
     GiveUp(Writer),
-    /// The store's new random number.
-    NewEpoch(u64),
+    /// The store became another.
+    NewEpoch {
+        /// Its new random number.
+        epoch: u64,
+        /// When, Unix milliseconds.
+        at_ms: u64,
+    },
     /// Where the store is written from now on. Whether it was put back is settled with it.
     Lineage(Lineage),
     /// How the store is filled again, in place of what was known of that.

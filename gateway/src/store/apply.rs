@@ -114,7 +114,8 @@ async fn link(sql: &mut Sql<'_>, change: &LinkChange, now_ms: u64) -> Result<(),
     match change {
         LinkChange::NewWriter(writer) => peers::new_writer(sql, writer).await,
         LinkChange::GiveUp(writer) => peers::give_up(sql, *writer).await,
-        LinkChange::NewEpoch(epoch) => {
+        LinkChange::NewEpoch { epoch, at_ms } => {
+            sql.run("UPDATE shared SET renewed_ms = ?", Args::ints(&[*at_ms as i64])).await?;
             sql.run("UPDATE node SET epoch = ?", Args::ints(&[*epoch as i64])).await.map(|_| ())
         }
         LinkChange::Lineage(lineage) => recovery::move_to(sql, *lineage).await,

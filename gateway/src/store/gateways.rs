@@ -94,7 +94,7 @@ fn is_shared(change: &LinkChange) -> bool {
     match change {
         LinkChange::NewWriter(_)
         | LinkChange::GiveUp(_)
-        | LinkChange::NewEpoch(_)
+        | LinkChange::NewEpoch { .. }
         | LinkChange::Lineage(_)
         | LinkChange::Recovery(_)
         | LinkChange::ForgetJudgements

@@ -36,6 +36,7 @@ pub(super) const STEPS: &[Step] = steps![
     "0018_backup.sql",
     "0016_compare.sql",
     "0019_erase.sql",
+    "0020_renewed.sql",
 ];
 
 /// The present format.

@@ -166,7 +166,7 @@ impl Node {
             strange_receipt,
             follows,
             knows_other_fields,
-            was_renewed: self.disk.writers.iter().any(|s| !s.current),
+            was_renewed: self.disk.renewed_ms.is_some(),
             ..self.memory_of(from, &greeting, &taken)
         };
         let mut met = meet(&known, &heard, &memory);
@@ -298,10 +298,8 @@ impl Node {
             }
             Todo::Recovered => {
                 let own = self.own_store(&self.writers(), step.now_ms);
-                let given = |p: &&PeerState| p.recovering_to.is_some() && p.has_given(taking.refused, own);
-                let peer = self.disk.peers.get(&taking.peer).filter(given).cloned();
-                let over = |peer| LinkChange::Peer(PeerState { recovering_to: None, ..peer });
-                let links: Vec<LinkChange> = peer.map(over).into_iter().collect();
+                let peer = self.disk.peers.get(&taking.peer).and_then(|peer| peer.given(taking.refused, own));
+                let links: Vec<LinkChange> = peer.map(LinkChange::Peer).into_iter().collect();
                 self.finish(step, &Changes::default(), &links, Vec::new(), Vec::new())
             }
         };

@@ -49,6 +49,8 @@ pub struct Disk {
     pub revision: u64,
     /// Drawn anew after a restore.
     pub epoch: u64,
+    /// When that was last, Unix milliseconds.
+    pub renewed_ms: Option<u64>,
     /// All writers.
     pub writers: Vec<WriterState>,
     /// All records.
@@ -237,7 +239,10 @@ impl Disk {
             }
             LinkChange::ForgetSums(peer) => self.forget_sums(|id| id == *peer),
             LinkChange::Learned(fingerprint) => self.fingerprint = *fingerprint,
-            LinkChange::NewEpoch(epoch) => self.epoch = *epoch,
+            LinkChange::NewEpoch { epoch, at_ms } => {
+                self.epoch = *epoch;
+                self.renewed_ms = Some(*at_ms);
+            }
             // No disk of the simulator is a database's, and what is shown of a recovery decides nothing.
             LinkChange::Lineage(_) | LinkChange::Recovery(_) => {}
             LinkChange::Peer(peer) => drop(self.peers.insert(peer.id, peer.clone())),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use guantong_gateway::division::Division;
 use guantong_gateway::ingest::Work;
-use guantong_gateway::ingest::changes::{Changes, LinkChange, PeerState, Quarantine, RecordKey, Refused};
+use guantong_gateway::ingest::changes::{Changes, LinkChange, Quarantine, RecordKey, Refused};
 use guantong_gateway::ingest::link::Sender;
 use guantong_gateway::ingest::renewal::Doubt;
 use guantong_gateway::ingest::writers::WriterState;
@@ -93,8 +93,7 @@ impl Node {
             Command::Recovered(link, refused) => {
                 let peer = self.peer_of(link).and_then(|id| self.disk.peers.get(&id)).cloned();
                 let own = self.own_store(&self.writers(), step.now_ms);
-                let recovering = peer.filter(|p| p.recovering_to.is_some() && p.has_given(refused, own));
-                let peer = recovering.map(|peer| PeerState { recovering_to: None, ..peer });
+                let peer = peer.and_then(|peer| peer.given(refused, own));
                 if peer.is_some_and(|peer| !self.commit(&Changes::default(), &[LinkChange::Peer(peer)])) {
                     self.end_links(step.now_ms, [link]);
                 }
@@ -276,8 +275,10 @@ impl Node {
         let is_refused = self.disk.quarantine.values().any(|(_, refused)| refused.retry_at_ms.is_some());
         if is_refused && self.disk.writers.iter().any(|s| s.current && ahead(s)) {
             let mut writers = self.writers();
-            let (changes, links, rewritten) =
+            let (changes, mut links, rewritten) =
                 self.renew(step, &mut writers, Stamp::from_ms(now_ms), Doubt::ClockAhead, ahead);
+            let own = self.own_store(&writers, step.now_ms);
+            links.extend(self.disk.peers.values().filter_map(|p| p.turned_back(own)).map(LinkChange::Peer));
             self.finish(step, &changes, &links, rewritten, Vec::new());
         }
         let due = self.disk.purges_ready();

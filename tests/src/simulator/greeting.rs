@@ -20,8 +20,13 @@ use super::node::{DRIFT_MS, Node};
 
 impl Node {
     pub(super) fn own_store(&self, writers: &Writers, now_ms: u64) -> OwnStore {
-        let revision = self.disk.revision;
-        OwnStore { revision, latest: writers.latest(), now_ms: self.now_ms(now_ms), drift_ms: DRIFT_MS }
+        OwnStore {
+            revision: self.disk.revision,
+            latest: writers.latest(),
+            now_ms: self.now_ms(now_ms),
+            drift_ms: DRIFT_MS,
+            renewed_ms: self.disk.renewed_ms,
+        }
     }
 
     pub(super) fn greet(&mut self, step: &mut Step<'_>, link: LinkId, hello: &v1::Hello) -> bool {
@@ -112,7 +117,7 @@ impl Node {
         if let Some(after) = renew_after {
             (changes, links, rewritten) = self.renew(step, &mut writers, after, Doubt::Copied, |_| true);
             rewritten.iter_mut().for_each(|change| change.is_again = true);
-            links.push(LinkChange::NewEpoch(step.rng.random()));
+            links.push(LinkChange::NewEpoch { epoch: step.rng.random(), at_ms: self.now_ms(step.now_ms) });
         }
         if on_line.is_some() {
             peer.clock_at_token = writers.latest();

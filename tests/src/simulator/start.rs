@@ -41,7 +41,7 @@ impl Node {
     fn begin_as_restored(&mut self, step: &mut Step<'_>) {
         let given_up = self.writers().renew(|_| true);
         let mut links: Vec<LinkChange> = given_up.into_iter().map(LinkChange::GiveUp).collect();
-        links.push(LinkChange::NewEpoch(step.rng.random()));
+        links.push(LinkChange::NewEpoch { epoch: step.rng.random(), at_ms: self.now_ms(step.now_ms) });
         // By bundle nobody else sees that something is lost here.
         let to = Some(self.own_store(&self.writers(), step.now_ms).recovering_to());
         let by_bundle =

@@ -115,7 +115,7 @@ fn everything() -> (Changes, Vec<LinkChange>) {
     let links = vec![
         LinkChange::NewWriter(NewWriter { writer: us, purpose: String::new() }),
         LinkChange::GiveUp(WriterId { division: division("220822"), id: 6 }),
-        LinkChange::NewEpoch(99),
+        LinkChange::NewEpoch { epoch: 99, at_ms: 6 },
         LinkChange::Lineage(Lineage { timeline: Some(3), place: Some(4) }),
         LinkChange::Recovery(super::recovery::ended()),
         LinkChange::ForgetSums(PeerId(1)),
@@ -208,7 +208,7 @@ async fn dropped_after_each_statement(place: &impl Place) -> usize {
         // Waits until what was dropped has been undone, or was committed after all.
         writer.settle().await.unwrap();
         writer.decide_from(store.view().await.unwrap());
-        writer.apply(&Changes::default(), &[LinkChange::NewEpoch(42)], 9).await.unwrap();
+        writer.apply(&Changes::default(), &[LinkChange::NewEpoch { epoch: 42, at_ms: 9 }], 9).await.unwrap();
         if rest().await != before {
             break;
         }

@@ -29,8 +29,11 @@ pub(super) async fn peers_are_kept_as_they_are(place: &impl Place) {
         recovering_to: Some(Stamp::from_ms(1_700_000_000_000)),
         ..peer(2, Role::Child, "220822101")
     };
-    let links =
-        [LinkChange::Peer(parent.clone()), LinkChange::Peer(child.clone()), LinkChange::NewEpoch(u64::MAX)];
+    let links = [
+        LinkChange::Peer(parent.clone()),
+        LinkChange::Peer(child.clone()),
+        LinkChange::NewEpoch { epoch: u64::MAX, at_ms: 6 },
+    ];
     writer.apply(&Changes::default(), &links, 1).await.unwrap();
     assert_eq!(store.peers().await.unwrap(), [parent.clone(), child.clone()]);
     assert_eq!(store.meta().await.unwrap().epoch, u64::MAX);

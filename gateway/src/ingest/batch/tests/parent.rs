@@ -238,6 +238,7 @@ impl Parent {
             latest: self.writers.latest(),
             now_ms: self.now_ms,
             drift_ms: DRIFT_MS,
+            renewed_ms: None,
         };
         self.random += 1;
         let known = Some(self.peer.clone());
