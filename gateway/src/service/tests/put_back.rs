@@ -18,7 +18,7 @@ const COUNTY: &str = "220822";
 
 impl Node {
     /// As `guantong restore` puts a backup back: the store knows it.
-    async fn restored(self, backup: &TempDir) -> Node {
+    pub(super) async fn restored(self, backup: &TempDir) -> Node {
         let (own, parent, folder) = self.close().await;
         let bytes = std::fs::read(backup.path().join("store.sqlite")).unwrap();
         let place = folder.path().join("store.sqlite");

@@ -6,6 +6,7 @@ use guantong_proto::v1::{self, RefusalReason};
 
 use super::{Node, case, division, environment, link, new_case, risk, until};
 use crate::engine::{Environment, LinkBatch};
+use crate::ingest::local::LocalWrite;
 use crate::ingest::topology::Role;
 use crate::record::{Record, Register, codec};
 use crate::stamp::{Stamp, Writer};
@@ -35,6 +36,38 @@ async fn a_restored_node_is_noticed_gets_back_what_it_forgot_and_becomes_a_new_w
     assert_ne!(township.engine.shared().epoch(), epoch);
     let writer = |record: Option<Record>| record.unwrap().fields()[0].1.live().next().unwrap().0.writer;
     assert_ne!(writer(county.record(&offline).await), writer(county.record(&kept).await));
+}
+
+#[tokio::test]
+async fn what_a_prefecture_wrote_comes_back_to_it_through_a_county_that_both_have_forgotten() {
+    let empty = Node::new("2208", None).await.reopened(async |_| {}).await;
+    let (prefecture, backup) = empty.backup().await;
+    let county = Node::new("220822", Some("2208")).await;
+    let township = Node::new("220822101", Some("220822")).await;
+    let (below, above) = (link(&township, &county).await, link(&county, &prefecture).await);
+    let name = case(&county, "220822101000", "1");
+    township.write(&name, new_case("220822101000")).await.unwrap();
+    until(async || prefecture.record(&name).await.is_some()).await;
+    let red = LocalWrite { acting: Some(prefecture.own), ..risk(v1::CaseRisk::Red) };
+    prefecture.write(&name, red).await.unwrap();
+    until(async || township.shown(&name).await.risk() == v1::CaseRisk::Red).await;
+    below.cut().await;
+    above.cut().await;
+    let prefecture = prefecture.restored(&backup).await;
+    let county = county.replace(tempfile::TempDir::new().unwrap()).await;
+    let _below = link(&township, &county).await;
+    until(async || county.record(&name).await.is_some()).await;
+    let _above = link(&county, &prefecture).await;
+    until(async || prefecture.record(&name).await.is_some()).await;
+    let refused = async || county.engine.shared().store.counts().await.unwrap().quarantined;
+    let at_rest = async || prefecture.shown(&name).await.risk() == v1::CaseRisk::Red || refused().await > 0;
+    until(at_rest).await;
+    assert_eq!(refused().await, 0, "it is not refused as a write that it never made");
+    until(async || {
+        let peer = prefecture.engine.peer(Role::Child, county.own).await.unwrap().unwrap();
+        peer.recovering_to.is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
