@@ -3,6 +3,7 @@
 //! its users have namespaces of their own, and the programs `ip` and `tc`.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -38,7 +39,7 @@ struct Namespace(Child);
 impl Namespace {
     /// Started with `unshare`'s arguments; `None`: this system gives none.
     async fn hold(mut unshare: Command, address: Option<&str>) -> Option<Namespace> {
-        unshare.args(["sh", "-c", HOLD, "sh"]).args(address);
+        unshare.args(["sh", "-c", HOLD, "sh"]).args(address).env("PATH", path());
         let mut holder =
             unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().ok()?;
         let mut said = String::new();
@@ -60,9 +61,15 @@ impl Namespace {
     /// Runs a script inside.
     async fn run(&self, script: &str, args: &[&str]) {
         let mut command = self.enter(&["--user", "--net"]);
-        let done = command.args(["sh", "-c", script, "sh"]).args(args).output().await.unwrap();
+        let done =
+            command.args(["sh", "-c", script, "sh"]).args(args).env("PATH", path()).output().await.unwrap();
         assert!(done.status.success(), "{script} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
+}
+
+/// Where `ip` and `tc` are, for those too who are no administrators.
+fn path() -> String {
+    std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
 }
 
 struct Member {
@@ -90,14 +97,18 @@ pub struct Network {
 }
 
 impl Network {
-    /// Without nodes.
-    pub async fn open() -> Network {
+    /// Without nodes. `None`, and said so: there can be none here.
+    pub async fn open() -> Option<Network> {
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--map-root-user", "--net"]);
-        let owner = Namespace::hold(unshare, None).await;
-        let owner = owner.expect("this system gives its users no namespaces (unshare --user --net; ip; tc)");
+        let Some(owner) = Namespace::hold(unshare, None).await else {
+            // Past the capture of passing tests: what is not tested must be seen.
+            let why = b"SKIPPED: lines of the kernel; there are no namespaces for users here (unshare --user --net), or no ip\n";
+            let _ = std::io::stderr().write_all(why);
+            return None;
+        };
         let folder = tempfile::Builder::new().prefix("gtn").tempdir().unwrap();
-        Network { owner, members: BTreeMap::new(), folder }
+        Some(Network { owner, members: BTreeMap::new(), folder })
     }
 
     /// A node's network, with a line to its parent's, which is there already. Gives the node's address.

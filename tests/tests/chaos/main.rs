@@ -47,11 +47,24 @@ const ROUNDS: usize = 1;
 struct Replay {
     seed: u64,
     minutes: Option<u64>,
+    /// Lines are those of the system's own network.
+    namespaces: bool,
 }
 
 impl Replay {
     fn of_environment() -> Replay {
-        Replay { seed: number("TEST_CHAOS_SEED").unwrap_or(1), minutes: number("TEST_CHAOS_MINUTES") }
+        Replay {
+            seed: number("TEST_CHAOS_SEED").unwrap_or(1),
+            minutes: number("TEST_CHAOS_MINUTES"),
+            namespaces: std::env::var_os("TEST_CHAOS_NAMESPACES").is_some(),
+        }
+    }
+
+    async fn network(&self) -> Option<Network> {
+        if !self.namespaces {
+            return None;
+        }
+        Some(Network::open().await.expect("there are no namespaces here"))
     }
 }
 
@@ -60,27 +73,18 @@ impl Drop for Replay {
         if std::thread::panicking() {
             let minutes = self.minutes.unwrap_or(1);
             let database = if postgres::process().is_some() { "tests/postgres.sh run " } else { "" };
-            let lines = if is_in_namespaces() { " --namespaces" } else { "" };
+            let lines = if self.namespaces { " --namespaces" } else { "" };
             eprintln!("REPLAY: {database}tests/chaos --minutes {minutes} --seed {}{lines}", self.seed);
         }
     }
-}
-
-/// Whether lines are those of the system's own network.
-fn is_in_namespaces() -> bool {
-    std::env::var_os("TEST_CHAOS_NAMESPACES").is_some()
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// The tree; `name` tells its database from others. No server of a database can be reached from networks of their own.
-async fn scene(name: &str) -> Scene {
-    let mut network = match is_in_namespaces() {
-        true => Some(Network::open().await),
-        false => None,
-    };
+/// The tree; `name` tells its database from others. From networks of their own nodes reach no server of a database.
+async fn scene(name: &str, mut network: Option<Network>) -> Scene {
     let [province, prefecture] = [PROVINCE, PREFECTURE].map(division);
     let mut files = scene::divisions(&[&[PROVINCE], &COUNTIES[..], &TOWNSHIPS[..]].concat());
     let mut second = NodeSpec::below(province, prefecture).cuttable();
@@ -187,9 +191,25 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 async fn nothing_acknowledged_is_lost_whatever_happens_to_nodes_and_lines() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let replay = Replay::of_environment();
+    storm(&replay, replay.network().await).await;
+}
+
+/// One round; `tests/chaos --namespaces` is the long form.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_on_lines_that_the_kernel_cuts_and_slows_down() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let replay = Replay { namespaces: true, ..Replay::of_environment() };
+    if replay.minutes.is_none()
+        && let Some(network) = Network::open().await
+    {
+        storm(&replay, Some(network)).await;
+    }
+}
+
+async fn storm(replay: &Replay, network: Option<Network>) {
     let began = Instant::now();
     let mut run = Run::new(replay.seed);
-    let mut scene = scene("chaos").await;
+    let mut scene = scene("chaos", network).await;
     let mut rounds = 0;
     let goes_on = |rounds| match replay.minutes {
         Some(minutes) => began.elapsed() < Duration::from_secs(60 * minutes),
@@ -229,7 +249,7 @@ async fn a_node_that_dies_at_any_named_step_loses_nothing() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let replay = Replay::of_environment();
     let mut run = Run::new(replay.seed);
-    let mut scene = scene("steps").await;
+    let mut scene = scene("steps", replay.network().await).await;
     let nodes = [PREFECTURE, COUNTIES[0]].map(division);
     let at_once = if replay.minutes.is_some() { nodes.len() } else { 1 };
     run.while_they_write(&mut scene, 0, async |scene, run| {
