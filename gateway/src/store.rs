@@ -113,8 +113,6 @@ pub struct Meta {
     pub revision: u64,
     /// Of the rules by which its records were judged; `None`: none were yet.
     pub schema_fingerprint: Option<[u8; 16]>,
-    /// When it last took a new number after a restore, Unix milliseconds; `None`: never.
-    pub renewed_ms: Option<u64>,
 }
 
 /// Where the tables are.

@@ -166,7 +166,6 @@ impl Task {
         let subscriptions: Vec<Subscription> = store.subscriptions().await?;
         self.peers = peers.into_iter().map(|p| (p.id, p)).collect();
         self.subscriptions = subscriptions.into_iter().map(|s| (s.peer, s)).collect();
-        self.renewed_ms = meta.renewed_ms;
         self.know_recovery(store.recovery().await?);
         self.shared.load_grants().await?;
         self.refresh_topology(None);

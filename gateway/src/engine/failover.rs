@@ -19,6 +19,7 @@ impl Task {
     /// Compares what the store was written on last with where it is written now.
     pub(super) async fn meet_lineage(&mut self) -> Result<(), EngineError> {
         let stored = self.shared.store.lineage().await?;
+        self.renewed_ms = stored.renewed_ms;
         let now = self.store.lineage().or(stored.last);
         let departed = departure(stored.last, now);
         if stored.put_back_ms.is_some() || departed.is_some() {

@@ -82,7 +82,6 @@ impl Task {
             Writers::new(shared.store.writers().await?).in_slot(shared.store.slot()).above(floor_ms);
         let peers = shared.store.peers().await?.into_iter().map(|p| (p.id, p)).collect();
         let subscriptions = shared.store.subscriptions().await?.into_iter().map(|s| (s.peer, s)).collect();
-        let renewed_ms = shared.store.meta().await?.renewed_ms;
         let claiming = Claiming::new(shared.own(), Pace::default());
         let mut task = Task {
             shared,
@@ -99,7 +98,7 @@ impl Task {
             claiming,
             unstored_claims: Claims::default(),
             abreast: Abreast::default(),
-            renewed_ms,
+            renewed_ms: None,
             recovery: Recovering::default(),
             sums_rest: false,
             settled: false,

@@ -1,6 +1,6 @@
 //! What a store says of itself: whose it is, its random number, and the number of its last transaction.
 
-use super::sql::{Args, Sql, code, division, int, maybe, maybe_blob};
+use super::sql::{Args, Sql, code, division, int, maybe_blob};
 use super::{Meta, StoreError};
 use crate::division::Division;
 
@@ -44,7 +44,7 @@ pub(super) async fn join(sql: &mut Sql<'_>, slot: i64) -> Result<(), StoreError>
 /// What the store says of itself.
 pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
     let say = "SELECT division, epoch, created_ms, (SELECT CAST(sum(revision) AS BIGINT) FROM node),
-        schema_fingerprint, (SELECT renewed_ms FROM shared) FROM node WHERE slot = 0";
+        schema_fingerprint FROM node WHERE slot = 0";
     let row = sql.row(say, Args::new()).await?;
     let row = row.ok_or_else(|| StoreError::unreadable("what the store says of itself"))?;
     Ok(Meta {
@@ -53,6 +53,5 @@ pub(super) async fn meta(sql: &mut Sql<'_>) -> Result<Meta, StoreError> {
         created_ms: int(&row, 2)? as u64,
         revision: int(&row, 3)? as u64,
         schema_fingerprint: maybe_blob(&row, 4)?.and_then(|bytes| <[u8; 16]>::try_from(&bytes[..]).ok()),
-        renewed_ms: maybe(&row, 5)?.map(|ms| ms as u64),
     })
 }

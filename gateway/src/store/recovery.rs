@@ -15,6 +15,8 @@ pub struct StoredLineage {
     pub last: Lineage,
     /// When it was put back from a backup, Unix milliseconds, if its node has not begun as another since.
     pub put_back_ms: Option<u64>,
+    /// When its node last began as another, Unix milliseconds; `None`: never.
+    pub renewed_ms: Option<u64>,
 }
 
 /// The store is written here from now on.
@@ -52,11 +54,12 @@ pub(super) async fn put(sql: &mut Sql<'_>, recovery: &Recovery) -> Result<(), St
 impl Store {
     /// Where the store was written last.
     pub async fn lineage(&self) -> Result<StoredLineage, StoreError> {
-        let read = "SELECT timeline, place, put_back_ms FROM shared";
+        let read = "SELECT timeline, place, put_back_ms, renewed_ms FROM shared";
         let row = self.reader().await?.sql().row(read, Args::new()).await?;
         let row = row.ok_or_else(|| StoreError::unreadable("what gateways share"))?;
         let last = Lineage { timeline: maybe(&row, 0)?, place: maybe(&row, 1)? };
-        Ok(StoredLineage { last, put_back_ms: maybe(&row, 2)?.map(|ms| ms as u64) })
+        let ms = |place| Ok::<_, StoreError>(maybe(&row, place)?.map(|ms| ms as u64));
+        Ok(StoredLineage { last, put_back_ms: ms(2)?, renewed_ms: ms(3)? })
     }
 
     /// The last time that the store was filled again; `None`: it never was.

@@ -19,7 +19,7 @@ use super::{Options, StoreError, log, replace};
 use crate::division::Division;
 
 /// "GTng" as a number, in the file's header.
-const APPLICATION_ID: i64 = 0x4754_6e67;
+pub(super) const APPLICATION_ID: i64 = 0x4754_6e67;
 /// Marks a file as ours, in the present format. A pragma takes no bound value.
 static HEADER: LazyLock<String> =
     LazyLock::new(|| format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {KNOWN}"));

@@ -3,7 +3,12 @@
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
 
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
 use super::*;
+use crate::store::migrations::STEPS;
+use crate::store::sqlite::APPLICATION_ID;
 use crate::store::{Damaged, Restoring};
 
 fn bytes_of(mut file: std::fs::File) -> Vec<u8> {
@@ -99,6 +104,36 @@ async fn only_a_whole_store_of_the_division_is_put_in_its_place() {
     let too_large =
         Restoring::begin(place.path().to_str().unwrap(), division("220822"), 1 << 60).unwrap_err();
     assert!(matches!(too_large, StoreError::NoRoom { .. }), "{too_large}");
+}
+
+/// A store as a former program made it, which knew `format` steps.
+async fn of_former_format(format: usize) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("former.db");
+    let mut conn =
+        SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+    let steps = STEPS.iter().take(format).map(|step| step.sqlite);
+    let header = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {format};");
+    let node = "INSERT INTO node (slot, division, epoch, created_ms, revision, records, sequence)
+        VALUES (0, 220822000000, 5, 6, 7, 0, 0);";
+    for script in steps.chain([header.as_str(), node]) {
+        sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut conn).await.unwrap();
+    }
+    conn.close().await.unwrap();
+    std::fs::read(path).unwrap()
+}
+
+#[tokio::test]
+async fn a_copy_of_any_former_format_is_put_back() {
+    for format in 1..STEPS.len() {
+        let place = SqlitePlace::new();
+        drop(place.opened().await);
+        let bytes = of_former_format(format).await;
+        put_back(&place, "220822", &bytes).await.unwrap_or_else(|error| panic!("format {format}: {error}"));
+        let (store, _writer) = place.opened().await;
+        let (meta, lineage) = (store.meta().await.unwrap(), store.lineage().await.unwrap());
+        assert_eq!((meta.epoch, meta.revision, lineage.put_back_ms), (5, 7, Some(7)), "format {format}");
+    }
 }
 
 /// A store of many records, one page in the middle of which is not what it was.
