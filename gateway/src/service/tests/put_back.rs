@@ -6,7 +6,7 @@ use guantong_proto::v1;
 use tempfile::TempDir;
 
 use super::bundles::{pair, secret};
-use super::{Node, division, environment, risk};
+use super::{Node, division, environment, link, risk, until};
 use crate::bundle::standing::{Heard, PeerKey};
 use crate::engine::bundles::Arrival;
 use crate::ingest::local::LocalWrite;
@@ -15,6 +15,7 @@ use crate::store::Restoring;
 
 const TOWNSHIP: &str = "220822101";
 const COUNTY: &str = "220822";
+const PREFECTURE: &str = "2208";
 
 impl Node {
     /// As `guantong restore` puts a backup back: the store knows it.
@@ -129,6 +130,36 @@ async fn a_county_that_was_put_back_by_its_operator_gets_back_what_it_wrote_itse
     let risk = county.shown(&name).await.risk();
     assert_eq!(risk, v1::CaseRisk::Red, "it is not refused as a write that it never made");
     let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
+    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
+}
+
+#[tokio::test]
+async fn what_a_prefecture_wrote_comes_back_to_it_in_bundles_of_a_county_that_both_have_forgotten() {
+    let (prefecture, backup) = Node::new(PREFECTURE, None).await.reopened(async |_| {}).await.backup().await;
+    let county = Node::new(COUNTY, Some(PREFECTURE)).await;
+    county.knows(PREFECTURE).await;
+    let township = Node::new(TOWNSHIP, Some(COUNTY)).await;
+    let line = link(&township, &county).await;
+    let name = township.new_cases(0..1).await.remove(0);
+    until(async || county.record(&name).await.is_some()).await;
+    prefecture.take(&county.export(PREFECTURE).await).await;
+    let red = LocalWrite { acting: Some(prefecture.own), ..risk(v1::CaseRisk::Red) };
+    prefecture.write(&name, red).await.unwrap();
+    county.take(&prefecture.export(COUNTY).await).await;
+    until(async || township.shown(&name).await.risk() == v1::CaseRisk::Red).await;
+    line.cut().await;
+    let prefecture = prefecture.restored(&backup).await;
+    let county = county.replace(TempDir::new().unwrap()).await;
+    county.knows(PREFECTURE).await;
+    let _line = link(&township, &county).await;
+    until(async || county.shown(&name).await.risk() == v1::CaseRisk::Red).await;
+    for _there_and_back in 0..3 {
+        prefecture.take(&county.export(PREFECTURE).await).await;
+        county.take(&prefecture.export(COUNTY).await).await;
+    }
+    let risk = prefecture.shown(&name).await.risk();
+    assert_eq!(risk, v1::CaseRisk::Red, "it is not refused as a write that it never made");
+    let peer = prefecture.engine.peer(Role::Child, county.own).await.unwrap().unwrap();
     assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
 }
 
