@@ -15,7 +15,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// Keeps a namespace until standard input ends. The arguments are a node's address, or nothing.
-const HOLD: &str = r#"ip link set lo up && { [ $# = 0 ] || ip addr add "$1/32" dev lo; } && echo ready && exec cat >/dev/null"#;
+const HOLD: &str = r#"command -v tc >/dev/null && ip link set lo up &&
+{ [ $# = 0 ] || ip addr add "$1/32" dev lo; } && echo ready && exec cat >/dev/null"#;
 /// A child's device towards its parent.
 const ABOVE: &str = "above";
 /// At either end of a line, whatever was done to it: device, the other end's address, its own.
