@@ -27,7 +27,12 @@ pub(super) fn county_of_all(keys: &[RecordKey]) -> Option<i64> {
 /// Below the first and up to the last key that a record with its home in `scope` can have.
 pub(super) fn keys_of_counties(scope: Division) -> (RecordKey, RecordKey) {
     let last = Division::from_code(scope.last_code()).unwrap_or(scope);
-    (key(scope, 0, 0) - 1, key(last, (1 << SLOT_BITS) - 1, (1 << NUMBER_BITS) - 1))
+    (keys_of_county(scope).0, keys_of_county(last).1)
+}
+
+/// The same of one county; a prefecture or province stands for what is its own.
+pub(super) fn keys_of_county(county: Division) -> (RecordKey, RecordKey) {
+    (key(county, 0, 0) - 1, key(county, (1 << SLOT_BITS) - 1, (1 << NUMBER_BITS) - 1))
 }
 
 #[cfg(test)]

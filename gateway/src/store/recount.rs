@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::keys_of_county;
 use super::pack::sums_of;
 use super::sql::{Args, Snapshot, blob, code, division, int};
 use super::sums::total;
@@ -47,21 +48,19 @@ impl Frozen {
         Ok(counties)
     }
 
-    /// Records of a county in the order of kind, home and id, beginning after `after`.
+    /// Records of a county in the order of their numbers, beginning after `after`; `None`: the first.
     pub async fn records(
         &mut self,
         county: Division,
-        after: Option<&StoredRecord>,
+        after: Option<RecordKey>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
+        // As they lie in the file: by name each would be looked up on its own.
         let list = "SELECT key, kind, home, id, revision, state FROM record
-            WHERE county = ? AND (kind, home, id) > (?, ?, ?) ORDER BY kind, home, id LIMIT ?";
-        let args = Args::ints(&[code(county)]);
-        let args = match after {
-            Some(last) => args.int(i64::from(last.name.kind.0)).int(code(last.name.home)).text(&last.name.id),
-            None => args.int(0).int(0).text(""),
-        };
-        let rows = self.reader.sql().rows(list, args.int(limit as i64)).await?;
+            WHERE key > ? AND key <= ? ORDER BY key LIMIT ?";
+        let (first, last) = keys_of_county(county);
+        let args = Args::ints(&[after.unwrap_or(first), last, limit as i64]);
+        let rows = self.reader.sql().rows(list, args).await?;
         rows.iter().map(super::records::stored).collect()
     }
 

@@ -20,7 +20,7 @@ use crate::measure::Code;
 use crate::period::{Day, Month};
 use crate::record::codec;
 use crate::schema::KindId;
-use crate::store::{Frozen, StoreError};
+use crate::store::{Frozen, StoreError, StoredRecord};
 
 /// Records read at a time.
 const RECORDS_AT_ONCE: usize = 1_000;
@@ -119,38 +119,39 @@ impl Recount {
         county: Division,
         checksums: &mut Checksums,
     ) -> Result<Numbers, StoreError> {
-        let shared = self.engine.shared();
-        let own = shared.own();
+        let own = self.engine.shared().own();
         let mut sheet = Sheet::default();
-        let mut last = None;
-        loop {
-            let page = frozen.records(county, last.as_ref(), RECORDS_AT_ONCE).await?;
-            self.records += page.len() as u64;
-            for stored in &page {
-                let counts = own.contains(stored.name.home);
-                self.said.record_count += u64::from(counts);
-                let Ok(record) = codec::decode(stored.state.clone()) else {
-                    self.said.unreadable_count += 1;
-                    continue;
-                };
-                checksums.add(shared, stored, &record);
-                if !counts {
-                    continue;
-                }
-                let kind = shared.schema.kind(stored.name.kind);
-                let contribution = aggregate::contribution_of(kind, stored.name.home, &record);
-                sheet.add(&contribution, stored.name.home, 1);
-            }
-            let full = page.len() == RECORDS_AT_ONCE;
-            last = page.into_iter().last();
-            if !full {
-                break;
-            }
+        let mut page = frozen.records(county, None, RECORDS_AT_ONCE).await?;
+        while !page.is_empty() {
+            let last = page.last().map(|stored| stored.key);
+            // The next ones are read while these are counted.
+            let count = async { self.count_page(&page, &mut sheet, checksums) };
+            let (next, ()) = tokio::join!(frozen.records(county, last, RECORDS_AT_ONCE), count);
+            page = next?;
             tokio::task::yield_now().await;
         }
         let changes = sheet.into_changes(own, Day::FIRST);
         let numbers = changes.iter().flat_map(|c| c.adds.iter().map(|(key, n)| ((c.cell, *key), *n)));
         Ok(numbers.collect())
+    }
+
+    fn count_page(&mut self, page: &[StoredRecord], sheet: &mut Sheet, checksums: &mut Checksums) {
+        let shared = self.engine.shared();
+        self.records += page.len() as u64;
+        for stored in page {
+            let counts = shared.own().contains(stored.name.home);
+            self.said.record_count += u64::from(counts);
+            let Ok(record) = codec::decode(stored.state.clone()) else {
+                self.said.unreadable_count += 1;
+                continue;
+            };
+            checksums.add(shared, stored, &record);
+            if counts {
+                let kind = shared.schema.kind(stored.name.kind);
+                let contribution = aggregate::contribution_of(kind, stored.name.home, &record);
+                sheet.add(&contribution, stored.name.home, 1);
+            }
+        }
     }
 
     /// Notes what differs, and gives what must be added to put it right.
