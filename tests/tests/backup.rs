@@ -196,6 +196,12 @@ async fn what_does_not_fit_is_refused_and_the_store_stays_as_it_is() {
         assert_eq!(std::fs::read(store(&fleet, TOWNSHIP)).unwrap(), before, "{file}");
         assert_eq!(beside(&fleet, TOWNSHIP), ["guantong.db", "guantong.db-lock"], "{file}");
     }
+    // No server answers there, and none is asked.
+    let config = std::fs::read_to_string(fleet.tree.config_path(division(TOWNSHIP))).unwrap();
+    let on_postgres =
+        fleet.file("postgres.toml", format!("store = \"postgres://x:y@127.0.0.1:9/z\"\n{config}"));
+    let refused = run(&["restore", &own, "--config", &on_postgres]).await;
+    refused.exits(1).says(&["keeps its records in PostgreSQL", "pg_restore"]);
     // A store that a newer program wrote is not opened, and not changed either.
     change(&store(&fleet, TOWNSHIP), "PRAGMA user_version = 999").await;
     let newer = std::fs::read(store(&fleet, TOWNSHIP)).unwrap();
