@@ -64,7 +64,9 @@ impl Replay {
         if !self.namespaces {
             return None;
         }
-        Some(Network::open().await.expect("there are no namespaces here"))
+        let network = Network::open().await;
+        assert!(network.is_some(), "there are no namespaces here");
+        network
     }
 }
 
