@@ -90,7 +90,11 @@ async fn scene(name: &str, mut network: Option<Network>) -> Scene {
     let [province, prefecture] = [PROVINCE, PREFECTURE].map(division);
     let mut files = scene::divisions(&[&[PROVINCE], &COUNTIES[..], &TOWNSHIPS[..]].concat());
     let mut second = NodeSpec::below(province, prefecture).cuttable();
-    match postgres::database(name).await.filter(|_| network.is_none()) {
+    let database = match &network {
+        Some(_) => None,
+        None => postgres::database(name).await,
+    };
+    match database {
         Some(url) => second = second.environment("GUANTONG_STORE", &url),
         None => files.push(prefecture),
     }
