@@ -237,15 +237,16 @@ impl Task {
         let own = self.own_store();
         let known = self.peers.get(&id);
         let peer = known.and_then(|peer| peer.given(refused, own));
-        let waits = peer.is_none() && known.is_some_and(|peer| peer.recovering_to.is_some());
-        let recovery = if waits { None } else { self.recovery_after(id) };
+        if peer.is_none() && known.is_some_and(|peer| peer.recovering_to.is_some()) {
+            return Ok(());
+        }
+        let recovery = self.recovery_after(id);
         let links = peer.clone().map(LinkChange::Peer).into_iter();
         let links: Vec<_> = links.chain(recovery.clone().map(LinkChange::Recovery)).collect();
         if links.is_empty() {
             return Ok(());
         }
-        let given = known.filter(|_| !waits);
-        let given = given.map(|peer| Event::RecoveryEnded { peer: peer.division }.into());
+        let given = known.map(|peer| Event::RecoveryEnded { peer: peer.division }.into());
         let changes = Changes { audit: given.into_iter().collect(), ..Changes::default() };
         self.commit(&changes, &links).await?;
         self.peers.extend(peer.map(|peer| (id, peer)));
