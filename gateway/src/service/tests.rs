@@ -161,6 +161,11 @@ impl Node {
         found.map(|loaded| codec::decode(loaded.state).unwrap())
     }
 
+    /// Whether a child has not given yet what this node lacks.
+    async fn recovers_from(&self, child: &Node) -> bool {
+        self.engine.peer(Role::Child, child.own).await.unwrap().unwrap().recovering_to.is_some()
+    }
+
     async fn shown(&self, name: &RecordName) -> v1::Case {
         let record = self.record(name).await.unwrap_or_default();
         let shown = view::record(&self.engine.shared().schema, name, &record, |_| true);

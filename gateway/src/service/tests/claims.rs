@@ -195,11 +195,8 @@ async fn a_node_that_was_put_back_claims_nothing_for_itself_until_it_has_recover
     let county = county.replace(backup).await;
     let line = link(&near, &county).await;
     until(async || county.record(&name).await.is_some()).await;
-    let recovering = async |of: &Node| {
-        county.engine.peer(Role::Child, of.own).await.unwrap().unwrap().recovering_to.is_some()
-    };
-    until(async || !recovering(&near).await).await;
-    assert!(recovering(&far).await, "what only it has cannot be known");
+    until(async || !county.recovers_from(&near).await).await;
+    assert!(county.recovers_from(&far).await, "what only it has cannot be known");
     let restored_ms = now_ms();
     let _upper = link(&county, &prefecture).await;
     near.write(&name, risk(v1::CaseRisk::Red)).await.unwrap();

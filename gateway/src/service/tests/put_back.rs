@@ -10,7 +10,6 @@ use super::{Node, division, environment, link, risk, until};
 use crate::bundle::standing::{Heard, PeerKey};
 use crate::engine::bundles::Arrival;
 use crate::ingest::local::LocalWrite;
-use crate::ingest::topology::Role;
 use crate::store::Restoring;
 
 const TOWNSHIP: &str = "220822101";
@@ -106,8 +105,7 @@ async fn a_restored_receiver_notices_itself_and_is_sent_everything_again() {
     township.take(&county.export(TOWNSHIP).await).await;
     county.take(&township.export(COUNTY).await).await;
     assert!(county.record(&forgotten).await.is_some() && county.record(&kept).await.is_some());
-    let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
-    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
+    assert!(!county.recovers_from(&township).await, "it has sent all that it was asked for");
 }
 
 #[tokio::test]
@@ -129,8 +127,7 @@ async fn a_county_that_was_put_back_by_its_operator_gets_back_what_it_wrote_itse
     }
     let risk = county.shown(&name).await.risk();
     assert_eq!(risk, v1::CaseRisk::Red, "it is not refused as a write that it never made");
-    let peer = county.engine.peer(Role::Child, township.own).await.unwrap().unwrap();
-    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
+    assert!(!county.recovers_from(&township).await, "it has sent all that it was asked for");
 }
 
 #[tokio::test]
@@ -159,8 +156,7 @@ async fn what_a_prefecture_wrote_comes_back_to_it_in_bundles_of_a_county_that_bo
     }
     let risk = prefecture.shown(&name).await.risk();
     assert_eq!(risk, v1::CaseRisk::Red, "it is not refused as a write that it never made");
-    let peer = prefecture.engine.peer(Role::Child, county.own).await.unwrap().unwrap();
-    assert_eq!(peer.recovering_to, None, "it has sent all that it was asked for");
+    assert!(!prefecture.recovers_from(&county).await, "it has sent all that it was asked for");
 }
 
 #[tokio::test]

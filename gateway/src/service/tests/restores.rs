@@ -63,11 +63,7 @@ async fn what_a_prefecture_wrote_comes_back_to_it_through_a_county_that_both_hav
     let at_rest = async || prefecture.shown(&name).await.risk() == v1::CaseRisk::Red || refused().await > 0;
     until(at_rest).await;
     assert_eq!(refused().await, 0, "it is not refused as a write that it never made");
-    until(async || {
-        let peer = prefecture.engine.peer(Role::Child, county.own).await.unwrap().unwrap();
-        peer.recovering_to.is_none()
-    })
-    .await;
+    until(async || !prefecture.recovers_from(&county).await).await;
 }
 
 #[tokio::test]
