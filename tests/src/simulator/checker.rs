@@ -223,8 +223,9 @@ fn writes(
     wrong: &mut Vec<String>,
 ) {
     let empty = Record::default();
-    let deaf = |index| world.deaf_over(index).first().copied();
-    let cut_off: BTreeSet<Option<usize>> = (0..world.nodes.len()).map(deaf).collect();
+    let deaf: Vec<Option<usize>> =
+        (0..world.nodes.len()).map(|index| world.deaf_over(index).first().copied()).collect();
+    let cut_off: BTreeSet<Option<usize>> = deaf.iter().copied().collect();
     let wholes: BTreeMap<_, _> = cut_off.into_iter().map(|d| (d, wholes(world, records, d))).collect();
     for written in world.ledger.written.iter().filter(|w| !w.gone) {
         let change = &written.change;
@@ -234,7 +235,7 @@ fn writes(
         let kind = world.schema.kind(change.name.kind);
         for (index, node) in world.nodes.iter().enumerate().filter(|(_, n)| !n.absent) {
             // Whom it concerns is said by everybody who can be heard there.
-            let whole = wholes[&deaf(index)].get(&change.name).unwrap_or(&empty);
+            let whole = wholes[&deaf[index]].get(&change.name).unwrap_or(&empty);
             let audience = Audience::of(kind, change.name.home, whole);
             let sealed = release::is_sealed(kind, change.name.home, whole);
             let concern = Concern { home: change.name.home, audience: &audience, sealed };
@@ -263,13 +264,21 @@ fn is_out_of_hearing(
     index: usize,
     written: &Written,
 ) -> bool {
-    let lost_below = |deaf| {
-        let mut holders = holders(world, records, deaf, &written.change);
-        written.forgotten && !holders.any(|holder| may_bring_back(world, holder, &written.change))
-    };
+    let lost_below = |deaf| is_lost_below(world, records, deaf, written);
     !world.can_hear(index, written.node)
         || world.deaf_over(index).into_iter().any(lost_below)
         || is_released_unheard(world, records, index, &written.change)
+}
+
+/// Whether its author has forgotten a write, and nobody below a node that sends up only may bring it back.
+fn is_lost_below(
+    world: &World,
+    records: &[BTreeMap<RecordName, Record>],
+    deaf: usize,
+    written: &Written,
+) -> bool {
+    let mut holders = holders(world, records, deaf, &written.change);
+    written.forgotten && !holders.any(|holder| may_bring_back(world, holder, &written.change))
 }
 
 /// Who has a write, of those below a node that sends up only.
@@ -307,12 +316,12 @@ type Orphans = BTreeSet<RecordName>;
 fn orphans(world: &World, records: &[BTreeMap<RecordName, Record>]) -> Orphans {
     let is_orphan = |written: &&Written| {
         world.deaf_over(written.node).into_iter().any(|deaf| {
-            let mut holders = holders(world, records, deaf, &written.change).peekable();
-            holders.peek().is_some() && !holders.any(|holder| may_bring_back(world, holder, &written.change))
+            is_lost_below(world, records, deaf, written)
+                && holders(world, records, deaf, &written.change).next().is_some()
         })
     };
-    let forgotten = world.ledger.written.iter().filter(|w| w.forgotten && !w.gone);
-    forgotten.filter(is_orphan).map(|written| written.change.name.clone()).collect()
+    let there = world.ledger.written.iter().filter(|w| !w.gone);
+    there.filter(is_orphan).map(|written| written.change.name.clone()).collect()
 }
 
 /// Whether a node is a neighbour that has one of them.
