@@ -22,6 +22,7 @@ pub mod collector;
 pub mod garden;
 pub mod land;
 pub mod mortal;
+pub mod namespace;
 pub mod network;
 pub mod postgres;
 pub mod rude;

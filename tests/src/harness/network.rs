@@ -3,20 +3,18 @@
 //! its users have namespaces of their own, and the programs `ip` and `tc`.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use guantong::demo::tree::{LineState, Slowness};
 use guantong_gateway::division::Division;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-/// Keeps a namespace until standard input ends. The arguments are a node's address, or nothing.
-const HOLD: &str = r#"command -v tc >/dev/null && ip link set lo up &&
-{ [ $# = 0 ] || ip addr add "$1/32" dev lo; } && echo ready && exec cat >/dev/null"#;
+use super::namespace::{Namespace, skipped, write_script};
+
+/// Makes a network ready. The arguments are a node's address, or nothing.
+const PREPARE: &str = r#"command -v tc >/dev/null && ip link set lo up &&
+{ [ $# = 0 ] || ip addr add "$1/32" dev lo; }"#;
 /// A child's device towards its parent.
 const ABOVE: &str = "above";
 /// At either end of a line, whatever was done to it: device, the other end's address, its own.
@@ -34,38 +32,12 @@ node=$(basename "$(dirname "$4")")
 exec nsenter --preserve-credentials --user --net --target "$(cat "FOLDER/$node")" -- 'PROGRAM' "$@"
 "#;
 
-/// A process that keeps a namespace; dropping it lets it go.
-struct Namespace(Child);
-
-impl Namespace {
-    /// Started with `unshare`'s arguments; `None`: this system gives none.
-    async fn hold(mut unshare: Command, address: Option<&str>) -> Option<Namespace> {
-        unshare.args(["sh", "-c", HOLD, "sh"]).args(address).env("PATH", path());
-        let mut holder =
-            unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().ok()?;
-        let mut said = String::new();
-        BufReader::new(holder.stdout.take()?).read_line(&mut said).await.ok()?;
-        (said == "ready\n").then_some(Namespace(holder))
-    }
-
-    fn id(&self) -> String {
-        self.0.id().unwrap().to_string()
-    }
-
-    /// A command inside.
-    fn enter(&self, namespaces: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg("--preserve-credentials").args(namespaces).args(["--target", &self.id(), "--"]);
-        command
-    }
-
-    /// Runs a script inside.
-    async fn run(&self, script: &str, args: &[&str]) {
-        let mut command = self.enter(&["--user", "--net"]);
-        let done =
-            command.args(["sh", "-c", script, "sh"]).args(args).env("PATH", path()).output().await.unwrap();
-        assert!(done.status.success(), "{script} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-    }
+/// Runs a script in a node's network.
+async fn run(namespace: &Namespace, script: &str, args: &[&str]) {
+    let mut command = namespace.enter(&["--user", "--net"]);
+    let done =
+        command.args(["sh", "-c", script, "sh"]).args(args).env("PATH", path()).output().await.unwrap();
+    assert!(done.status.success(), "{script} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// Where `ip` and `tc` are, for those too who are no administrators.
@@ -86,7 +58,7 @@ impl Member {
         let (bits_per_s, lost_percent) = (u64::from(bytes_per_s) * 8, 100 / lost_one_in.max(1));
         let numbers = [delay.as_millis() as u64, bits_per_s, u64::from(bytes_per_s), u64::from(lost_percent)];
         let [delay_ms, bits_per_s, bytes_per_s, lost_percent] = &numbers.map(|number| number.to_string());
-        self.namespace.run(SLOW, &[device, delay_ms, bits_per_s, bytes_per_s, lost_percent]).await;
+        run(&self.namespace, SLOW, &[device, delay_ms, bits_per_s, bytes_per_s, lost_percent]).await;
     }
 }
 
@@ -101,11 +73,11 @@ impl Network {
     /// Without nodes. `None`, and said so: there can be none here.
     pub async fn open() -> Option<Network> {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--user", "--map-root-user", "--net"]);
-        let Some(owner) = Namespace::hold(unshare, None).await else {
-            // Past the capture of passing tests: what is not tested must be seen.
-            let why = b"SKIPPED: lines of the kernel; there are no namespaces for users here (unshare --user --net), or no ip\n";
-            let _ = std::io::stderr().write_all(why);
+        unshare.args(["--user", "--map-root-user", "--net"]).env("PATH", path());
+        let Some(owner) = Namespace::hold(unshare, PREPARE, &[]).await else {
+            skipped(
+                "lines of the kernel; no namespaces for users here (unshare --user --net), or no ip and tc",
+            );
             return None;
         };
         let folder = tempfile::Builder::new().prefix("gtn").tempdir().unwrap();
@@ -117,14 +89,15 @@ impl Network {
         let place = self.members.len() + 1;
         let address = format!("10.99.0.{place}");
         let mut unshare = self.owner.enter(&["--user"]);
-        unshare.args(["unshare", "--net"]);
-        let namespace = Namespace::hold(unshare, Some(&address)).await.expect("no namespace for a node");
-        std::fs::write(self.folder.path().join(node.to_string()), namespace.id()).unwrap();
+        unshare.args(["unshare", "--net"]).env("PATH", path());
+        let namespace =
+            Namespace::hold(unshare, PREPARE, &[&address]).await.expect("no namespace for a node");
+        std::fs::write(self.folder.path().join(node.to_string()), namespace.id().to_string()).unwrap();
         let parent = parent.map(|parent| (parent, format!("below{place}")));
         if let Some((parent, device)) = &parent {
-            let (below, above) = (namespace.id(), self.members[parent].namespace.id());
+            let [below, above] = [&namespace, &self.members[parent].namespace].map(|n| n.id().to_string());
             let line = r#"ip link add "$1" netns "$2" type veth peer name "$3" netns "$4""#;
-            self.owner.run(line, &[ABOVE, &below, device, &above]).await;
+            run(&self.owner, line, &[ABOVE, &below, device, &above]).await;
         }
         self.members.insert(node, Member { namespace, address: address.clone(), parent });
         self.set_line(node, LineState::Whole).await;
@@ -137,8 +110,7 @@ impl Network {
         if !path.exists() {
             let folder = self.folder.path().to_str().unwrap();
             let script = ENTER.replace("FOLDER", folder).replace("PROGRAM", program.to_str().unwrap());
-            std::fs::write(&path, script).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+            write_script(&path, &script);
         }
         path
     }
@@ -151,11 +123,11 @@ impl Network {
         let above = &self.members[parent];
         for (own, device, other) in [(below, ABOVE, above), (above, device.as_str(), below)] {
             match state {
-                LineState::Whole => own.namespace.run(CARRY, &[device, &other.address, &own.address]).await,
-                LineState::Silent => own.namespace.run(SILENCE, &[device]).await,
+                LineState::Whole => run(&own.namespace, CARRY, &[device, &other.address, &own.address]).await,
+                LineState::Silent => run(&own.namespace, SILENCE, &[device]).await,
                 LineState::Slow(slowness) => own.slow(device, slowness).await,
                 LineState::Cut if device == ABOVE => {
-                    own.namespace.run(r#"ip link set "$1" down"#, &[device]).await
+                    run(&own.namespace, r#"ip link set "$1" down"#, &[device]).await
                 }
                 LineState::Cut => {}
             }

@@ -3,25 +3,22 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use super::namespace::{Namespace, skipped, write_script};
 use super::program;
 
-/// Mounts the disk, and keeps it until its standard input ends.
-const HOLD: &str =
-    r#"mount -t tmpfs -o "size=$1m,mode=700" none "$2" && echo mounted && exec cat >/dev/null"#;
+/// Mounts the disk.
+const MOUNT: &str = r#"mount -t tmpfs -o "size=$1m,mode=700" none "$2""#;
 /// What takes the room.
 const FILLER: &str = "filler";
 
 /// A disk; gone with the processes that use it.
 pub struct SmallDisk {
-    holder: Child,
+    namespace: Namespace,
     folder: TempDir,
 }
 
@@ -31,40 +28,21 @@ impl SmallDisk {
         let folder = tempfile::Builder::new().prefix("gtd").tempdir().unwrap();
         let place = folder.path().join("disk");
         std::fs::create_dir(&place).unwrap();
-        let spawned = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", HOLD, "sh"])
-            .arg(mib.to_string())
-            .arg(&place)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn();
-        let mut said = String::new();
-        let mut holder = spawned.ok();
-        if let Some(out) = holder.as_mut().and_then(|holder| holder.stdout.take()) {
-            BufReader::new(out).read_line(&mut said).await.unwrap();
-        }
-        if said != "mounted\n" {
-            // Past the capture of passing tests: what is not tested must be seen.
-            let why =
-                b"SKIPPED: full disks; this system gives users no namespaces (unshare --user --mount)\n";
-            let _ = std::io::stderr().write_all(why);
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount"]);
+        let args = [&mib.to_string(), place.to_str().unwrap()];
+        let Some(namespace) = Namespace::hold(unshare, MOUNT, &args).await else {
+            skipped("full disks; this system gives users no namespaces (unshare --user --mount)");
             return None;
-        }
-        let disk = SmallDisk { holder: holder?, folder };
+        };
+        let disk = SmallDisk { namespace, folder };
         let script = format!(
             "#!/bin/sh\nexec nsenter --preserve-credentials --user --mount --target {} -- '{}' \"$@\"\n",
-            disk.id(),
+            disk.namespace.id(),
             program().display()
         );
-        std::fs::write(disk.program(), script).unwrap();
-        std::fs::set_permissions(disk.program(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        write_script(&disk.program(), &script);
         Some(disk)
-    }
-
-    fn id(&self) -> u32 {
-        self.holder.id().unwrap()
     }
 
     /// Runs `guantong` where it sees the disk, under its own process id.
@@ -80,7 +58,10 @@ impl SmallDisk {
     /// A file on it, as this process names it.
     pub fn file(&self, name: &str) -> PathBuf {
         let inside = self.path().join(name);
-        Path::new("/proc").join(self.id().to_string()).join("root").join(inside.strip_prefix("/").unwrap())
+        Path::new("/proc")
+            .join(self.namespace.id().to_string())
+            .join("root")
+            .join(inside.strip_prefix("/").unwrap())
     }
 
     /// The names on it, ascending.
